@@ -1,0 +1,45 @@
+// swift-tools-version:6.2
+import PackageDescription
+
+/// What every target is compiled with.
+let common: [SwiftSetting] = [
+  .enableExperimentalFeature("Lifetimes")
+]
+
+/// The broker's own targets also leave out dynamic exclusivity checks in release builds: their state
+/// has one owner thread. `Client` and what it imports stay free of unsafe flags, so that other
+/// packages can depend on it.
+let core: [SwiftSetting] =
+  common + [
+    .unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release))
+  ]
+
+let package = Package(
+  name: "martlet",
+  products: [
+    .executable(name: "martlet", targets: ["martlet"]),
+    .library(name: "Client", targets: ["Client"]),
+  ],
+  targets: [
+    .systemLibrary(name: "CSystem"),
+    .target(name: "Base", dependencies: ["CSystem"], swiftSettings: common),
+    .target(name: "IO", dependencies: ["Base", "CSystem"], swiftSettings: common),
+    .target(name: "AMQP", dependencies: ["Base"], swiftSettings: common),
+    .target(name: "Journal", dependencies: ["Base", "IO"], swiftSettings: core),
+    .target(name: "Broker", dependencies: ["Base", "AMQP", "Journal"], swiftSettings: core),
+    .target(
+      name: "Server", dependencies: ["Base", "IO", "AMQP", "Journal", "Broker"],
+      swiftSettings: core),
+    .target(name: "Client", dependencies: ["Base", "IO", "AMQP"], swiftSettings: common),
+    .executableTarget(
+      name: "martlet", dependencies: ["Base", "IO", "AMQP", "Journal", "Server", "Client"],
+      swiftSettings: core),
+    .testTarget(name: "BaseTests", dependencies: ["Base"], swiftSettings: common),
+    .testTarget(name: "AMQPTests", dependencies: ["AMQP"], swiftSettings: common),
+    .testTarget(name: "JournalTests", dependencies: ["Journal"], swiftSettings: common),
+    .testTarget(name: "BrokerTests", dependencies: ["Broker"], swiftSettings: common),
+    .testTarget(
+      name: "ServerTests", dependencies: ["Server", "Client"], swiftSettings: common),
+  ],
+  swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,158 @@
+/// A growing buffer of bytes that are appended at the end and consumed from the front: the output of
+/// a connection, the body that is being assembled. Integers are written big-endian, as AMQP and
+/// Kafka have them.
+///
+/// Unsafe inside: every write goes through `reserve`, which makes the room it returns.
+public struct ByteBuffer: ~Copyable {
+  @usableFromInline var base: UnsafeMutableRawPointer?
+  /// Bytes allocated at `base`.
+  public private(set) var capacity: Int
+  /// The first byte that was not consumed.
+  @usableFromInline var head = 0
+  /// The end of what was written; `head <= tail <= capacity`.
+  @usableFromInline var tail = 0
+
+  public init(capacity: Int = 0) {
+    self.capacity = capacity
+    base = capacity > 0 ? .allocate(byteCount: capacity, alignment: 16) : nil
+  }
+
+  deinit {
+    base?.deallocate()
+  }
+
+  @inlinable public var count: Int { tail &- head }
+  @inlinable public var isEmpty: Bool { tail == head }
+
+  /// The bytes that were written and not consumed; valid until the next mutating call.
+  @inlinable public var readable: UnsafeRawBufferPointer {
+    UnsafeRawBufferPointer(start: base.map { $0 + head }, count: count)
+  }
+
+  /// Room for `size` more bytes, to be written before `advance(size)`.
+  @inlinable
+  @inline(__always)
+  public mutating func reserve(_ size: Int) -> UnsafeMutableRawPointer {
+    if capacity &- tail < size { grow(size) }
+    return base.unsafelyUnwrapped + tail
+  }
+
+  /// Declares `size` bytes behind the end, which `reserve` returned, as written.
+  @inlinable
+  @inline(__always)
+  public mutating func advance(_ size: Int) {
+    tail &+= size
+  }
+
+  @inlinable
+  public mutating func append(_ value: UInt8) {
+    reserve(1).storeBytes(of: value, as: UInt8.self)
+    tail &+= 1
+  }
+
+  @inlinable
+  public mutating func append(_ value: UInt16) {
+    reserve(2).storeBytes(of: value.bigEndian, as: UInt16.self)
+    tail &+= 2
+  }
+
+  @inlinable
+  public mutating func append(_ value: UInt32) {
+    reserve(4).storeBytes(of: value.bigEndian, as: UInt32.self)
+    tail &+= 4
+  }
+
+  @inlinable
+  public mutating func append(_ value: UInt64) {
+    reserve(8).storeBytes(of: value.bigEndian, as: UInt64.self)
+    tail &+= 8
+  }
+
+  @inlinable
+  public mutating func append(_ bytes: UnsafeRawBufferPointer) {
+    guard bytes.count > 0 else { return }
+    reserve(bytes.count).copyMemory(
+      from: bytes.baseAddress.unsafelyUnwrapped, byteCount: bytes.count)
+    tail &+= bytes.count
+  }
+
+  @inlinable
+  public mutating func append(_ span: RawSpan) {
+    let room = reserve(span.byteCount)
+    span.withUnsafeBytes { source in
+      guard source.count > 0 else { return }
+      room.copyMemory(from: source.baseAddress.unsafelyUnwrapped, byteCount: source.count)
+    }
+    tail &+= span.byteCount
+  }
+
+  public mutating func append(_ bytes: [UInt8]) {
+    bytes.withUnsafeBytes { append($0) }
+  }
+
+  /// A one-byte length and the bytes: AMQP's short string.
+  public mutating func append(_ name: Name) {
+    append(UInt8(name.bytes.count))
+    append(name.bytes)
+  }
+
+  /// A four-byte length and the bytes: AMQP's long string.
+  public mutating func appendLong(_ bytes: [UInt8]) {
+    append(UInt32(bytes.count))
+    append(bytes)
+  }
+
+  /// Overwrites four bytes that were appended `distance` bytes before the end.
+  public mutating func patch(_ value: UInt32, fromEnd distance: Int) {
+    invariant(distance >= 4 && distance <= count, "patch outside of the written bytes")
+    (base.unsafelyUnwrapped + tail - distance).storeBytes(of: value.bigEndian, as: UInt32.self)
+  }
+
+  /// Forgets the first `size` bytes.
+  public mutating func consume(_ size: Int) {
+    invariant(size >= 0 && size <= count, "consumed more than was written")
+    head &+= size
+    if head == tail { removeAll() }
+  }
+
+  /// Forgets the last `size` bytes.
+  public mutating func removeLast(_ size: Int) {
+    invariant(size >= 0 && size <= count, "removed more than was written")
+    tail &-= size
+  }
+
+  @inlinable
+  public mutating func removeAll() {
+    head = 0
+    tail = 0
+  }
+
+  /// Gives the memory back when nothing is in it.
+  public mutating func shrink(to size: Int) {
+    guard isEmpty, capacity > size else { return }
+    base?.deallocate()
+    base = size > 0 ? .allocate(byteCount: size, alignment: 16) : nil
+    capacity = size
+    removeAll()
+  }
+
+  @usableFromInline
+  @inline(never)
+  mutating func grow(_ size: Int) {
+    let used = count
+    if let base, head >= used, capacity &- used >= size, head > 0 {
+      base.copyMemory(from: base + head, byteCount: used)
+    } else {
+      let wanted = max(used + size, capacity * 2, 256)
+      let fresh = UnsafeMutableRawPointer.allocate(byteCount: wanted, alignment: 16)
+      if let base {
+        fresh.copyMemory(from: base + head, byteCount: used)
+        base.deallocate()
+      }
+      base = fresh
+      capacity = wanted
+    }
+    head = 0
+    tail = used
+  }
+}

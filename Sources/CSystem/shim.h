@@ -1,0 +1,67 @@
+// What the Swift overlay of the C library leaves out. Header only: no C file is compiled.
+#ifndef MARTLET_CSYSTEM_SHIM_H
+#define MARTLET_CSYSTEM_SHIM_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/statvfs.h>
+#include <sys/uio.h>
+
+// O_DIRECT is hidden without _GNU_SOURCE, which must not be defined in one module alone.
+static inline int system_open_direct_flag(void) { return __O_DIRECT; }
+
+// epoll_data is a union with a name that Swift cannot build in one expression.
+static inline struct epoll_event system_epoll_event(uint32_t events, uint64_t data) {
+  struct epoll_event event;
+  event.events = events;
+  event.data.u64 = data;
+  return event;
+}
+static inline uint64_t system_epoll_data(const struct epoll_event *event) { return event->data.u64; }
+static inline uint32_t system_epoll_events(const struct epoll_event *event) { return event->events; }
+
+// A variadic call, which Swift does not import.
+static inline void system_name_thread(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }
+
+#if defined(__x86_64__)
+static inline int system_has_crc32c(void) { return __builtin_cpu_supports("sse4.2"); }
+
+__attribute__((target("sse4.2"))) static inline uint32_t system_crc32c(
+    uint32_t crc, const uint8_t *bytes, uint64_t count) {
+  uint64_t state = crc;
+  while (count >= 8) {
+    uint64_t word;
+    __builtin_memcpy(&word, bytes, 8);
+    state = __builtin_ia32_crc32di(state, word);
+    bytes += 8;
+    count -= 8;
+  }
+  while (count > 0) {
+    state = __builtin_ia32_crc32qi((uint32_t)state, *bytes);
+    bytes += 1;
+    count -= 1;
+  }
+  return (uint32_t)state;
+}
+
+#else
+static inline int system_has_crc32c(void) { return 0; }
+static inline uint32_t system_crc32c(uint32_t crc, const uint8_t *bytes, uint64_t count) {
+  (void)bytes;
+  (void)count;
+  return crc;
+}
+#endif
+
+#endif

@@ -1,0 +1,20 @@
+import Glibc
+
+/// The kernel's clocks. The broker's core has none: it is told the time.
+public enum Clock {
+  /// Nanoseconds since some moment before the start of the process; never goes back.
+  public static func monotonicNanoseconds() -> Int64 {
+    read(CLOCK_MONOTONIC)
+  }
+
+  /// Milliseconds since 1970.
+  public static func wallMilliseconds() -> Int64 {
+    read(CLOCK_REALTIME) / 1_000_000
+  }
+
+  private static func read(_ clock: clockid_t) -> Int64 {
+    var now = timespec()
+    clock_gettime(clock, &now)
+    return Int64(now.tv_sec) * 1_000_000_000 + Int64(now.tv_nsec)
+  }
+}
