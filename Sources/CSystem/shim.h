@@ -31,6 +31,10 @@ static inline struct epoll_event system_epoll_event(uint32_t events, uint64_t da
 static inline uint64_t system_epoll_data(const struct epoll_event *event) { return event->data.u64; }
 static inline uint32_t system_epoll_events(const struct epoll_event *event) { return event->events; }
 
+// A global variable, which Swift does not let pass as safe between threads.
+extern char **environ;
+static inline char **system_environment(void) { return environ; }
+
 // A variadic call, which Swift does not import.
 static inline void system_name_thread(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }
 

@@ -1,0 +1,20 @@
+/// What the process ends with, so that scripts can tell the cases apart.
+enum ExitCode: Int32, CaseIterable, Sendable {
+  case success = 0
+  case failure = 1
+  case usage = 2
+  case empty = 3
+  case undelivered = 4
+  case interrupted = 130
+
+  var help: String {
+    switch self {
+    case .success: "all is done"
+    case .failure: "the broker refused, the connection was lost, or a file could not be read"
+    case .usage: "the command line was wrong"
+    case .empty: "fewer messages came than were asked for"
+    case .undelivered: "the broker returned or refused a published message"
+    case .interrupted: "interrupted before the end"
+    }
+  }
+}

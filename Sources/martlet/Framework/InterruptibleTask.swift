@@ -1,0 +1,62 @@
+import CSystem
+import Glibc
+import IO
+import Synchronization
+
+/// Runs asynchronous work from a synchronous main thread. The first SIGINT or SIGTERM cancels the
+/// work, which then ends in order; a second one ends the process at once.
+enum InterruptibleTask {
+  static func run(
+    _ work: @escaping @Sendable () async throws(Failure) -> ExitCode
+  ) throws(Failure) -> ExitCode {
+    let result: Result<ExitCode, Failure>
+    do throws(SystemError) {
+      let signals = try SignalQueue([SIGINT, SIGTERM])
+      let completion = Completion(wakeup: try Wakeup())
+      let task = Task.detached {
+        do throws(Failure) {
+          completion.finish(.success(try await work()))
+        } catch {
+          completion.finish(.failure(error))
+        }
+      }
+      result = try wait(completion, signals, task)
+    } catch {
+      throw Failure("\(error)")
+    }
+    return try result.get()
+  }
+
+  private static func wait(
+    _ completion: Completion, _ signals: borrowing SignalQueue, _ task: Task<Void, Never>
+  ) throws(SystemError) -> Result<ExitCode, Failure> {
+    var waits = [
+      pollfd(fd: completion.wakeup.descriptor.raw, events: Int16(POLLIN), revents: 0),
+      pollfd(fd: signals.descriptor.raw, events: Int16(POLLIN), revents: 0),
+    ]
+    while true {
+      guard poll(&waits, nfds_t(waits.count), -1) >= 0 || errno == EINTR else {
+        throw SystemError("poll")
+      }
+      if let result = completion.result { return result }
+      guard let signal = signals.next() else { continue }
+      if task.isCancelled { _exit(128 + signal) }
+      task.cancel()
+    }
+  }
+}
+
+/// The result of the work, and the wake-up for whoever waits for it.
+private final class Completion: Sendable {
+  let wakeup: Wakeup
+  private let state = Mutex<Result<ExitCode, Failure>?>(nil)
+
+  init(wakeup: consuming Wakeup) { self.wakeup = wakeup }
+
+  var result: Result<ExitCode, Failure>? { state.withLock { $0 } }
+
+  func finish(_ result: Result<ExitCode, Failure>) {
+    state.withLock { $0 = result }
+    wakeup.signal()
+  }
+}
