@@ -24,6 +24,8 @@ public final class Broker {
 
   /// Wall-clock milliseconds of this turn.
   public private(set) var now: Int64 = 0
+  /// Why publishers are to be blocked, such as "low on memory"; nil while they are not.
+  public var alarm: String?
   private var nextQueueID: UInt32 = 1
   private var nextExchangeID: UInt32 = VirtualHost.predeclaredIDMax + 1
 

@@ -3,7 +3,7 @@ import Base
 
 /// The arguments that a queue can be declared with. Those that name something are checked and
 /// compared when a queue is declared again; any others are kept and not compared.
-enum QueueArguments {
+public enum QueueArguments {
   private enum Rule {
     /// A whole number that is not negative.
     case count
@@ -27,7 +27,7 @@ enum QueueArguments {
   ]
 
   /// What is accepted, so that existing clients run, and has no effect in this version.
-  static let withoutEffect: [Name] = [
+  public static let withoutEffect: [Name] = [
     "x-message-ttl", "x-expires", "x-max-length", "x-max-length-bytes", "x-max-priority",
     "x-overflow", "x-dead-letter-exchange", "x-dead-letter-routing-key",
     "x-single-active-consumer", "x-delivery-limit",
