@@ -36,7 +36,7 @@ let package = Package(
       swiftSettings: core),
     .testTarget(name: "BaseTests", dependencies: ["Base"], swiftSettings: common),
     .testTarget(name: "AMQPTests", dependencies: ["AMQP"], swiftSettings: common),
-    .testTarget(name: "ClientTests", dependencies: ["Client"], swiftSettings: common),
+    .testTarget(name: "ClientTests", dependencies: ["Client", "IO"], swiftSettings: common),
     .testTarget(name: "JournalTests", dependencies: ["Journal"], swiftSettings: common),
     .testTarget(name: "BrokerTests", dependencies: ["Broker"], swiftSettings: common),
     .testTarget(

@@ -2,8 +2,9 @@
 /// a connection, the body that is being assembled. Integers are written big-endian, as AMQP and
 /// Kafka have them.
 ///
-/// Unsafe inside: every write goes through `reserve`, which makes the room it returns.
-public struct ByteBuffer: ~Copyable {
+/// Unsafe inside: every write goes through `reserve`, which makes the room it returns. It can go to
+/// another thread, since it cannot be copied and is the only owner of its memory.
+public struct ByteBuffer: ~Copyable, @unchecked Sendable {
   @usableFromInline var base: UnsafeMutableRawPointer?
   /// Bytes allocated at `base`.
   public private(set) var capacity: Int

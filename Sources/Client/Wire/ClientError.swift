@@ -23,6 +23,18 @@ public enum ClientError: Error, Equatable, Sendable, CustomStringConvertible {
   case timedOut(String)
   /// The connection was closed before, by this side or after an error.
   case notConnected
+  /// The channel was closed before, by this side.
+  case channelNotOpen
+  /// As many channels are open as were agreed with the broker.
+  case channelsExhausted(Int)
+  /// The broker ended a consumer, most likely because its queue was deleted.
+  case consumerCancelled(String)
+  /// The broker refused so many published messages.
+  case refused(count: Int)
+  /// A mandatory message came back since no queue wanted it.
+  case returned(code: UInt16, reason: String)
+  /// The task that waited was cancelled.
+  case cancelled
 
   public init(_ error: SystemError) {
     self = .system(operation: error.operation, code: error.code)
@@ -42,6 +54,13 @@ public enum ClientError: Error, Equatable, Sendable, CustomStringConvertible {
     case .protocolViolation(let reason): "the broker broke the protocol: \(reason)"
     case .timedOut(let what): "timed out waiting for \(what)"
     case .notConnected: "the connection is closed"
+    case .channelNotOpen: "the channel is closed"
+    case .channelsExhausted(let count): "all \(count) channels of the connection are open"
+    case .consumerCancelled(let tag):
+      "the broker ended the consumer \(tag), most likely because its queue was deleted"
+    case .refused(let count): "the broker refused \(count) published messages"
+    case .returned(let code, let reason): "the message was returned: \(code) \(reason)"
+    case .cancelled: "cancelled"
     }
   }
 }

@@ -1,0 +1,87 @@
+import Client
+import Testing
+
+@Suite(.timeLimit(.minutes(1))) struct ConnectionTests {
+  @Test func nobodyListeningIsAnErrorOfTheSystem() async throws {
+    await #expect {
+      _ = try await Connection.open("amqp://localhost:1")
+    } throws: { error in
+      guard case .system? = error as? ClientError else { return false }
+      return true
+    }
+  }
+
+  @Test func aWrongURLIsToldBeforeAnythingElse() async throws {
+    await #expect(throws: ClientError.self) { try await Connection.open("localhost") }
+  }
+
+  @Test(.needsBroker) func aWrongPasswordIsRefused() async throws {
+    var url = try ConnectionURL(try #require(Broker.url))
+    url.password = "wrong"
+    await #expect {
+      _ = try await Connection.open(url)
+    } throws: { error in
+      guard case .loginRefused? = error as? ClientError else { return false }
+      return true
+    }
+  }
+
+  @Test(.needsBroker) func closingEndsEverythingAndCanBeRepeated() async throws {
+    let connection = try await Connection.open(try #require(Broker.url))
+    let channel = try await connection.openChannel()
+    let queue = try await channel.declareQueue(exclusive: true).name
+    let consumer = try await channel.consume(queue)
+    let next = Task { try await consumer.next() == nil }
+    let end = Task { await connection.waitUntilClosed() }
+    try await connection.close()
+    #expect(try await next.value)
+    #expect(await end.value == nil)
+    try await connection.close()
+    await #expect(throws: ClientError.notConnected) { try await connection.openChannel() }
+    await #expect(throws: ClientError.notConnected) { try await channel.get(queue) }
+  }
+
+  @Test(.needsBroker) func anErrorOfTheConnectionReachesEveryWaiter() async throws {
+    let connection = try await Connection.open(try #require(Broker.url))
+    let channel = try await connection.openChannel()
+    let queue = try await channel.declareQueue(exclusive: true).name
+    let consumer = try await channel.consume(queue)
+    let next = Task { try await consumer.next() }
+    let other = try await connection.openChannel()
+    // A tag that is in use is a mistake that costs the whole connection.
+    await #expect(throws: ClientError.self) {
+      _ = try await channel.consume(queue, tag: consumer.tag)
+    }
+    let end = try #require(await connection.waitUntilClosed())
+    guard case .connectionClosed(let reason) = end else { throw end }
+    #expect(reason.code == 530)
+    await #expect(throws: end) { try await next.value }
+    await #expect(throws: end) { try await other.get(queue) }
+    await #expect(throws: end) { try await connection.close() }
+  }
+
+  @Test(.needsBroker) func heartbeatsKeepAnIdleConnection() async throws {
+    var url = try ConnectionURL(try #require(Broker.url))
+    url.heartbeatSeconds = 1
+    let connection = try await Connection.open(url)
+    let channel = try await connection.openChannel()
+    try await Task.sleep(for: .seconds(4))
+    try await channel.declareQueue(exclusive: true)
+    try await connection.close()
+  }
+
+  @Test(.needsBroker) func manyChannelsAreOpenedAndFreed() async throws {
+    var url = try ConnectionURL(try #require(Broker.url))
+    url.channelMax = 20
+    let connection = try await Connection.open(url)
+    for _ in 0..<3 {
+      var channels: [Channel] = []
+      for _ in 0..<20 { channels.append(try await connection.openChannel()) }
+      await #expect(throws: ClientError.channelsExhausted(20)) {
+        try await connection.openChannel()
+      }
+      for channel in channels { try await channel.close() }
+    }
+    try await connection.close()
+  }
+}
