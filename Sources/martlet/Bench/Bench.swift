@@ -29,7 +29,7 @@ final class Bench {
       let report = try Bench(options).run()
       print(options.printsJSON ? report.json : report.text)
       return report.hasErrors ? 1 : 0
-    } catch let error as UsageError {
+    } catch let error as BenchUsageError {
       StandardError.print("martlet bench: \(error)\nTry martlet bench --help.")
       return 2
     } catch {

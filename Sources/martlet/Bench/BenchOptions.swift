@@ -64,7 +64,7 @@ struct BenchOptions: Equatable {
 }
 
 /// Arguments that make no sense. The text is for people.
-struct UsageError: Error, Equatable, CustomStringConvertible {
+struct BenchUsageError: Error, Equatable, CustomStringConvertible {
   let description: String
 
   init(_ description: String) {

@@ -97,7 +97,7 @@ struct BenchTopology {
     let passive = QueueDeclare(queue: queue, passive: true)
     if case .queueDeclareOk(let found)? = try answer(to: .queueDeclare(passive), on: connection) {
       guard options.publishers == 0 || found.messageCount == 0 else {
-        throw UsageError(
+        throw BenchUsageError(
           "queue \(queue) has \(found.messageCount) messages already: purge it or choose another")
       }
       return
