@@ -336,7 +336,7 @@ final class Reactor {
       if now - connection.receivedAt > 2 * interval + Self.sweepMilliseconds {
         return drop(connection, "no heartbeat for \(2 * session.heartbeat) seconds")
       }
-      if now - connection.sentAt >= interval / 2 - Self.sweepMilliseconds, session.out.isEmpty {
+      if now - connection.sentAt >= interval / 2, session.out.isEmpty {
         session.heartbeatDue()
       }
     }
