@@ -37,11 +37,19 @@ public struct NameTable: ~Copyable {
     key.bytes.withUnsafeBytes { find($0) }
   }
 
-  /// Adds a key that is not there yet.
   public mutating func insert(_ key: Name, _ value: Int32) {
-    invariant(find(key) == nil, "a name was inserted twice")
+    insert(key.bytes, value)
+  }
+
+  public mutating func remove(_ key: Name) {
+    remove(key.bytes)
+  }
+
+  /// Adds a key that is not there yet.
+  public mutating func insert(_ key: [UInt8], _ value: Int32) {
+    invariant(key.withUnsafeBytes { find($0) } == nil, "a name was inserted twice")
     if (used + 1) * 2 > slots.count { rebuild() }
-    let hash = key.bytes.withUnsafeBytes { SeededHash.hash($0) }
+    let hash = key.withUnsafeBytes { SeededHash.hash($0) }
     var index = Int(truncatingIfNeeded: hash) & (slots.count - 1)
     while slots[index].entry != -1 { index = (index + 1) & (slots.count - 1) }
     slots[index] = Slot(hash: hash, entry: newEntry(key, value))
@@ -50,12 +58,12 @@ public struct NameTable: ~Copyable {
   }
 
   /// Removes a key, if it is there.
-  public mutating func remove(_ key: Name) {
-    let hash = key.bytes.withUnsafeBytes { SeededHash.hash($0) }
+  public mutating func remove(_ key: [UInt8]) {
+    let hash = key.withUnsafeBytes { SeededHash.hash($0) }
     var index = Int(truncatingIfNeeded: hash) & (slots.count - 1)
     while slots[index].entry != -1 {
       let entry = slots[index].entry
-      if entry >= 0, slots[index].hash == hash, keys[Int(entry)] == key.bytes {
+      if entry >= 0, slots[index].hash == hash, keys[Int(entry)] == key {
         slots[index].entry = -2
         keys[Int(entry)] = []
         freeEntries.append(entry)
@@ -70,13 +78,13 @@ public struct NameTable: ~Copyable {
     keys[entry].count == key.count && keys[entry].withUnsafeBytes { $0.elementsEqual(key) }
   }
 
-  private mutating func newEntry(_ key: Name, _ value: Int32) -> Int32 {
+  private mutating func newEntry(_ key: [UInt8], _ value: Int32) -> Int32 {
     if let entry = freeEntries.popLast() {
-      keys[Int(entry)] = key.bytes
+      keys[Int(entry)] = key
       values[Int(entry)] = value
       return entry
     }
-    keys.append(key.bytes)
+    keys.append(key)
     values.append(value)
     return Int32(keys.count - 1)
   }

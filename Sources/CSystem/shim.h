@@ -16,6 +16,7 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/statvfs.h>
+#include <sys/timerfd.h>
 #include <sys/uio.h>
 
 // O_DIRECT is hidden without _GNU_SOURCE, which must not be defined in one module alone.

@@ -1,4 +1,170 @@
+import AMQP
+import Base
+import Broker
+import Glibc
+import IO
+import Journal
+
 /// Runs the broker until it is told to stop; the result is the process's exit code.
 public func runServer(_ options: Options) -> Int32 {
-  fatalError("the server is not there yet")
+  let log = Log(level: options.logLevel)
+  do {
+    try Server(options, log).run()
+    return 0
+  } catch {
+    log.error("\(error)")
+    return 1
+  }
+}
+
+/// Why the broker does not start; the text is for the person who starts it.
+struct StartError: Error, CustomStringConvertible {
+  let description: String
+}
+
+/// A broker process from start to stop.
+private struct Server {
+  let options: Options
+  let log: Log
+
+  init(_ options: Options, _ log: Log) {
+    self.options = options
+    self.log = log
+  }
+
+  func run() throws {
+    let started = Clock.monotonicNanoseconds()
+    signal(SIGPIPE, SIG_IGN)
+    let signals = try SignalQueue([SIGTERM, SIGINT])
+    raiseDescriptorLimit()
+    let listeners = try listen()
+    try FileSystem.makeDirectories(options.data)
+    guard let lock = try DirectoryLock(directory: options.data) else {
+      throw StartError(
+        description: "the data directory \(options.data) is in use by another broker"
+          + lockHolder())
+    }
+    let wake = try SharedWakeup()
+    let broker = try recover(wake)
+    let reactor = try Reactor(
+      options: options, log: log, broker: broker, listeners: listeners, signals: signals,
+      journalWake: wake)
+    let milliseconds = (Clock.monotonicNanoseconds() - started) / 1_000_000
+    for listener in listeners { log.info("listening on \(listener.socket.localAddress)") }
+    log.info("Martlet \(SessionSettings().version) is ready after \(milliseconds) ms")
+    if options.user == "guest", options.password == "guest", !options.guestLoopbackOnly {
+      log.warning("user guest with password guest may log in from anywhere")
+    }
+    try reactor.run()
+    broker.close()
+    _ = consume lock
+    if let failure = broker.journal.failure {
+      throw StartError(description: "stopped after the journal failed: \(failure)")
+    }
+    log.info("stopped")
+  }
+
+  private func recover(_ wake: SharedWakeup) throws -> Broker {
+    var settings = Journal.Settings()
+    settings.segmentBytes = options.segmentSizeBytes
+    settings.isSynced = options.durability == .synced
+    settings.cacheBytes = options.journalCacheBytes
+    settings.diskReserveBytes = options.diskReserveBytes
+    var limits = BrokerLimits()
+    limits.queuesMax = options.queuesMax
+    limits.exchangesMax = options.exchangesMax
+    limits.bindingsMax = options.bindingsMax
+    limits.consumersMax = options.consumersMax
+    limits.unacknowledgedMax = options.unacknowledgedMax
+    var made: Broker?
+    let (_, recovery) = try Journal.open(
+      directory: options.data + "/journal", settings: settings, now: Clock.wallMilliseconds(),
+      wake: { wake.signal() },
+      replay: { journal in
+        let broker = Broker(journal: journal, limits: limits) { UInt64.random(in: .min ... .max) }
+        broker.beginRecovery()
+        made = broker
+        return broker
+      })
+    guard let broker = made else { throw StartError(description: "no broker was made") }
+    let messages = broker.endRecovery()
+    if recovery.isNew {
+      log.info("began a journal in \(options.data)")
+    } else {
+      log.info(
+        "recovered \(messages) messages from \(options.data): read \(recovery.records) records in"
+          + " \(recovery.bytes >> 20) MiB"
+          + (recovery.wasClean ? "" : "; the broker had not stopped in order"))
+    }
+    return broker
+  }
+
+  private func listen() throws(SystemError) -> [Listener] {
+    var listeners: [Listener] = []
+    for text in options.listen {
+      for address in try Self.addresses(text) {
+        do throws(SystemError) {
+          listeners.append(Listener(try Socket.listen(address)))
+        } catch {
+          // A machine without IPv6 has no "::"; the IPv4 half is enough then.
+          if address.host == "::", error.code == EAFNOSUPPORT || error.code == EADDRNOTAVAIL {
+            continue
+          }
+          if error.code == EADDRINUSE {
+            throw SystemError(
+              "\(error.operation): the port is taken by another program; choose another with"
+                + " --listen", code: error.code)
+          }
+          throw error
+        }
+      }
+    }
+    return listeners
+  }
+
+  /// `HOST:PORT`, `[IPv6]:PORT` or `*:PORT`.
+  private static func addresses(_ text: String) throws(SystemError) -> [SocketAddress] {
+    guard let colon = text.lastIndex(of: ":"), let port = Int(text[text.index(after: colon)...]),
+      (0...65535).contains(port)
+    else {
+      throw SystemError("listen on '\(text)' (expected HOST:PORT)", code: EINVAL)
+    }
+    var host = String(text[..<colon])
+    if host.hasPrefix("["), host.hasSuffix("]") { host = String(host.dropFirst().dropLast()) }
+    if host == "*" || host.isEmpty {
+      return [SocketAddress(host: "::", port: port), SocketAddress(host: "0.0.0.0", port: port)]
+    }
+    return [SocketAddress(host: host, port: port)]
+  }
+
+  private func lockHolder() -> String {
+    guard let bytes = try? FileSystem.readWhole(options.data + "/lock"),
+      let process = Int(String(decoding: bytes, as: UTF8.self).filter(\.isNumber))
+    else { return "" }
+    return " (process \(process))"
+  }
+
+  /// As many clients as the system lets us have.
+  private func raiseDescriptorLimit() {
+    var limit = rlimit()
+    guard getrlimit(__rlimit_resource_t(7), &limit) == 0 else { return }
+    limit.rlim_cur = limit.rlim_max
+    _ = setrlimit(__rlimit_resource_t(7), &limit)
+  }
+}
+
+extension SessionSettings {
+  init(_ options: Options) {
+    user = Name(options.user)
+    password = Array(options.password.utf8)
+    guestLoopbackOnly = options.guestLoopbackOnly
+    frameMax = options.frameMaxBytes
+    frameMaxBeforeTune = max(options.frameMaxBytes, 64 << 10)
+    channelMax = options.channelMax
+    connectionsMax = options.connectionsMax
+    heartbeat = options.heartbeatMilliseconds / 1000
+    messageSizeMax = options.messageSizeMaxBytes
+    outputMax = options.outputBufferMaxBytes
+    product = options.product
+  }
 }

@@ -533,4 +533,9 @@ extension PeerError {
   /// 312: "NO_ROUTE"
   public static let noRoute = PeerError(
     .noRoute, "NO_ROUTE")
+
+  /// 506: "more than {limit} bytes of unfinished messages"
+  public static func tooMuchContent(limit: some CustomStringConvertible) -> PeerError {
+    PeerError(.resourceError, "more than \(limit) bytes of unfinished messages")
+  }
 }

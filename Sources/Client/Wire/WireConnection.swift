@@ -93,7 +93,7 @@ public final class WireConnection {
   @discardableResult
   public func flushAvailable() throws(ClientError) -> Bool {
     while !output.isEmpty {
-      let written = try write(output.readable)
+      let written = try write(output.readable.bytes)
       if written == 0 { return false }
       output.consume(written)
     }
@@ -112,8 +112,9 @@ public final class WireConnection {
 
   /// Writes bytes past `output`, which must be empty: whole frames, or the rest of what an earlier
   /// call did not take. Returns how many the kernel took.
-  public func write(_ bytes: UnsafeRawBufferPointer) throws(ClientError) -> Int {
-    guard let result = socket?.descriptor.write(bytes) else { throw .notConnected }
+  public func write(_ bytes: RawSpan) throws(ClientError) -> Int {
+    let result = bytes.withUnsafeBytes { socket?.descriptor.write($0) }
+    guard let result else { throw .notConnected }
     switch result {
     case .count(let count):
       lastSentNanoseconds = Clock.monotonicNanoseconds()

@@ -1,0 +1,230 @@
+import AMQP
+import Base
+import Journal
+
+/// The messages of one queue while the log is being read: entries in the order of their sequences,
+/// those that were settled marked, and dropped once they are in front.
+private final class RecoveringQueue {
+  var entries = Ring<Entry>()
+  var nextSequence: UInt64 = 1
+  var deliveredUpTo: UInt64 = 0
+
+  private static let settledMark = UInt32.max
+
+  func append(_ entry: Entry) {
+    entries.append(entry)
+    nextSequence = max(nextSequence, entry.sequence + 1)
+  }
+
+  /// Settles the entries of a range; `body` gets each.
+  func settle(first: UInt64, count: UInt64, _ body: (Entry) -> Void) {
+    var index = lowerBound(first)
+    while index < entries.count, entries[index].sequence - first < count {
+      if entries[index].bodySize != Self.settledMark {
+        body(entries[index])
+        entries[index].bodySize = Self.settledMark
+      }
+      index += 1
+    }
+    while let front = entries.first, front.bodySize == Self.settledMark {
+      _ = entries.removeFirst()
+    }
+  }
+
+  /// What is left, in order.
+  func remaining() -> [Entry] {
+    var result: [Entry] = []
+    while !entries.isEmpty {
+      var entry = entries.removeFirst()
+      guard entry.bodySize != Self.settledMark else { continue }
+      if entry.sequence <= deliveredUpTo { entry.flags.insert(.redelivered) }
+      result.append(entry)
+    }
+    return result
+  }
+
+  private func lowerBound(_ sequence: UInt64) -> Int {
+    var low = 0
+    var high = entries.count
+    while low < high {
+      let middle = (low + high) / 2
+      if entries[middle].sequence < sequence { low = middle + 1 } else { high = middle }
+    }
+    return low
+  }
+}
+
+/// What recovery keeps besides the broker itself.
+struct RecoveringQueues {
+  fileprivate var messages: [UInt32: RecoveringQueue] = [:]
+  fileprivate var queues: [UInt32: Queue] = [:]
+  fileprivate var exchanges: [UInt32: (Exchange, VirtualHost)] = [:]
+}
+
+extension Broker: JournalReplay {
+  var isRecovering: Bool { recovering != nil }
+
+  /// The log is about to be read.
+  public func beginRecovery() {
+    var recovering = RecoveringQueues()
+    for vhost in vhosts.values {
+      for exchange in vhost.exchanges.values { recovering.exchanges[exchange.id] = (exchange, vhost) }
+    }
+    self.recovering = recovering
+  }
+
+  /// The log was read: queues get what is left in them. Returns the number of messages.
+  public func endRecovery() -> Int {
+    guard let recovering else { return 0 }
+    var count = 0
+    for (id, messages) in recovering.messages {
+      guard let queue = recovering.queues[id] else { continue }
+      let entries = messages.remaining()
+      count += entries.count
+      queue.restore(
+        entries, nextSequence: messages.nextSequence, deliveredUpTo: messages.deliveredUpTo)
+    }
+    self.recovering = nil
+    return count
+  }
+
+  public func replayCheckpoint(_ record: RecordView) {
+    replayCatalog(record)
+  }
+
+  public func replay(
+    _ record: RecordView, at location: RecordLocation, isBeforeCheckpoint: Bool
+  ) {
+    switch record.kind {
+    case MessageView.kind: replayMessage(record, location)
+    case CatalogRecord.settle: replaySettled(record)
+    case CatalogRecord.delivered:
+      let sequence = record.payload.loadUnaligned(as: UInt64.self)
+      recovering?.messages[record.word]?.deliveredUpTo = sequence
+    default:
+      if !isBeforeCheckpoint { replayCatalog(record) }
+    }
+  }
+
+  private func replayMessage(_ record: RecordView, _ location: RecordLocation) {
+    let count = Int(record.count)
+    var offset = record.size - count * MessageView.destinationSize
+    for _ in 0..<count {
+      let queue = record.base.loadUnaligned(fromByteOffset: offset, as: UInt32.self)
+      let sequence = record.base.loadUnaligned(fromByteOffset: offset + 4, as: UInt64.self)
+      offset += MessageView.destinationSize
+      guard let messages = recovering?.messages[queue] else { continue }
+      messages.append(
+        Entry(
+          sequence: sequence, location: location, bodySize: record.word, flags: .durable))
+      journal.retain(location.block)
+    }
+  }
+
+  private func replaySettled(_ record: RecordView) {
+    guard let messages = recovering?.messages[record.word] else { return }
+    for index in 0..<Int(record.count) {
+      let first = record.payload.loadUnaligned(fromByteOffset: 16 * index, as: UInt64.self)
+      let count = record.payload.loadUnaligned(fromByteOffset: 16 * index + 8, as: UInt64.self)
+      messages.settle(first: first, count: count) { journal.release($0.location.block) }
+    }
+  }
+
+  /// A record of the catalog; its checksum held, so that its form is our own doing.
+  private func replayCatalog(_ record: RecordView) {
+    do throws(MalformedInput) {
+      var reader = ByteReader(record.payload.bytes)
+      switch record.kind {
+      case CatalogRecord.ids:
+        useIDs(
+          queue: record.word, exchange: record.payload.loadUnaligned(as: UInt32.self))
+      case CatalogRecord.queue: try replayQueue(record, &reader)
+      case CatalogRecord.queueState:
+        guard let messages = recovering?.messages[record.word] else { return }
+        messages.nextSequence = record.payload.loadUnaligned(as: UInt64.self)
+        messages.deliveredUpTo = record.payload.loadUnaligned(
+          fromByteOffset: 8, as: UInt64.self)
+      case CatalogRecord.queueDeleted: replayQueueDeleted(record.word)
+      case CatalogRecord.exchange: try replayExchange(record, &reader)
+      case CatalogRecord.exchangeDeleted:
+        if let (exchange, vhost) = recovering?.exchanges.removeValue(forKey: record.word) {
+          vhost.remove(exchange)
+        }
+      case CatalogRecord.binding, CatalogRecord.bindingRemoved:
+        try replayBinding(record, &reader)
+      default: break
+      }
+    } catch {
+      invariantFailed("record \(record.kind) at \(record.position): \(error.reason)")
+    }
+  }
+
+  private func replayQueue(
+    _ record: RecordView, _ reader: inout ByteReader
+  ) throws(MalformedInput) {
+    let vhostName = try reader.name()
+    let name = try reader.name()
+    let arguments = try reader.fieldTable()
+    guard let vhost = vhosts[vhostName] else { return }
+    let queue = Queue(
+      id: record.word, name: name, vhost: vhost, isDurable: true,
+      isAutoDelete: record.flags & CatalogRecord.isAutoDelete != 0, owner: nil,
+      arguments: arguments)
+    vhost.insert(queue)
+    recovering?.queues[record.word] = queue
+    recovering?.messages[record.word] = RecoveringQueue()
+    useIDs(queue: record.word + 1, exchange: 0)
+  }
+
+  private func replayQueueDeleted(_ id: UInt32) {
+    guard let queue = recovering?.queues.removeValue(forKey: id) else { return }
+    for entry in recovering?.messages.removeValue(forKey: id)?.remaining() ?? [] {
+      journal.release(entry.location.block)
+    }
+    queue.vhost.remove(queue)
+  }
+
+  private func replayExchange(
+    _ record: RecordView, _ reader: inout ByteReader
+  ) throws(MalformedInput) {
+    let vhostName = try reader.name()
+    let name = try reader.name()
+    let type = try reader.name()
+    let arguments = try reader.fieldTable()
+    guard let vhost = vhosts[vhostName], let kind = Exchange.Kind(rawValue: type.description)
+    else { return }
+    let exchange = Exchange(
+      id: record.word, name: name, kind: kind, isDurable: true,
+      isAutoDelete: record.flags & CatalogRecord.isExchangeAutoDelete != 0,
+      isInternal: record.flags & CatalogRecord.isInternal != 0, arguments: arguments)
+    vhost.insert(exchange)
+    recovering?.exchanges[record.word] = (exchange, vhost)
+    useIDs(queue: 0, exchange: record.word + 1)
+  }
+
+  private func replayBinding(
+    _ record: RecordView, _ reader: inout ByteReader
+  ) throws(MalformedInput) {
+    let destinationID = record.payload.loadUnaligned(as: UInt32.self)
+    _ = try reader.take(4)
+    let key = try reader.name()
+    let arguments = try reader.fieldTable()
+    guard let (source, vhost) = recovering?.exchanges[record.word] else { return }
+    let destination: Destination
+    if record.flags & CatalogRecord.isToExchange != 0 {
+      guard let (exchange, _) = recovering?.exchanges[destinationID] else { return }
+      destination = .exchange(exchange)
+    } else {
+      guard let queue = recovering?.queues[destinationID] else { return }
+      destination = .queue(queue)
+    }
+    if record.kind == CatalogRecord.bindingRemoved {
+      let identity = BindingIdentity(destination: destination, key: key, arguments: arguments)
+      _ = vhost.remove(identity, from: source)
+    } else if let binding = try? Binding(
+      source: source, destination: destination, key: key, arguments: arguments)
+    {
+      _ = vhost.insert(binding)
+    }
+  }
+}

@@ -1,0 +1,250 @@
+import AMQP
+import Base
+import Journal
+
+/// What a broker accepts at most.
+public struct BrokerLimits: Equatable, Sendable {
+  public var queuesMax = 1_000_000
+  public var exchangesMax = 100_000
+  public var bindingsMax = 10_000_000
+  public var consumersMax = 65_535
+  public var unacknowledgedMax = 10_000_000
+
+  public init() {}
+}
+
+/// All state of the broker, owned by one thread. It has no clock, socket or file of its own: it is
+/// told what happens and when, turn by turn.
+public final class Broker {
+  public let journal: Journal
+  public let limits: BrokerLimits
+  private let random: () -> UInt64
+  private(set) var vhosts: [Name: VirtualHost] = [:]
+  private(set) lazy var catalog = Catalog(broker: self, journal: journal)
+
+  /// Wall-clock milliseconds of this turn.
+  public private(set) var now: Int64 = 0
+  /// Why publishers are to be blocked, such as "low on memory"; nil while they are not.
+  public var alarm: String?
+  private var nextQueueID: UInt32 = 1
+  private var nextExchangeID: UInt32 = VirtualHost.predeclaredIDMax + 1
+
+  /// Queues with messages and perhaps consumers for them.
+  private var touched: [Queue] = []
+  private var pumping: [Queue] = []
+  /// Queues with settlements that are not in the log yet.
+  private var unlogged: [Queue] = []
+  /// Channels that published in this turn and confirm.
+  private var confirming: [Channel] = []
+  /// Channels with publishes that wait for the log.
+  private var awaiting: [Channel] = []
+  /// Deleted queues with deliveries that are not acknowledged yet.
+  private var unsettled: [UInt32: Queue] = [:]
+  var recovering: RecoveringQueues?
+
+  /// `random` gives numbers for names that clients must not guess.
+  public init(journal: Journal, limits: BrokerLimits, random: @escaping () -> UInt64) {
+    self.journal = journal
+    self.limits = limits
+    self.random = random
+    vhosts["/"] = VirtualHost(name: "/", broker: self)
+  }
+
+  public func vhost(_ name: Name) -> VirtualHost? { vhosts[name] }
+
+  // MARK: Turns
+
+  /// A turn begins.
+  public func begin(now: Int64) {
+    self.now = now
+  }
+
+  /// Delivers what can be delivered. Sessions call it after a batch of input, and the loop at the
+  /// turn's end.
+  public func pump() {
+    while !touched.isEmpty {
+      swap(&touched, &pumping)
+      for queue in pumping where !queue.isDeleted { queue.pump() }
+      pumping.removeAll(keepingCapacity: true)
+    }
+  }
+
+  /// The turn ends: confirms what needs no log, notes what waits for it, and hands the log what
+  /// gathered.
+  public func end() {
+    pump()
+    if !confirming.isEmpty {
+      let position = journal.endPosition
+      for channel in confirming where channel.closeConfirmGroup(at: position) {
+        awaiting.append(channel)
+      }
+      confirming.removeAll(keepingCapacity: true)
+    }
+    commit()
+    journal.trim()
+  }
+
+  private func commit() {
+    guard !journal.isCommitting, journal.failure == nil else { return }
+    for queue in unlogged { queue.logProgress() }
+    unlogged.removeAll(keepingCapacity: true)
+    if journal.wantsCheckpoint { journal.checkpoint(payload: catalog.snapshot()) }
+    journal.commit(now: now)
+  }
+
+  /// Takes what the journal's threads have done, and confirms what became durable.
+  public func journalMoved() {
+    guard journal.poll() else { return }
+    if journal.failure != nil {
+      for channel in awaiting { channel.refuseAll() }
+      awaiting = []
+      return
+    }
+    let position = journal.durablePosition
+    awaiting.removeAll { !$0.confirmDurable(upTo: position) }
+  }
+
+  /// Writes all that is left and ends the journal.
+  public func close() {
+    for queue in unlogged { queue.logProgress() }
+    unlogged = []
+    journal.close(now: now)
+  }
+
+  // MARK: What queues and channels tell
+
+  @inline(__always)
+  func noteTouched(_ queue: Queue) {
+    touched.append(queue)
+  }
+
+  func noteUnlogged(_ queue: Queue) {
+    unlogged.append(queue)
+  }
+
+  func noteConfirming(_ channel: Channel) {
+    confirming.append(channel)
+  }
+
+  func keepUntilSettled(_ queue: Queue) {
+    unsettled[queue.id] = queue
+  }
+
+  func forgetIfDone(_ queue: Queue) {
+    if queue.unacknowledgedCount == 0 { unsettled[queue.id] = nil }
+  }
+
+  // MARK: Names
+
+  func takeQueueID() -> UInt32 {
+    defer { nextQueueID += 1 }
+    return nextQueueID
+  }
+
+  func takeExchangeID() -> UInt32 {
+    defer { nextExchangeID += 1 }
+    return nextExchangeID
+  }
+
+  /// Ids that a log has used are never used again.
+  func useIDs(queue: UInt32, exchange: UInt32) {
+    nextQueueID = max(nextQueueID, queue)
+    nextExchangeID = max(nextExchangeID, exchange)
+  }
+
+  var nextIDs: (queue: UInt32, exchange: UInt32) { (nextQueueID, nextExchangeID) }
+
+  private static let nameAlphabet = Array(
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".utf8)
+
+  /// A name that nobody has: the prefix and 22 characters for 132 random bits.
+  func makeName(_ prefix: String) -> Name {
+    var bytes = Array(prefix.utf8)
+    for _ in 0..<22 { bytes.append(Self.nameAlphabet[Int(random() & 63)]) }
+    return Name(bytes)
+  }
+
+  // MARK: Messages
+
+  struct StoredMessage {
+    let location: RecordLocation
+    let record: UnsafeRawPointer
+    /// Where the destinations go.
+    let rest: UnsafeMutableRawPointer
+  }
+
+  /// Copies a message into the log's current block, or into the transient one.
+  @inline(__always)
+  func appendMessage(
+    names: RawSpan, properties: RawSpan, body: RawSpan, destinations: Int, isDurable: Bool
+  ) -> StoredMessage {
+    let fixed = MessageView.namesOffset - Record.headerSize
+    let contentSize = fixed &+ names.byteCount &+ properties.byteCount &+ body.byteCount
+    let size = contentSize &+ destinations &* MessageView.destinationSize
+    let count = UInt16(truncatingIfNeeded: destinations)
+    let word = UInt32(truncatingIfNeeded: body.byteCount)
+    let (location, payload) =
+      isDurable
+      ? journal.append(kind: MessageView.kind, count: count, word: word, payloadSize: size)
+      : journal.appendTransient(
+        kind: MessageView.kind, count: count, word: word, payloadSize: size)
+    payload.storeBytes(of: UInt64(UInt32(properties.byteCount)), as: UInt64.self)
+    payload.storeBytes(of: now, toByteOffset: 8, as: Int64.self)
+    var place = payload + fixed
+    place = Self.copy(names, to: place)
+    place = Self.copy(properties, to: place)
+    place = Self.copy(body, to: place)
+    return StoredMessage(
+      location: location, record: UnsafeRawPointer(payload - Record.headerSize), rest: place)
+  }
+
+  @inline(__always)
+  private static func copy(
+    _ bytes: RawSpan, to place: UnsafeMutableRawPointer
+  ) -> UnsafeMutableRawPointer {
+    bytes.withUnsafeBytes { source in
+      if source.count > 0 {
+        place.copyMemory(
+          from: source.baseAddress.unsafelyUnwrapped, byteCount: source.count)
+      }
+    }
+    return place + bytes.byteCount
+  }
+
+  /// Stores a message once and puts an entry into every queue of the route.
+  @inline(__always)
+  func store(
+    names: RawSpan, properties: RawSpan, body: RawSpan, in route: Route, isDurable: Bool
+  ) {
+    let message = appendMessage(
+      names: names, properties: properties, body: body,
+      destinations: isDurable ? route.durableCount : 0, isDurable: isDurable)
+    journal.retain(message.location.block, count: route.count)
+    if route.count == 1 {
+      route.queues[0]._withUnsafeGuaranteedRef { queue in
+        enqueue(message, in: queue, body.byteCount, isDurable, at: message.rest)
+      }
+      return
+    }
+    var place = message.rest
+    for queue in route.queues {
+      queue._withUnsafeGuaranteedRef { queue in
+        enqueue(message, in: queue, body.byteCount, isDurable && queue.isDurable, at: place)
+        if isDurable, queue.isDurable { place += MessageView.destinationSize }
+      }
+    }
+  }
+
+  @inline(__always)
+  private func enqueue(
+    _ message: StoredMessage, in queue: Queue, _ bodySize: Int, _ isDurable: Bool,
+    at place: UnsafeMutableRawPointer
+  ) {
+    if isDurable {
+      place.storeBytes(of: queue.id, as: UInt32.self)
+      place.storeBytes(of: queue.nextSequence, toByteOffset: 4, as: UInt64.self)
+    }
+    queue.enqueue(
+      message.location, bodySize: bodySize, flags: isDurable ? .durable : [])
+  }
+}

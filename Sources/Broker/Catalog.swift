@@ -1,0 +1,189 @@
+import AMQP
+import Base
+import Journal
+
+/// The broker's records other than messages; `Specs/Journal.md` has the table.
+enum CatalogRecord {
+  static let settle: UInt8 = 17
+  static let delivered: UInt8 = 18
+  static let queue: UInt8 = 32
+  static let queueDeleted: UInt8 = 33
+  static let exchange: UInt8 = 34
+  static let exchangeDeleted: UInt8 = 35
+  static let binding: UInt8 = 36
+  static let bindingRemoved: UInt8 = 37
+  static let queueState: UInt8 = 48
+  static let ids: UInt8 = 49
+
+  static let isExclusive: UInt8 = 1
+  static let isAutoDelete: UInt8 = 2
+  static let isInternal: UInt8 = 2
+  static let isExchangeAutoDelete: UInt8 = 1
+  static let isToExchange: UInt8 = 1
+
+  private static let rangesMax = 4096
+
+  static func appendDelivered(_ journal: Journal, queue: UInt32, upTo sequence: UInt64) {
+    let (_, payload) = journal.append(kind: delivered, word: queue, payloadSize: 8)
+    payload.storeBytes(of: sequence, as: UInt64.self)
+  }
+
+  /// `ranges` in ascending order; neighbours are written as one.
+  static func appendSettled(
+    _ journal: Journal, queue: UInt32, ranges: [Queue.SettledRange]
+  ) {
+    var merged: [Queue.SettledRange] = []
+    for range in ranges {
+      if let last = merged.last, last.first + last.count == range.first {
+        merged[merged.count - 1].count += range.count
+      } else {
+        merged.append(range)
+      }
+    }
+    var start = 0
+    while start < merged.count {
+      let count = min(rangesMax, merged.count - start)
+      let (_, payload) = journal.append(
+        kind: settle, count: UInt16(count), word: queue, payloadSize: 16 * count)
+      for index in 0..<count {
+        let range = merged[start + index]
+        payload.storeBytes(of: range.first, toByteOffset: 16 * index, as: UInt64.self)
+        payload.storeBytes(of: range.count, toByteOffset: 16 * index + 8, as: UInt64.self)
+      }
+      start += count
+    }
+  }
+}
+
+/// Writes declarations to the log, and all of them to a checkpoint.
+final class Catalog {
+  private unowned(unsafe) let broker: Broker
+  private let journal: Journal
+
+  init(broker: Broker, journal: Journal) {
+    self.broker = broker
+    self.journal = journal
+  }
+
+  // MARK: To the log
+
+  func append(_ queue: Queue) -> Committed { append(Self.record(queue)) }
+
+  func append(_ exchange: Exchange, in vhost: VirtualHost) -> Committed {
+    append(Self.record(exchange, in: vhost))
+  }
+
+  func append(_ binding: Binding) -> Committed {
+    append(Self.record(binding, kind: CatalogRecord.binding))
+  }
+
+  func appendRemoved(_ binding: Binding) -> Committed {
+    append(Self.record(binding, kind: CatalogRecord.bindingRemoved))
+  }
+
+  func appendDeleted(_ queue: Queue) {
+    _ = append(EncodedRecord(kind: CatalogRecord.queueDeleted, word: queue.id, payload: []))
+  }
+
+  func appendDeleted(_ exchange: Exchange) {
+    _ = append(
+      EncodedRecord(kind: CatalogRecord.exchangeDeleted, word: exchange.id, payload: []))
+  }
+
+  private func append(_ record: EncodedRecord) -> Committed {
+    let (_, payload) = journal.append(
+      kind: record.kind, flags: record.flags, word: record.word,
+      payloadSize: record.payload.count)
+    record.payload.withUnsafeBytes { bytes in
+      if let base = bytes.baseAddress { payload.copyMemory(from: base, byteCount: bytes.count) }
+    }
+    return .whenDurable(journal.endPosition)
+  }
+
+  // MARK: To a checkpoint
+
+  /// Records of everything durable that exists.
+  func snapshot() -> [UInt8] {
+    var bytes: [UInt8] = []
+    let next = broker.nextIDs
+    EncodedRecord(kind: CatalogRecord.ids, word: next.queue, payload: Self.bytes(next.exchange))
+      .append(to: &bytes)
+    for vhost in broker.vhosts.values {
+      for exchange in vhost.exchanges.values where exchange.isDurable && !exchange.isPredeclared {
+        Self.record(exchange, in: vhost).append(to: &bytes)
+      }
+      for queue in vhost.queues.values where queue.isDurable {
+        Self.record(queue).append(to: &bytes)
+        EncodedRecord(
+          kind: CatalogRecord.queueState, word: queue.id,
+          payload: Self.bytes(queue.nextSequence) + Self.bytes(queue.deliveredUpTo)
+        ).append(to: &bytes)
+      }
+      for exchange in vhost.exchanges.values where exchange.isDurable {
+        for binding in exchange.bindings.values where binding.isDurable {
+          Self.record(binding, kind: CatalogRecord.binding).append(to: &bytes)
+        }
+      }
+    }
+    return bytes
+  }
+
+  // MARK: The bytes
+
+  private static func record(_ queue: Queue) -> EncodedRecord {
+    EncodedRecord(
+      kind: CatalogRecord.queue, flags: queue.isAutoDelete ? CatalogRecord.isAutoDelete : 0,
+      word: queue.id, payload: payload([queue.vhost.name, queue.name], queue.arguments))
+  }
+
+  private static func record(_ exchange: Exchange, in vhost: VirtualHost) -> EncodedRecord {
+    EncodedRecord(
+      kind: CatalogRecord.exchange,
+      flags: (exchange.isAutoDelete ? CatalogRecord.isExchangeAutoDelete : 0)
+        | (exchange.isInternal ? CatalogRecord.isInternal : 0),
+      word: exchange.id,
+      payload: payload(
+        [vhost.name, exchange.name, Name(exchange.kind.rawValue)], exchange.arguments))
+  }
+
+  private static func record(_ binding: Binding, kind: UInt8) -> EncodedRecord {
+    EncodedRecord(
+      kind: kind, flags: binding.destination.isExchange ? CatalogRecord.isToExchange : 0,
+      word: binding.source.id,
+      payload: bytes(binding.destination.id) + payload([binding.key], binding.arguments))
+  }
+
+  private static func payload(_ names: [Name], _ table: FieldTable) -> [UInt8] {
+    var buffer = ByteBuffer()
+    for name in names { buffer.append(name) }
+    buffer.append(table)
+    return Array(buffer.readable)
+  }
+
+  private static func bytes<Value: FixedWidthInteger>(_ value: Value) -> [UInt8] {
+    withUnsafeBytes(of: value.littleEndian) { Array($0) }
+  }
+}
+
+/// A record that is not in the log yet.
+private struct EncodedRecord {
+  let kind: UInt8
+  var flags: UInt8 = 0
+  let word: UInt32
+  let payload: [UInt8]
+
+  /// Appends the record with its header, its checksum zero, and padding.
+  func append(to bytes: inout [UInt8]) {
+    let size = Record.headerSize + payload.count
+    var header = [UInt8](repeating: 0, count: Record.headerSize)
+    header.withUnsafeMutableBytes { header in
+      header.storeBytes(of: UInt32(size), as: UInt32.self)
+      header[8] = kind
+      header[9] = flags
+      header.storeBytes(of: word, toByteOffset: 12, as: UInt32.self)
+    }
+    bytes += header
+    bytes += payload
+    bytes += [UInt8](repeating: 0, count: Record.padded(size) - size)
+  }
+}

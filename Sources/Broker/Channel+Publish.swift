@@ -1,0 +1,257 @@
+import AMQP
+import Base
+import Journal
+
+/// The publishes of a channel that are not confirmed yet. A turn's publishes are one group: they
+/// wait for the same position of the log.
+struct ConfirmState: ~Copyable {
+  struct Group: BitwiseCopyable {
+    /// The last publish of the group.
+    var sequence: UInt64
+    /// Durable once the log is durable up to here.
+    var position: Int
+  }
+
+  /// Publishes so far; the first is 1.
+  var published: UInt64 = 0
+  var confirmed: UInt64 = 0
+  /// Groups that wait, in order.
+  var waiting = Ring<Group>()
+  /// A message of this turn went into the log.
+  var isDurable = false
+  /// The channel is in the broker's list of channels with publishes of this turn.
+  var isNoted = false
+}
+
+extension Channel {
+  /// Routes a message to its queues. `names` is exchange and routing key, each with its length in
+  /// front; `properties` the flags and the values behind them.
+  public func publish(
+    names: RawSpan, isMandatory: Bool, properties: RawSpan, body: RawSpan
+  ) throws(PeerError) {
+    if isConfirming { noteConfirm() }
+    let size = properties.byteCount
+    let flags =
+      size >= 2
+      ? UInt16(bigEndian: properties.unsafeLoadUnaligned(fromByteOffset: 0, as: UInt16.self)) : 1
+    if flags == PropertyFlags.deliveryMode.rawValue, size == 3 {
+      let mode = properties.unsafeLoad(fromByteOffset: 2, as: UInt8.self)
+      let route = try route(names)
+      guard !route.needsHeaders else {
+        return try publishChecked(names, isMandatory, properties, body)
+      }
+      try store(
+        names, properties, body, in: route, isPersistent: mode == 2, isMandatory: isMandatory)
+    } else if flags == 0, size == 2 {
+      let route = try route(names)
+      guard !route.needsHeaders else {
+        return try publishChecked(names, isMandatory, properties, body)
+      }
+      try store(
+        names, properties, body, in: route, isPersistent: false, isMandatory: isMandatory)
+    } else {
+      try publishChecked(names, isMandatory, properties, body)
+    }
+  }
+
+  /// The whole of it: properties that the broker acts on, headers that route.
+  private func publishChecked(
+    _ names: RawSpan, _ isMandatory: Bool, _ properties: RawSpan, _ body: RawSpan
+  ) throws(PeerError) {
+    let block: PropertyBlock
+    do throws(MalformedInput) {
+      block = try PropertyBlock(properties)
+    } catch {
+      throw .malformedHeader(reason: error.reason)
+    }
+    try checkUser(block, properties)
+    if block.flags.contains(.replyTo),
+      try publishWithReplyTo(names, isMandatory, block, properties, body)
+    {
+      return
+    }
+    let route = try route(names)
+    if block.headers.isEmpty, !route.needsHeaders {
+      try store(
+        names, properties, body, in: route, isPersistent: block.isPersistent,
+        isMandatory: isMandatory)
+    } else {
+      try publishWithHeaders(names, isMandatory, block, properties, body, route)
+    }
+  }
+
+  private func publishWithHeaders(
+    _ names: RawSpan, _ isMandatory: Bool, _ block: PropertyBlock, _ properties: RawSpan,
+    _ body: RawSpan, _ route: Route
+  ) throws(PeerError) {
+    let headers = try decodedHeaders(block, properties)
+    let selected = try SenderSelection(headers)
+    guard route.needsHeaders || selected != nil else {
+      return try store(
+        names, properties, body, in: route, isPersistent: block.isPersistent,
+        isMandatory: isMandatory)
+    }
+    let (exchange, key) = RouteMemo.split(names)
+    let keys = [key] + (selected?.keys ?? [])
+    let wide = vhost.route(try vhost.publishable(exchange), keys: keys, headers: headers)
+    guard let selected, selected.hasBlind else {
+      return try store(
+        names, properties, body, in: wide, isPersistent: block.isPersistent,
+        isMandatory: isMandatory)
+    }
+    let stripped = selected.strippingBlind(from: headers, properties: properties)
+    try Self.withBytes(stripped) { (bytes) throws(PeerError) in
+      try store(
+        names, bytes.bytes, body, in: wide, isPersistent: block.isPersistent,
+        isMandatory: isMandatory)
+    }
+  }
+
+  private static func withBytes(
+    _ array: [UInt8], _ body: (UnsafeRawBufferPointer) throws(PeerError) -> Void
+  ) throws(PeerError) {
+    let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: array.count, alignment: 1)
+    defer { copy.deallocate() }
+    copy.copyBytes(from: array)
+    try body(UnsafeRawBufferPointer(copy))
+  }
+
+  private func decodedHeaders(
+    _ block: PropertyBlock, _ properties: RawSpan
+  ) throws(PeerError) -> FieldTable {
+    guard !block.headers.isEmpty else { return FieldTable() }
+    do throws(MalformedInput) {
+      var reader = ByteReader(properties.extracting(block.headers))
+      return try reader.fieldTable()
+    } catch {
+      throw .malformedHeader(reason: error.reason)
+    }
+  }
+
+  private func checkUser(_ block: PropertyBlock, _ properties: RawSpan) throws(PeerError) {
+    guard block.flags.contains(.userID) else { return }
+    let given = Name(copying: properties.extracting(block.userID))
+    guard given == peer.user else { throw .userIdMismatch(given: given, user: peer.user) }
+  }
+
+  /// Replaces the pseudo reply queue by the address of this channel's consumer and publishes that.
+  /// Returns false when the message asks for no such reply.
+  private func publishWithReplyTo(
+    _ names: RawSpan, _ isMandatory: Bool, _ block: PropertyBlock, _ properties: RawSpan,
+    _ body: RawSpan
+  ) throws(PeerError) -> Bool {
+    guard DirectReplies.isQueueName(Name(copying: properties.extracting(block.replyTo))) else {
+      return false
+    }
+    guard let replies else { throw .noReplyConsumer }
+    let rewritten = DirectReplies.rewrite(properties, block.replyTo, to: replies.address)
+    try Self.withBytes(rewritten) { (bytes) throws(PeerError) in
+      try publishChecked(names, isMandatory, bytes.bytes, body)
+    }
+    return true
+  }
+
+  /// The route of a message whose headers do not matter.
+  @inline(__always)
+  private func route(_ names: RawSpan) throws(PeerError) -> Route {
+    if let route = lastRoute.find(names, generation: vhost.bindingGeneration) { return route }
+    return try findRoute(names)
+  }
+
+  @inline(never)
+  private func findRoute(_ names: RawSpan) throws(PeerError) -> Route {
+    let route = try vhost.cachedRoute(names)
+    lastRoute.remember(names, route, generation: vhost.bindingGeneration)
+    return route
+  }
+
+  /// Copies the message into the log once and puts it into the queues.
+  @inline(__always)
+  private func store(
+    _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan, in route: Route,
+    isPersistent: Bool, isMandatory: Bool
+  ) throws(PeerError) {
+    guard route.count > 0 else {
+      return unroutable(names, properties, body, isMandatory: isMandatory)
+    }
+    let isDurable = isPersistent && route.durableCount > 0
+    if isDurable {
+      if let reason = broker.journal.failure { throw .journalFailed(reason: reason) }
+      confirms.isDurable = true
+    }
+    broker.store(
+      names: names, properties: properties, body: body, in: route, isDurable: isDurable)
+  }
+
+  @inline(never)
+  private func unroutable(
+    _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan, isMandatory: Bool
+  ) {
+    if let token = DirectReplies.token(names), let channel = vhost.replyChannel(token) {
+      channel.deliverReply(names: names, properties: properties, body: body)
+      return
+    }
+    guard isMandatory else { return }
+    names.withUnsafeBytes { names in
+      properties.withUnsafeBytes { properties in
+        body.withUnsafeBytes { body in
+          outlet.returned(names: names, properties: properties, body: body, on: self)
+        }
+      }
+    }
+  }
+
+  // MARK: Confirms
+
+  @inline(__always)
+  private func noteConfirm() {
+    confirms.published &+= 1
+    if !confirms.isNoted {
+      confirms.isNoted = true
+      broker.noteConfirming(self)
+    }
+  }
+
+  /// At the turn's end: the turn's publishes wait for the log, or are confirmed at once. Returns
+  /// whether something waits.
+  func closeConfirmGroup(at position: Int) -> Bool {
+    confirms.isNoted = false
+    guard !isClosed else { return false }
+    let waited = confirms.waiting.count > 0
+    if confirms.isDurable || waited {
+      confirms.isDurable = false
+      confirms.waiting.append(
+        ConfirmState.Group(sequence: confirms.published, position: position))
+      return !waited
+    }
+    confirm(upTo: confirms.published)
+    return false
+  }
+
+  /// The log is durable up to `position`. Returns whether something still waits.
+  func confirmDurable(upTo position: Int) -> Bool {
+    guard !isClosed else { return false }
+    var sequence = confirms.confirmed
+    while let group = confirms.waiting.first, group.position <= position {
+      sequence = confirms.waiting.removeFirst().sequence
+    }
+    confirm(upTo: sequence)
+    return !confirms.waiting.isEmpty
+  }
+
+  /// The log failed: nothing that waits will be confirmed.
+  func refuseAll() {
+    guard !isClosed, confirms.published > confirms.confirmed else { return }
+    outlet.refused(
+      upTo: confirms.published, isMultiple: confirms.published - confirms.confirmed > 1, on: self)
+    confirms.confirmed = confirms.published
+    confirms.waiting.removeAll()
+  }
+
+  private func confirm(upTo sequence: UInt64) {
+    guard sequence > confirms.confirmed else { return }
+    outlet.confirmed(
+      upTo: sequence, isMultiple: sequence - confirms.confirmed > 1, on: self)
+    confirms.confirmed = sequence
+  }
+}

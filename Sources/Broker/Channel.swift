@@ -1,0 +1,228 @@
+import AMQP
+import Base
+import Journal
+
+/// A channel of a connection: its consumers, what it has not acknowledged, what it waits to have
+/// confirmed.
+public final class Channel {
+  public let number: UInt16
+  public unowned(unsafe) let peer: Peer
+  unowned(unsafe) let broker: Broker
+  unowned(unsafe) let outlet: any Outlet
+  public let vhost: VirtualHost
+
+  /// The queue that an empty name stands for: the last that was declared here.
+  var currentQueue: Name = ""
+
+  private(set) var consumers: [Name: Consumer] = [:]
+  /// Cancelled consumers with deliveries that are not acknowledged.
+  private var cancelled: [Consumer] = []
+  var unacknowledged = Unacknowledged()
+  private(set) var nextTag: UInt64 = 1
+  /// For consumers that start from now on; 0 is no limit.
+  private var consumerPrefetch = 0
+  /// For all consumers of the channel together; 0 is no limit.
+  private var channelPrefetch = 0
+  public private(set) var isFlowing = true
+
+  /// Publishes are confirmed.
+  public private(set) var isConfirming = false
+  var confirms = ConfirmState()
+  var lastRoute = RouteMemo()
+  /// The consumer of direct replies and the token that addresses it.
+  var replies: DirectReplies?
+  public private(set) var isClosed = false
+
+  init(number: UInt16, peer: Peer) {
+    self.number = number
+    self.peer = peer
+    broker = peer.broker
+    outlet = peer.outlet
+    vhost = peer.vhost
+  }
+
+  /// Whether a limit of the channel as a whole can make its consumers wait.
+  var needsChannelCredit: Bool {
+    channelPrefetch > 0 || unacknowledged.count + 1 >= broker.limits.unacknowledgedMax
+  }
+
+  @inline(__always) var hasCredit: Bool {
+    let count = unacknowledged.count
+    return (channelPrefetch == 0 || count < channelPrefetch)
+      && count < broker.limits.unacknowledgedMax
+  }
+
+  // MARK: Deliveries
+
+  @inline(__always)
+  func deliver(
+    _ entry: Entry, _ record: UnsafeRawPointer, from queue: Queue, to consumer: Consumer
+  ) {
+    let tag = nextTag
+    nextTag &+= 1
+    outlet.deliver(
+      MessageView(record), to: consumer, on: self, tag: tag, isRedelivered: entry.isRedelivered)
+    if consumer.isAutomatic {
+      queue.settle(entry)
+    } else {
+      queue.lock(entry)
+      consumer.unacknowledged &+= 1
+      unacknowledged.append(
+        PendingDelivery(
+          tag: tag, entry: entry, queue: .passUnretained(queue),
+          consumer: .passUnretained(consumer)))
+    }
+  }
+
+  /// Takes one message for `basic.get` and shows it to `body` with its tag and the messages that
+  /// remain ready; false when the queue is empty.
+  public func get(
+    _ name: Name, isAutomatic: Bool,
+    _ body: (MessageView, _ tag: UInt64, _ isRedelivered: Bool, _ remaining: Int) -> Void
+  ) throws(PeerError) -> Bool {
+    let queue = try vhost.accessible(resolved(name), by: peer)
+    guard queue.hasReady else { return false }
+    let entry = queue.take()
+    guard let record = broker.journal.pointer(entry.location) else {
+      queue.putBack(entry)
+      throw .journalFailed(reason: broker.journal.failure ?? "unknown")
+    }
+    let tag = nextTag
+    nextTag += 1
+    body(MessageView(record), tag, entry.isRedelivered, queue.readyCount)
+    if isAutomatic {
+      queue.settle(entry)
+    } else {
+      queue.lock(entry)
+      unacknowledged.append(
+        PendingDelivery(tag: tag, entry: entry, queue: .passUnretained(queue), consumer: nil))
+    }
+    return true
+  }
+
+  /// A tag for a delivery that needs no acknowledgement.
+  func takeTag() -> UInt64 {
+    defer { nextTag += 1 }
+    return nextTag
+  }
+
+  // MARK: Consumers
+
+  /// Starts a consumer and returns its tag; an empty tag gets a name.
+  public func consume(
+    _ name: Name, tag: Name, isAutomatic: Bool, isExclusive: Bool, arguments: FieldTable
+  ) throws(PeerError) -> Name {
+    let tag = tag.isEmpty ? broker.makeName("amq.ctag-") : tag
+    if DirectReplies.isQueueName(name) {
+      try startReplies(tag, isAutomatic: isAutomatic)
+      return tag
+    }
+    let queue = try vhost.accessible(resolved(name), by: peer)
+    guard consumers[tag] == nil, replies?.tag != tag else { throw .consumerTagReused(tag: tag) }
+    guard consumers.count < broker.limits.consumersMax else {
+      throw .tooManyConsumers(limit: broker.limits.consumersMax)
+    }
+    let isTaken =
+      isExclusive ? !queue.consumers.isEmpty : queue.consumers.contains(where: \.isExclusive)
+    guard !isTaken else {
+      throw .queueInExclusiveUse(queue: queue.name, vhost: vhost.name)
+    }
+    let consumer = Consumer(
+      tag: tag, channel: self, queue: queue, isAutomatic: isAutomatic, isExclusive: isExclusive,
+      priority: arguments["x-priority"]?.integer ?? 0, arguments: arguments,
+      prefetch: consumerPrefetch)
+    consumers[tag] = consumer
+    queue.add(consumer)
+    return tag
+  }
+
+  /// Ends a consumer; its deliveries stay unacknowledged. Does nothing for a tag that is not there.
+  public func cancel(_ tag: Name) {
+    if replies?.tag == tag {
+      endReplies()
+      return
+    }
+    guard let consumer = end(tag) else { return }
+    let queue = consumer.queue
+    queue.remove(consumer)
+    vhost.consumerLeft(queue)
+  }
+
+  /// Forgets a consumer, or keeps it until its deliveries are acknowledged.
+  private func end(_ tag: Name) -> Consumer? {
+    guard let consumer = consumers.removeValue(forKey: tag) else { return nil }
+    consumer.isCancelled = true
+    if consumer.unacknowledged > 0 { cancelled.append(consumer) }
+    return consumer
+  }
+
+  /// The queue of a consumer was deleted.
+  func queueDeleted(_ consumer: Consumer) {
+    _ = end(consumer.tag)
+    outlet.consumerCancelled(consumer.tag, on: self)
+  }
+
+  /// A consumer's last delivery was acknowledged.
+  func forget(_ consumer: Consumer) {
+    cancelled.removeAll { $0 === consumer }
+  }
+
+  /// `count` unacknowledged deliveries at most: of each consumer that starts from now on, or of all
+  /// consumers together.
+  public func setPrefetch(_ count: Int, isGlobal: Bool) {
+    if isGlobal {
+      channelPrefetch = count
+      touchQueues()
+    } else {
+      consumerPrefetch = count
+    }
+  }
+
+  /// The client asks that deliveries pause, or go on.
+  public func setFlow(_ isActive: Bool) {
+    isFlowing = isActive
+    if isActive { touchQueues() }
+  }
+
+  /// Consumers here may be able to take messages again.
+  func touchQueues() {
+    for consumer in consumers.values where consumer.queue.hasReady { consumer.queue.touch() }
+  }
+
+  /// The name, or that of the current queue if it is empty.
+  func resolved(_ name: Name) throws(PeerError) -> Name {
+    guard name.isEmpty else { return name }
+    guard !currentQueue.isEmpty else { throw .noPreviousQueue }
+    return currentQueue
+  }
+
+  // MARK: The end
+
+  /// The client closed the channel, or made a mistake on it: consumers end, what was not
+  /// acknowledged comes back.
+  public func close() {
+    giveUp()
+    peer.channels.removeAll { $0 === self }
+  }
+
+  func giveUp() {
+    guard !isClosed else { return }
+    isClosed = true
+    endReplies()
+    for consumer in consumers.values {
+      consumer.isCancelled = true
+      consumer.queue.remove(consumer)
+    }
+    giveBackAll()
+    let queues = consumers.values.map(\.queue)
+    consumers = [:]
+    cancelled = []
+    for queue in queues { vhost.consumerLeft(queue) }
+  }
+
+  // MARK: Confirms
+
+  public func startConfirming() {
+    isConfirming = true
+  }
+}

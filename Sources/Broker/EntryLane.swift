@@ -1,0 +1,82 @@
+import Base
+
+/// Entries in their order, in chunks, so that a long lane never has to be copied to grow. An empty
+/// lane keeps one chunk and fills it anew.
+struct EntryLane: ~Copyable {
+  private static let chunkCount = 170
+
+  private struct Chunk {
+    var next: UnsafeMutableRawPointer?
+    var padding: UInt64 = 0
+  }
+
+  private var headChunk: UnsafeMutableRawPointer?
+  private var tailChunk: UnsafeMutableRawPointer?
+  private var headIndex = 0
+  private var tailIndex = 0
+  private(set) var count = 0
+
+  init() {}
+
+  deinit {
+    var chunk = headChunk
+    while let current = chunk {
+      chunk = current.load(as: Chunk.self).next
+      current.deallocate()
+    }
+  }
+
+  @inline(__always)
+  mutating func append(_ entry: Entry) {
+    if tailIndex == Self.chunkCount || tailChunk == nil { addChunk() }
+    Self.entries(tailChunk.unsafelyUnwrapped)[tailIndex] = entry
+    tailIndex &+= 1
+    count &+= 1
+  }
+
+  var first: Entry? {
+    count == 0 ? nil : Self.entries(headChunk.unsafelyUnwrapped)[headIndex]
+  }
+
+  @inline(__always)
+  mutating func removeFirst() -> Entry {
+    invariant(count > 0, "removed from an empty lane")
+    let entry = Self.entries(headChunk.unsafelyUnwrapped)[headIndex]
+    headIndex &+= 1
+    count &-= 1
+    if count == 0 {
+      headIndex = 0
+      tailIndex = 0
+    } else if headIndex == Self.chunkCount {
+      dropHead()
+    }
+    return entry
+  }
+
+  @inline(__always)
+  private static func entries(_ chunk: UnsafeMutableRawPointer) -> UnsafeMutablePointer<Entry> {
+    (chunk + MemoryLayout<Chunk>.stride).assumingMemoryBound(to: Entry.self)
+  }
+
+  @inline(never)
+  private mutating func addChunk() {
+    let bytes = MemoryLayout<Chunk>.stride + Self.chunkCount * MemoryLayout<Entry>.stride
+    let chunk = UnsafeMutableRawPointer.allocate(byteCount: bytes, alignment: 16)
+    chunk.storeBytes(of: Chunk(), as: Chunk.self)
+    if let tailChunk {
+      tailChunk.assumingMemoryBound(to: Chunk.self).pointee.next = chunk
+    } else {
+      headChunk = chunk
+    }
+    tailChunk = chunk
+    tailIndex = 0
+  }
+
+  @inline(never)
+  private mutating func dropHead() {
+    let chunk = headChunk.unsafelyUnwrapped
+    headChunk = chunk.load(as: Chunk.self).next
+    chunk.deallocate()
+    headIndex = 0
+  }
+}

@@ -1,0 +1,56 @@
+import AMQP
+import Base
+
+/// What a binding of a headers exchange asks of a message's headers.
+struct HeadersPredicate: Equatable {
+  private var requiresAll = true
+  private var conditions: [FieldTable.Entry] = []
+
+  init(_ arguments: FieldTable) throws(PeerError) {
+    var includesPrivate = false
+    if let match = arguments["x-match"] {
+      switch match.text {
+      case "all": break
+      case "any": requiresAll = false
+      case "all-with-x": includesPrivate = true
+      case "any-with-x":
+        requiresAll = false
+        includesPrivate = true
+      default:
+        throw .invalidBindingArg(
+          argument: "x-match",
+          reason: "expected all, any, all-with-x or any-with-x, got "
+            + (match.text ?? match.typeName))
+      }
+    }
+    conditions = arguments.entries.filter { entry in
+      entry.name != "x-match" && (includesPrivate || !entry.name.hasPrefix("x-"))
+    }
+  }
+
+  func matches(_ headers: FieldTable) -> Bool {
+    requiresAll
+      ? conditions.allSatisfy { Self.holds($0, in: headers) }
+      : conditions.contains { Self.holds($0, in: headers) }
+  }
+
+  /// A condition without a value asks only that the header is there.
+  private static func holds(_ condition: FieldTable.Entry, in headers: FieldTable) -> Bool {
+    guard let value = headers[condition.name] else { return false }
+    return condition.value == .void || equal(condition.value, value)
+  }
+
+  /// Numbers are compared by value, whatever their width.
+  private static func equal(_ left: FieldValue, _ right: FieldValue) -> Bool {
+    if let left = number(left), let right = number(right) { return left == right }
+    return left == right
+  }
+
+  private static func number(_ value: FieldValue) -> Double? {
+    switch value {
+    case .float(let number): Double(number)
+    case .double(let number): number
+    default: value.integer.map(Double.init)
+    }
+  }
+}

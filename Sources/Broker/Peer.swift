@@ -1,0 +1,71 @@
+import AMQP
+import Base
+
+/// What a session must do for the broker: turn what happens to its channels into its protocol.
+/// All calls come from the core thread, within a turn; a session writes to its socket at the end.
+public protocol Outlet: AnyObject {
+  /// A message for a consumer. The view is valid only during the call.
+  func deliver(
+    _ message: MessageView, to consumer: Consumer, on channel: Channel, tag: UInt64,
+    isRedelivered: Bool)
+  /// The broker ended a consumer, because its queue is gone.
+  func consumerCancelled(_ tag: Name, on channel: Channel)
+  /// Publishes up to this one have been taken over; all since the last call if `isMultiple`.
+  func confirmed(upTo sequence: UInt64, isMultiple: Bool, on channel: Channel)
+  /// Publishes up to this one are not taken over.
+  func refused(upTo sequence: UInt64, isMultiple: Bool, on channel: Channel)
+  /// A mandatory message reached no queue. The views are valid only during the call.
+  func returned(
+    names: UnsafeRawBufferPointer, properties: UnsafeRawBufferPointer,
+    body: UnsafeRawBufferPointer, on channel: Channel)
+}
+
+/// A client's connection as the broker sees it.
+public final class Peer {
+  /// Such as `127.0.0.1:40562 -> 127.0.0.1:5672`.
+  public let name: String
+  public let user: Name
+  public let vhost: VirtualHost
+  unowned(unsafe) let broker: Broker
+  unowned(unsafe) let outlet: any Outlet
+
+  /// Deliveries go out only while the connection's output has room.
+  public private(set) var hasRoom = true
+  var channels: [Channel] = []
+  var exclusiveQueues: [Queue] = []
+
+  public init(name: String, user: Name, vhost: VirtualHost, outlet: any Outlet) {
+    self.name = name
+    self.user = user
+    self.vhost = vhost
+    self.outlet = outlet
+    broker = vhost.broker
+  }
+
+  /// The output is full: no more deliveries until `roomMade`.
+  @inline(__always)
+  public func roomFilled() {
+    hasRoom = false
+  }
+
+  /// The output was written: consumers that waited are served again.
+  public func roomMade() {
+    guard !hasRoom else { return }
+    hasRoom = true
+    for channel in channels { channel.touchQueues() }
+  }
+
+  public func openChannel(_ number: UInt16) -> Channel {
+    let channel = Channel(number: number, peer: self)
+    channels.append(channel)
+    return channel
+  }
+
+  /// The connection is over: what it held goes back, what was exclusive to it goes.
+  public func close() {
+    for channel in channels { channel.giveUp() }
+    channels = []
+    for queue in exclusiveQueues { vhost.remove(queue) }
+    exclusiveQueues = []
+  }
+}

@@ -1,0 +1,113 @@
+import AMQP
+import Base
+
+/// The arguments that a queue can be declared with. Those that name something are checked and
+/// compared when a queue is declared again; any others are kept and not compared.
+public enum QueueArguments {
+  private enum Rule {
+    /// A whole number that is not negative.
+    case count
+    /// A whole number above zero.
+    case positive
+    case priority
+    case flag
+    case text
+    case queueType
+    case overflow
+    /// Whatever old clients send.
+    case anything
+  }
+
+  private static let rules: [Name: Rule] = [
+    "x-message-ttl": .count, "x-expires": .positive, "x-max-length": .count,
+    "x-max-length-bytes": .count, "x-max-priority": .priority, "x-overflow": .overflow,
+    "x-dead-letter-exchange": .text, "x-dead-letter-routing-key": .text,
+    "x-single-active-consumer": .flag, "x-queue-type": .queueType, "x-queue-mode": .anything,
+    "x-queue-version": .anything, "x-delivery-limit": .anything,
+  ]
+
+  /// What is accepted, so that existing clients run, and has no effect in this version.
+  public static let withoutEffect: [Name] = [
+    "x-message-ttl", "x-expires", "x-max-length", "x-max-length-bytes", "x-max-priority",
+    "x-overflow", "x-dead-letter-exchange", "x-dead-letter-routing-key",
+    "x-single-active-consumer", "x-delivery-limit",
+  ]
+
+  /// The arguments, if their values are possible.
+  static func checked(
+    _ arguments: FieldTable, queue: Name, vhost: Name
+  ) throws(PeerError) -> FieldTable {
+    for entry in arguments.entries {
+      guard let rule = rules[entry.name], let reason = problem(entry.value, rule) else { continue }
+      throw .invalidQueueArg(argument: entry.name, queue: queue, vhost: vhost, reason: reason)
+    }
+    if arguments["x-dead-letter-routing-key"] != nil, arguments["x-dead-letter-exchange"] == nil {
+      throw .invalidQueueArg(
+        argument: "x-dead-letter-routing-key", queue: queue, vhost: vhost,
+        reason: "routing_key_but_no_dlx_defined")
+    }
+    return arguments
+  }
+
+  private static func problem(_ value: FieldValue, _ rule: Rule) -> String? {
+    switch rule {
+    case .anything: return nil
+    case .flag:
+      if case .bool = value { return nil }
+      return "{unacceptable_type,\(value.typeName)}"
+    case .text, .overflow, .queueType:
+      guard let text = value.text else { return "{unacceptable_type,\(value.typeName)}" }
+      return textProblem(text, rule)
+    case .count, .positive, .priority:
+      guard let number = value.integer else { return "{unacceptable_type,\(value.typeName)}" }
+      if number < 0 { return "{value_negative,\(number)}" }
+      if rule == .positive, number == 0 { return "{value_zero,0}" }
+      if rule == .priority, number > 255 { return "{value_too_large,\(number)}" }
+      return nil
+    }
+  }
+
+  private static func textProblem(_ text: String, _ rule: Rule) -> String? {
+    switch rule {
+    case .queueType where text != "classic" && text != "quorum":
+      "queue type '\(text)' is not supported; classic and quorum are"
+    case .overflow where !["drop-head", "reject-publish", "reject-publish-dlx"].contains(text):
+      "{invalid_overflow,<<\"\(text)\">>}"
+    default: nil
+    }
+  }
+
+  struct Difference: Equatable {
+    let name: Name
+    let received: String
+    let current: String
+  }
+
+  /// The first known argument in which a new declaration differs. Integers are the same whatever
+  /// their width; no queue type is the classic one.
+  static func difference(_ received: FieldTable, _ current: FieldTable) -> Difference? {
+    for name in rules.keys.sorted() where rules[name] != .anything {
+      let new = normalised(name, received[name])
+      let old = normalised(name, current[name])
+      guard !equal(new, old) else { continue }
+      return Difference(
+        name: name, received: described(new, of: true), current: described(old, of: false))
+    }
+    return nil
+  }
+
+  private static func normalised(_ name: Name, _ value: FieldValue?) -> FieldValue? {
+    name == "x-queue-type" && value == nil ? .string("classic") : value
+  }
+
+  private static func equal(_ left: FieldValue?, _ right: FieldValue?) -> Bool {
+    if let left = left?.integer, let right = right?.integer { return left == right }
+    return left == right
+  }
+
+  static func described(_ value: FieldValue?, of isReceived: Bool) -> String {
+    guard let value else { return "none" }
+    let text = value.text ?? value.integer.map(String.init) ?? "\(value)"
+    return (isReceived ? "the value " : "") + "'\(text)' of type '\(value.typeName)'"
+  }
+}

@@ -1,0 +1,88 @@
+import Base
+
+/// The queues that a message goes to, each once.
+final class Route {
+  /// Kept alive by the virtual host: any change of bindings or queues drops its routes.
+  let queues: ContiguousArray<Unmanaged<Queue>>
+  let count: Int
+  let durableCount: Int
+  /// An exchange on the way looks at the headers: the route holds for one message only.
+  let needsHeaders: Bool
+
+  init(_ queues: [Queue], needsHeaders: Bool) {
+    self.queues = ContiguousArray(queues.map(Unmanaged.passUnretained))
+    count = queues.count
+    durableCount = queues.count(where: \.isDurable)
+    self.needsHeaders = needsHeaders
+  }
+}
+
+/// The route that a channel used last: publishers mostly repeat themselves.
+struct RouteMemo: ~Copyable {
+  private var names: UnsafeMutableRawPointer?
+  private var namesSize = -1
+  private var generation = -1
+  private var route: Route?
+
+  private static let namesSizeMax = 512
+
+  init() {}
+
+  deinit {
+    names?.deallocate()
+  }
+
+  @inline(__always)
+  func find(_ key: RawSpan, generation: Int) -> Route? {
+    guard namesSize == key.byteCount, self.generation == generation else { return nil }
+    let isSame = key.withUnsafeBytes { bytes in
+      Self.equal(bytes.baseAddress.unsafelyUnwrapped, names.unsafelyUnwrapped, bytes.count)
+    }
+    return isSame ? route : nil
+  }
+
+  mutating func remember(_ key: RawSpan, _ route: Route, generation: Int) {
+    let buffer =
+      names ?? UnsafeMutableRawPointer.allocate(byteCount: Self.namesSizeMax, alignment: 8)
+    names = buffer
+    key.withUnsafeBytes { bytes in
+      buffer.copyMemory(from: bytes.baseAddress.unsafelyUnwrapped, byteCount: bytes.count)
+    }
+    namesSize = key.byteCount
+    self.generation = generation
+    self.route = route
+  }
+
+  /// Exchange and routing key of the bytes that hold both, each with its length in front.
+  static func split(_ names: RawSpan) -> (exchange: Name, key: Name) {
+    let exchange = Int(names.unsafeLoad(fromByteOffset: 0, as: UInt8.self))
+    let key = Int(names.unsafeLoad(fromByteOffset: 1 + exchange, as: UInt8.self))
+    return (
+      Name(copying: names.extracting(1..<1 + exchange)),
+      Name(copying: names.extracting(2 + exchange..<2 + exchange + key))
+    )
+  }
+
+  @inline(__always)
+  private static func equal(
+    _ left: UnsafeRawPointer, _ right: UnsafeMutableRawPointer, _ count: Int
+  ) -> Bool {
+    var offset = 0
+    while offset &+ 8 <= count {
+      let difference =
+        left.loadUnaligned(fromByteOffset: offset, as: UInt64.self)
+        ^ right.loadUnaligned(fromByteOffset: offset, as: UInt64.self)
+      if difference != 0 { return false }
+      offset &+= 8
+    }
+    while offset < count {
+      if left.load(fromByteOffset: offset, as: UInt8.self)
+        != right.load(fromByteOffset: offset, as: UInt8.self)
+      {
+        return false
+      }
+      offset &+= 1
+    }
+    return true
+  }
+}

@@ -1,0 +1,69 @@
+import AMQP
+import Base
+
+extension VirtualHost {
+  /// Binds a queue to an exchange. With an empty name it is the channel's current queue, and then an
+  /// empty key is that queue's name.
+  public func bindQueue(
+    _ name: Name, to source: Name, key: Name, arguments: FieldTable, on channel: Channel
+  ) throws(PeerError) -> Committed {
+    let queueName = try channel.resolved(name)
+    let key = name.isEmpty && key.isEmpty ? queueName : key
+    let queue = try accessible(queueName, by: channel.peer)
+    return try bind(.queue(queue), to: source, key, arguments)
+  }
+
+  public func unbindQueue(
+    _ name: Name, from source: Name, key: Name, arguments: FieldTable, on channel: Channel
+  ) throws(PeerError) -> Committed {
+    let queueName = try channel.resolved(name)
+    let key = name.isEmpty && key.isEmpty ? queueName : key
+    guard !source.isEmpty else { throw .defaultExchange }
+    guard queues[queueName] != nil else { return .now }
+    let queue = try accessible(queueName, by: channel.peer)
+    return try unbind(.queue(queue), from: source, key, arguments)
+  }
+
+  /// Binds an exchange to another, so that messages of `source` go on to `destination`.
+  public func bindExchange(
+    _ destination: Name, to source: Name, key: Name, arguments: FieldTable
+  ) throws(PeerError) -> Committed {
+    guard !source.isEmpty, !destination.isEmpty else { throw .defaultExchange }
+    return try bind(.exchange(exchange(destination)), to: source, key, arguments)
+  }
+
+  public func unbindExchange(
+    _ destination: Name, from source: Name, key: Name, arguments: FieldTable
+  ) throws(PeerError) -> Committed {
+    guard !source.isEmpty, !destination.isEmpty else { throw .defaultExchange }
+    guard let exchange = exchanges[destination] else { return .now }
+    return try unbind(.exchange(exchange), from: source, key, arguments)
+  }
+
+  private func bind(
+    _ destination: Destination, to name: Name, _ key: Name, _ arguments: FieldTable
+  ) throws(PeerError) -> Committed {
+    guard !name.isEmpty else { throw .defaultExchange }
+    let source = try exchange(name)
+    guard bindings < broker.limits.bindingsMax else {
+      throw .tooManyBindings(vhost: self.name, limit: broker.limits.bindingsMax)
+    }
+    let binding = try Binding(
+      source: source, destination: destination, key: key, arguments: arguments)
+    guard insert(binding), binding.isDurable else { return .now }
+    return broker.catalog.append(binding)
+  }
+
+  private func unbind(
+    _ destination: Destination, from name: Name, _ key: Name, _ arguments: FieldTable
+  ) throws(PeerError) -> Committed {
+    guard let source = exchanges[name] else { return .now }
+    let identity = BindingIdentity(destination: destination, key: key, arguments: arguments)
+    guard let binding = source.bindings[identity], remove(identity, from: source) else {
+      return .now
+    }
+    let committed = binding.isDurable ? broker.catalog.appendRemoved(binding) : .now
+    bindingsLeft(source)
+    return committed
+  }
+}

@@ -1,0 +1,106 @@
+import Base
+import IO
+import Synchronization
+
+/// The background thread: prepares spare segments, writes checkpoints, recycles segments. What goes
+/// wrong here is tried again, and said; nothing confirmed depends on it.
+final class Background: Sendable {
+  private struct State {
+    var checkpoint: CheckpointFile?
+    var finished: CheckpointOutcome?
+    var spaceProblem: String?
+    var isStopping = false
+    var wantsSpare = true
+  }
+
+  private let state = Mutex(State())
+  private let work: Wakeup
+  private let ended: Wakeup
+
+  /// Spare segments kept ready; more are removed.
+  static let sparesMin = 1
+  static let sparesMax = 4
+
+  init(
+    files: SegmentFiles, settings: Journal.Settings, wake: @escaping @Sendable () -> Void
+  ) throws(SystemError) {
+    work = try Wakeup()
+    ended = try Wakeup()
+    _ = try Thread(name: "background") { [self] in
+      run(files, settings, wake)
+      ended.signal()
+    }
+    work.signal()
+  }
+
+  /// Why no segment can be prepared, such as a full disk; nil if one can.
+  var spaceProblem: String? { state.withLock { $0.spaceProblem } }
+
+  func write(_ checkpoint: CheckpointFile) {
+    state.withLock { $0.checkpoint = checkpoint }
+    work.signal()
+  }
+
+  /// How the checkpoint ended, once.
+  func takeOutcome() -> CheckpointOutcome? {
+    state.withLock { state in
+      defer { state.finished = nil }
+      return state.finished
+    }
+  }
+
+  /// Looks again whether spare segments are missing.
+  func refill() {
+    work.signal()
+  }
+
+  /// Ends the thread after what it is doing; a checkpoint that was handed over is still written.
+  func stop() {
+    state.withLock { $0.isStopping = true }
+    work.signal()
+    ended.wait()
+  }
+
+  private func run(
+    _ files: SegmentFiles, _ settings: Journal.Settings, _ wake: () -> Void
+  ) {
+    while true {
+      let hasProblem = state.withLock { $0.spaceProblem != nil }
+      work.wait(timeoutMilliseconds: hasProblem ? 1000 : -1)
+      let (checkpoint, isStopping) = state.withLock { state in
+        defer { state.checkpoint = nil }
+        return (state.checkpoint, state.isStopping)
+      }
+      if let checkpoint {
+        let outcome = checkpoint.store(files)
+        state.withLock { $0.finished = outcome }
+        wake()
+      }
+      if isStopping { return }
+      prepareSpares(files, settings, wake)
+    }
+  }
+
+  private func prepareSpares(
+    _ files: SegmentFiles, _ settings: Journal.Settings, _ wake: () -> Void
+  ) {
+    var problem: String?
+    while files.spareCount < Self.sparesMin, problem == nil, !state.withLock({ $0.isStopping }) {
+      do throws(SystemError) {
+        let free = try FileSystem.freeBytes(files.directory)
+        if free < settings.diskReserveBytes + settings.segmentBytes {
+          problem = "\(free >> 20) MiB are free on the file system of \(files.directory)"
+        } else {
+          try files.prepareSpare()
+        }
+      } catch {
+        problem = "\(error)"
+      }
+    }
+    let isNews = state.withLock { state in
+      defer { state.spaceProblem = problem }
+      return state.spaceProblem != problem
+    }
+    if isNews { wake() }
+  }
+}

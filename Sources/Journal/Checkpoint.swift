@@ -1,0 +1,117 @@
+import Base
+import IO
+
+/// A checkpoint that waits for the log before it to become durable, or is being written.
+struct PendingCheckpoint {
+  let file: CheckpointFile
+  var isHandedOver = false
+}
+
+enum CheckpointOutcome: Sendable {
+  /// Segments before this index are no longer needed and were recycled, so many of them.
+  case stored(firstSegment: Int, recycled: Int)
+  case failed(String)
+}
+
+/// What the catalog said at a position of the log; `Specs/Journal.md` has the picture.
+struct CheckpointFile: Sendable {
+  static let magic = Array("MARTLETC".utf8)
+  static let version: UInt32 = 1
+  static let headerBytes = 48
+
+  let identity: UInt64
+  /// The catalog is that of this position.
+  let position: Int
+  /// The log is read from here.
+  let replayFrom: Int
+  let payload: [UInt8]
+
+  static func name(_ position: Int) -> String {
+    SegmentFiles.name(position).dropLast(".segment".count) + ".checkpoint"
+  }
+
+  /// Writes the file beside, makes it durable, renames it, removes older ones, and recycles the
+  /// segments before `replayFrom`.
+  func store(_ files: SegmentFiles) -> CheckpointOutcome {
+    do throws(SystemError) {
+      let name = Self.name(position)
+      let temporary = files.path(name + ".new")
+      let file = try File(temporary, .readWrite, creates: true)
+      try file.write(at: 0, encoded())
+      try file.sync()
+      try FileSystem.rename(temporary, files.path(name))
+      try FileSystem.syncDirectory(files.directory)
+      return try removeOlder(files, than: name)
+    } catch {
+      return .failed("\(error)")
+    }
+  }
+
+  private func removeOlder(
+    _ files: SegmentFiles, than name: String
+  ) throws(SystemError) -> CheckpointOutcome {
+    var recycled = 0
+    let oldest = SegmentFiles.name(replayFrom - replayFrom % files.segmentBytes)
+    for other in try FileSystem.list(files.directory) {
+      if other.hasSuffix(".checkpoint"), other < name {
+        try FileSystem.remove(files.path(other))
+      } else if other.hasSuffix(".segment"), !other.hasPrefix("spare-"), other < oldest {
+        try files.retire(other, sparesMax: Background.sparesMax)
+        recycled += 1
+      }
+    }
+    return .stored(firstSegment: replayFrom / files.segmentBytes, recycled: recycled)
+  }
+
+  private func encoded() -> [UInt8] {
+    var bytes = Self.magic
+    Self.append(&bytes, Self.version)
+    Self.append(&bytes, UInt32(0))
+    Self.append(&bytes, identity)
+    Self.append(&bytes, UInt64(position))
+    Self.append(&bytes, UInt64(replayFrom))
+    Self.append(&bytes, UInt64(payload.count))
+    bytes += payload
+    let sum = bytes.withUnsafeBytes {
+      CRC32C.checksum(UnsafeRawBufferPointer(rebasing: $0[16...]))
+    }
+    withUnsafeBytes(of: sum) { sum in
+      for index in 0..<4 { bytes[12 + index] = sum[index] }
+    }
+    return bytes
+  }
+
+  private static func append<Value: FixedWidthInteger>(_ bytes: inout [UInt8], _ value: Value) {
+    withUnsafeBytes(of: value.littleEndian) { bytes.append(contentsOf: $0) }
+  }
+
+  /// Reads a checkpoint; nil when it is not whole.
+  init?(_ bytes: [UInt8]) {
+    guard bytes.count >= Self.headerBytes, bytes.starts(with: Self.magic) else { return nil }
+    let fields = bytes.withUnsafeBytes { buffer in
+      (
+        version: buffer.load(fromByteOffset: 8, as: UInt32.self),
+        sum: buffer.load(fromByteOffset: 12, as: UInt32.self),
+        identity: buffer.load(fromByteOffset: 16, as: UInt64.self),
+        position: buffer.load(fromByteOffset: 24, as: UInt64.self),
+        replayFrom: buffer.load(fromByteOffset: 32, as: UInt64.self),
+        size: buffer.load(fromByteOffset: 40, as: UInt64.self),
+        computed: CRC32C.checksum(UnsafeRawBufferPointer(rebasing: buffer[16...]))
+      )
+    }
+    guard fields.version == Self.version, fields.sum == fields.computed,
+      fields.size == UInt64(bytes.count - Self.headerBytes)
+    else { return nil }
+    identity = fields.identity
+    position = Int(fields.position)
+    replayFrom = Int(fields.replayFrom)
+    payload = Array(bytes[Self.headerBytes...])
+  }
+
+  init(identity: UInt64, position: Int, replayFrom: Int, payload: [UInt8]) {
+    self.identity = identity
+    self.position = position
+    self.replayFrom = replayFrom
+    self.payload = payload
+  }
+}

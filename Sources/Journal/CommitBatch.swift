@@ -1,0 +1,29 @@
+/// What the commit thread writes at once: consecutive bytes of the log, in pieces of memory.
+///
+/// The pieces stay where they are until the batch is finished: the core keeps a block that is not
+/// durable. The commit thread alone writes the records' checksums; the core writes only behind the
+/// batch's end.
+struct CommitBatch: @unchecked Sendable {
+  struct Slice {
+    /// Memory of the byte at `position`.
+    let base: UnsafeMutableRawPointer
+    let position: Int
+    let count: Int
+    /// Where the block that the slice is in begins; its memory begins there too.
+    let blockStart: Int
+    /// Where its block ends, when it is larger than a segment's rest; the next record begins there.
+    let blockEnd: Int
+  }
+
+  /// The first new byte; everything before it is durable.
+  let start: Int
+  let end: Int
+  let epoch: UInt64
+  let slices: [Slice]
+}
+
+/// How a batch ended.
+enum CommitResult: Sendable {
+  case durable(end: Int)
+  case failed(String)
+}

@@ -1,0 +1,215 @@
+import Base
+import Glibc
+import IO
+import Synchronization
+
+/// The commit thread: computes checksums, writes one batch at a time, and says when it is durable.
+final class Committer: Sendable {
+  private struct State {
+    var batch: CommitBatch?
+    var result: CommitResult?
+    var isStopping = false
+    var hasWaiter = false
+  }
+
+  private let state = Mutex(State())
+  private let work: Wakeup
+  private let finished: Wakeup
+  private let ended: Wakeup
+
+  /// `wake` is called, on the commit thread, when a result waits.
+  init(
+    files: SegmentFiles, isSynced: Bool, wake: @escaping @Sendable () -> Void
+  ) throws(SystemError) {
+    work = try Wakeup()
+    finished = try Wakeup()
+    ended = try Wakeup()
+    _ = try Thread(name: "commit") { [self] in
+      let writer = SegmentWriter(files: files, isSynced: isSynced)
+      run(writer, wake)
+      ended.signal()
+    }
+  }
+
+  /// Hands a batch over; the one before must have been finished.
+  func submit(_ batch: CommitBatch) {
+    state.withLock { state in
+      invariant(state.batch == nil && state.result == nil, "two batches at once")
+      state.batch = batch
+    }
+    work.signal()
+  }
+
+  /// How the batch ended, once.
+  func takeResult() -> CommitResult? {
+    state.withLock { state in
+      defer { state.result = nil }
+      return state.result
+    }
+  }
+
+  /// Blocks until the batch that was handed over has ended.
+  func waitForResult() {
+    let isDone = state.withLock { state in
+      state.hasWaiter = state.result == nil && state.batch != nil
+      return !state.hasWaiter
+    }
+    if !isDone { finished.wait() }
+  }
+
+  /// Ends the thread after the batch it is writing.
+  func stop() {
+    state.withLock { $0.isStopping = true }
+    work.signal()
+    ended.wait()
+  }
+
+  private func run(_ writer: SegmentWriter, _ wake: () -> Void) {
+    while true {
+      work.wait()
+      let (batch, isStopping) = state.withLock { ($0.batch, $0.isStopping) }
+      if let batch {
+        let result = writer.write(batch)
+        let hasWaiter = state.withLock { state in
+          state.batch = nil
+          state.result = result
+          defer { state.hasWaiter = false }
+          return state.hasWaiter
+        }
+        if hasWaiter { finished.signal() }
+        wake()
+      }
+      if isStopping { return }
+    }
+  }
+}
+
+/// Writes batches to segment files.
+final class SegmentWriter {
+  private let files: SegmentFiles
+  private let isSynced: Bool
+  private var target: WriteTarget?
+  private var targetStart = -1
+  /// The last page of a batch, which is padded with zeros up to 4096 bytes.
+  private let tailPage: UnsafeMutableRawBufferPointer
+  private var vectors: [iovec] = []
+
+  private static let pageBytes = BlockMemory.pageBytes
+
+  init(files: SegmentFiles, isSynced: Bool) {
+    self.files = files
+    self.isSynced = isSynced
+    tailPage = .allocate(byteCount: Self.pageBytes, alignment: Self.pageBytes)
+  }
+
+  deinit {
+    tailPage.deallocate()
+  }
+
+  func write(_ batch: CommitBatch) -> CommitResult {
+    do throws(SystemError) {
+      for slice in batch.slices { Self.fillChecksums(slice, epoch: batch.epoch) }
+      var index = 0
+      while index < batch.slices.count {
+        index = try writeRun(batch, from: index)
+      }
+      return .durable(end: batch.end)
+    } catch {
+      return .failed("\(error)")
+    }
+  }
+
+  /// Writes the slices from `first` on that are in one segment; a slice that reaches over the
+  /// segment's end is cut. Returns the next slice.
+  private func writeRun(_ batch: CommitBatch, from first: Int) throws(SystemError) -> Int {
+    var index = first
+    let start = batch.slices[first].position
+    let segment = start - start % files.segmentBytes
+    vectors.removeAll(keepingCapacity: true)
+    let aligned = start & ~(Self.pageBytes - 1)
+    try open(segment, firstRecord: start, epoch: batch.epoch)
+    while index < batch.slices.count, batch.slices[index].position < segment + files.segmentBytes {
+      let slice = batch.slices[index]
+      let end = slice.position + slice.count
+      add(slice, from: slice.position, to: min(end, segment + files.segmentBytes))
+      index += 1
+      if end > segment + files.segmentBytes {
+        try flush(at: SegmentHeader.pageBytes + aligned - segment)
+        try writeRest(of: slice, from: segment + files.segmentBytes, epoch: batch.epoch)
+        return index
+      }
+    }
+    try flush(at: SegmentHeader.pageBytes + aligned - segment)
+    return index
+  }
+
+  /// Writes what of a large block lies in the segments from `position` on.
+  private func writeRest(
+    of slice: CommitBatch.Slice, from position: Int, epoch: UInt64
+  ) throws(SystemError) {
+    var segment = position
+    let end = slice.position + slice.count
+    while segment < end {
+      try open(segment, firstRecord: slice.blockEnd, epoch: epoch)
+      vectors.removeAll(keepingCapacity: true)
+      add(slice, from: segment, to: min(end, segment + files.segmentBytes))
+      try flush(at: SegmentHeader.pageBytes)
+      segment += files.segmentBytes
+    }
+  }
+
+  /// Adds the pages of a slice that hold `from..<to`; a last page that is not full goes through
+  /// `tailPage`, since the core may be writing behind the slice.
+  private func add(_ slice: CommitBatch.Slice, from: Int, to: Int) {
+    let start = from & ~(Self.pageBytes - 1)
+    let fullEnd = to & ~(Self.pageBytes - 1)
+    let blockBase = slice.base - (slice.position - slice.blockStart)
+    if fullEnd > start {
+      vectors.append(
+        iovec(iov_base: blockBase + (start - slice.blockStart), iov_len: fullEnd - start))
+    }
+    if to > fullEnd {
+      let page = max(fullEnd, start)
+      tailPage.initializeMemory(as: UInt8.self, repeating: 0)
+      tailPage.copyMemory(
+        from: UnsafeRawBufferPointer(
+          start: blockBase + (page - slice.blockStart), count: to - page))
+      vectors.append(iovec(iov_base: tailPage.baseAddress, iov_len: Self.pageBytes))
+    }
+  }
+
+  private func flush(at offset: Int) throws(SystemError) {
+    let copy = UnsafeMutableBufferPointer<iovec>.allocate(capacity: vectors.count)
+    defer { copy.deallocate() }
+    _ = copy.initialize(from: vectors)
+    try target?.write(at: offset, vectors: copy)
+  }
+
+  private func open(_ segment: Int, firstRecord: Int, epoch: UInt64) throws(SystemError) {
+    guard segment != targetStart else { return }
+    target = nil
+    if FileSystem.exists(files.path(SegmentFiles.name(segment))) {
+      target = try files.open(segment, isSynced: isSynced)
+    } else {
+      let header = SegmentHeader(
+        firstPosition: segment, segmentBytes: files.segmentBytes, identity: files.identity,
+        firstRecord: firstRecord, epoch: epoch)
+      target = try files.create(header, isSynced: isSynced)
+    }
+    targetStart = segment
+  }
+
+  /// Writes the checksum of every record in a slice.
+  private static func fillChecksums(_ slice: CommitBatch.Slice, epoch: UInt64) {
+    var offset = 0
+    while offset < slice.count {
+      let base = slice.base + offset
+      let size = Int(base.load(as: UInt32.self))
+      invariant(size >= 8 && size <= slice.count - offset, "a record reaches out of its block")
+      let sum = Record.checksum(
+        base, size: size, position: slice.position + offset, epoch: epoch)
+      base.storeBytes(of: sum, toByteOffset: Record.checksumOffset, as: UInt32.self)
+      offset += Record.padded(size)
+    }
+  }
+}

@@ -1,0 +1,214 @@
+import Base
+import IO
+
+extension Journal {
+  /// Most bytes of one batch, so that no commit takes long; a single larger record is one batch.
+  static let batchBytesMax = 16 << 20
+  /// Above so much that waits to be committed, publishers have to wait.
+  static let uncommittedBytesMax = 64 << 20
+
+  /// Bytes appended and not yet durable.
+  public var uncommittedBytes: Int { endPosition - durablePosition }
+
+  /// Publishers should not be read from until a commit has ended.
+  public var isCongested: Bool { uncommittedBytes > Self.uncommittedBytesMax }
+
+  public var hasUncommitted: Bool { endPosition > durablePosition }
+
+  /// Hands what gathered to the commit thread, unless it is still writing. `now` is wall-clock
+  /// milliseconds.
+  public func commit(now: Int64) {
+    guard !isCommitting, failure == nil, endPosition > sealedPosition else { return }
+    appendBatchRecord(now: now)
+    var slices: [CommitBatch.Slice] = []
+    var bytes = 0
+    var taken = 0
+    while taken < closedBlocks.count, bytes < Self.batchBytesMax {
+      let block = blocks[Int(closedBlocks[taken])]
+      if let slice = slice(block, upTo: block.used) {
+        slices.append(slice)
+        bytes += slice.count
+      }
+      committingBlocks.append(closedBlocks[taken])
+      taken += 1
+    }
+    closedBlocks.removeFirst(taken)
+    if closedBlocks.isEmpty, bytes < Self.batchBytesMax, durableTail.base != nil,
+      let slice = slice(blocks[Int(durableTail.block)], upTo: durableTail.used)
+    {
+      slices.append(slice)
+      bytes += slice.count
+    }
+    let batch = CommitBatch(
+      start: sealedPosition, end: sealedPosition + bytes, epoch: epoch, slices: slices)
+    sealedPosition = batch.end
+    isCommitting = true
+    statistics.commits += 1
+    statistics.bytesCommitted += bytes
+    committer.submit(batch)
+  }
+
+  /// Takes the results of the other threads. Returns whether the durable position moved or the log
+  /// failed.
+  public func poll() -> Bool {
+    takeCheckpointOutcome()
+    guard let result = committer.takeResult() else { return false }
+    isCommitting = false
+    switch result {
+    case .durable(let end):
+      durablePosition = end
+      for index in committingBlocks { finished(index) }
+      committingBlocks.removeAll(keepingCapacity: true)
+      dropOldBlocks()
+      handOverCheckpoint()
+    case .failed(let reason):
+      failure = reason
+    }
+    return true
+  }
+
+  private func slice(_ block: Block, upTo used: Int) -> CommitBatch.Slice? {
+    let from = max(block.start, sealedPosition)
+    let count = block.start + used - from
+    guard count > 0 else { return nil }
+    return CommitBatch.Slice(
+      base: block.base! + (from - block.start), position: from, count: count,
+      blockStart: block.start, blockEnd: block.start + used)
+  }
+
+  private func appendBatchRecord(now: Int64) {
+    let claim = settings.isSynced ? durablePosition : 0
+    let (_, payload) = append(kind: Record.batch, payloadSize: 16)
+    payload.storeBytes(of: UInt64(claim), as: UInt64.self)
+    payload.storeBytes(of: now, toByteOffset: 8, as: Int64.self)
+  }
+
+  /// A closed block became durable.
+  private func finished(_ index: UInt32) {
+    if blocks[Int(index)].references == 0 {
+      free(index)
+    } else {
+      resident.append(index)
+    }
+  }
+
+  /// Drops durable blocks from memory, oldest first, down to the cache's size.
+  private func dropOldBlocks() {
+    while durableBytes > settings.cacheBytes, !resident.isEmpty {
+      drop(resident.removeFirst())
+    }
+    if resident.count > 2 * blockCapacity { forgetStaleResidents() }
+  }
+
+  private func drop(_ index: UInt32) {
+    let block = blocks[Int(index)]
+    guard isDroppable(block), let base = block.base else { return }
+    memory.free(base, block.capacity)
+    durableBytes -= block.capacity
+    blocks[Int(index)].base = nil
+    statistics.blocksDropped += 1
+  }
+
+  private func isDroppable(_ block: Block) -> Bool {
+    block.isDurable && !block.isOpen && block.base != nil && block.end <= durablePosition
+  }
+
+  private func forgetStaleResidents() {
+    var seen = Set<UInt32>()
+    for _ in 0..<resident.count {
+      let index = resident.removeFirst()
+      if isDroppable(blocks[Int(index)]), seen.insert(index).inserted { resident.append(index) }
+    }
+  }
+
+  /// Reads a block back from its segments. On failure the log counts as failed.
+  @inline(never)
+  func load(_ index: UInt32) -> UnsafeMutableRawPointer? {
+    let block = blocks[Int(index)]
+    invariant(block.isDurable && block.used > 0, "a block without memory is not on disk")
+    let base = memory.allocate(block.capacity)
+    do throws(SystemError) {
+      try files.read(
+        position: block.start,
+        into: UnsafeMutableRawBufferPointer(start: base, count: block.used))
+    } catch {
+      memory.free(base, block.capacity)
+      failure = "\(error)"
+      return nil
+    }
+    blocks[Int(index)].base = base
+    durableBytes += block.capacity
+    statistics.blocksReadBack += 1
+    resident.append(index)
+    return base
+  }
+
+  /// Keeps the memory of blocks within its limit; once per turn, when no message is being looked at.
+  public func trim() {
+    if durableBytes > settings.cacheBytes { dropOldBlocks() }
+  }
+
+  /// Bytes of memory that messages take.
+  public var memoryBytes: Int { memory.bytesInUse }
+
+  /// Bytes of memory that messages take and that nothing but their consumption frees.
+  public var pinnedBytes: Int { memory.bytesInUse - min(durableBytes, settings.cacheBytes) }
+
+  /// Why the log cannot take more, such as a full disk; nil if it can.
+  public var spaceProblem: String? { background.spaceProblem }
+
+  // MARK: Checkpoints
+
+  /// Segments could be given up if the catalog were written down.
+  public var wantsCheckpoint: Bool {
+    pendingCheckpoint == nil && failure == nil
+      && segments.firstLive(notAbove: durablePosition) > segments.first
+  }
+
+  /// Keeps what the catalog says now; it is written once the log before it is durable.
+  public func checkpoint(payload: [UInt8]) {
+    let first = segments.firstLive(notAbove: durablePosition)
+    pendingCheckpoint = PendingCheckpoint(
+      file: CheckpointFile(
+        identity: files.identity, position: endPosition, replayFrom: first * settings.segmentBytes,
+        payload: payload))
+    handOverCheckpoint()
+  }
+
+  private func handOverCheckpoint() {
+    guard let pending = pendingCheckpoint, !pending.isHandedOver,
+      durablePosition >= pending.file.position
+    else { return }
+    pendingCheckpoint?.isHandedOver = true
+    background.write(pending.file)
+  }
+
+  private func takeCheckpointOutcome() {
+    switch background.takeOutcome() {
+    case .stored(let first, let recycled):
+      segments.drop(before: first)
+      statistics.checkpoints += 1
+      statistics.segmentsRecycled += recycled
+      pendingCheckpoint = nil
+    case .failed(let reason):
+      lastProblem = "a checkpoint could not be written: \(reason)"
+      pendingCheckpoint = nil
+    case nil:
+      break
+    }
+  }
+
+  // MARK: Stopping
+
+  /// Marks that nothing is in doubt, waits until everything is durable, and ends the threads.
+  public func close(now: Int64) {
+    if failure == nil { _ = append(kind: Record.stop, payloadSize: 0) }
+    while failure == nil, isCommitting || hasUncommitted {
+      commit(now: now)
+      committer.waitForResult()
+      _ = poll()
+    }
+    committer.stop()
+    background.stop()
+  }
+}

@@ -1,0 +1,184 @@
+import Base
+import Glibc
+import IO
+
+/// What a log said when it was opened.
+public struct Recovery: Equatable, Sendable {
+  /// Records of the broker that were read.
+  public var records = 0
+  /// Bytes of the log that were read.
+  public var bytes = 0
+  /// The broker had stopped in order.
+  public var wasClean = true
+  /// There was no log before.
+  public var isNew = false
+}
+
+/// What the broker does with each of its records at recovery.
+public protocol JournalReplay: AnyObject {
+  /// A record of the catalog as the checkpoint has it; comes before all others.
+  func replayCheckpoint(_ record: RecordView)
+  /// A record of the log. `isBeforeCheckpoint`: what it says of the catalog is known already.
+  func replay(_ record: RecordView, at location: RecordLocation, isBeforeCheckpoint: Bool)
+}
+
+extension Journal {
+  /// Opens the log in `directory`, or begins one, and replays it. `now` is wall-clock milliseconds;
+  /// `wake` is called on other threads when `poll` has something to take.
+  public static func open(
+    directory: String, settings: Settings, now: Int64, wake: @escaping @Sendable () -> Void,
+    replay: (Journal) -> any JournalReplay
+  ) throws(JournalError) -> (journal: Journal, recovery: Recovery) {
+    try system { () throws(SystemError) in try FileSystem.makeDirectories(directory) }
+    var list = try SegmentList(directory: directory)
+    let checkpoint = try newestCheckpoint(directory)
+    var settings = settings
+    if let first = list.first { settings.segmentBytes = first.segmentBytes }
+    let identity = list.first?.identity ?? checkpoint?.identity ?? .random(in: .min ... .max)
+    if let checkpoint { list.dropBefore(checkpoint.replayFrom) }
+    let files = SegmentFiles(
+      directory: directory, segmentBytes: settings.segmentBytes, identity: identity,
+      spares: list.spares)
+    let reader = try makeReader(files, list, checkpoint)
+    let firstSegment = reader.position / settings.segmentBytes
+    let journal = try system { () throws(SystemError) in
+      try Journal(settings: settings, files: files, firstSegment: firstSegment, wake: wake)
+    }
+    var recovery = try journal.run(reader, checkpoint, replay(journal))
+    recovery.isNew = list.headers.isEmpty && checkpoint == nil
+    try journal.resume(after: reader, &list, now: now)
+    return (journal, recovery)
+  }
+
+  private static func makeReader(
+    _ files: SegmentFiles, _ list: SegmentList, _ checkpoint: CheckpointFile?
+  ) throws(JournalError) -> LogReader {
+    guard let first = list.first else {
+      guard checkpoint.map({ $0.position <= $0.replayFrom }) ?? true else {
+        throw .inconsistent("the segments behind the checkpoint are missing")
+      }
+      return LogReader(files: files, position: checkpoint?.replayFrom ?? 0, epoch: 0, end: 0)
+    }
+    let expected = checkpoint?.replayFrom ?? 0
+    guard first.firstPosition <= expected else {
+      throw .inconsistent("\(SegmentFiles.name(expected)) is missing")
+    }
+    return LogReader(
+      files: files, position: first.firstRecord, epoch: first.epoch, end: list.end)
+  }
+
+  /// The newest checkpoint that is whole; nil if there is none.
+  static func newestCheckpoint(_ directory: String) throws(JournalError) -> CheckpointFile? {
+    let names = try system { () throws(SystemError) in try FileSystem.list(directory) }
+    for name in names.reversed() where name.hasSuffix(".checkpoint") {
+      let bytes = try system { () throws(SystemError) in
+        try FileSystem.readWhole(directory + "/" + name)
+      }
+      guard let checkpoint = CheckpointFile(bytes) else {
+        throw .inconsistent("\(directory)/\(name) is damaged")
+      }
+      return checkpoint
+    }
+    return nil
+  }
+
+  private func run(
+    _ reader: LogReader, _ checkpoint: CheckpointFile?, _ target: any JournalReplay
+  ) throws(JournalError) -> Recovery {
+    var recovery = Recovery()
+    let start = reader.position
+    if let checkpoint { replay(checkpoint, target) }
+    while let view = try reader.next() {
+      guard view.kind >= Record.brokerKinds else { continue }
+      let location = place(view)
+      target.replay(
+        view, at: location,
+        isBeforeCheckpoint: checkpoint.map { view.position < $0.position } ?? false)
+      recovery.records += 1
+    }
+    closeReplayBlock()
+    guard reader.position >= checkpoint?.position ?? 0 else {
+      throw .inconsistent("the log ends before its checkpoint")
+    }
+    recovery.bytes = reader.position - start
+    recovery.wasClean = reader.isClean || recovery.bytes == 0
+    return recovery
+  }
+
+  private func replay(_ checkpoint: CheckpointFile, _ target: any JournalReplay) {
+    checkpoint.payload.withUnsafeBytes { bytes in
+      var offset = 0
+      while offset + Record.headerSize <= bytes.count {
+        let size = Int(bytes.loadUnaligned(fromByteOffset: offset, as: UInt32.self))
+        invariant(
+          size >= Record.headerSize && offset + size <= bytes.count,
+          "a checkpoint holds half a record")
+        target.replayCheckpoint(
+          RecordView(
+            position: checkpoint.position, base: bytes.baseAddress! + offset, size: size))
+        offset += Record.padded(size)
+      }
+    }
+  }
+
+  /// Gives a record that was read a place in a block whose bytes stay on disk until they are needed.
+  private func place(_ view: RecordView) -> RecordLocation {
+    let end = view.position + Record.padded(view.size)
+    if let index = replayBlock {
+      let block = blocks[Int(index)]
+      // Records of the journal itself may stand between; they are part of the block.
+      if end - block.start <= BlockMemory.usualBytes {
+        blocks[Int(index)].used = end - block.start
+        return RecordLocation(block: index, offset: UInt32(view.position - block.start))
+      }
+    }
+    closeReplayBlock()
+    let index = takeSlot()
+    blocks[Int(index)] = Block(
+      base: nil, start: view.position, used: end - view.position, isOpen: true)
+    replayBlock = index
+    return RecordLocation(block: index, offset: 0)
+  }
+
+  private func closeReplayBlock() {
+    guard let index = replayBlock else { return }
+    replayBlock = nil
+    var block = blocks[Int(index)]
+    block.isOpen = false
+    block.capacity = (block.used + BlockMemory.pageBytes - 1) & ~(BlockMemory.pageBytes - 1)
+    segments.opened(block)
+    blocks[Int(index)] = block
+    if block.references == 0 { free(index) }
+  }
+
+  /// Sets the log up to be continued where the reader found its end.
+  private func resume(
+    after reader: LogReader, _ list: inout SegmentList, now: Int64
+  ) throws(JournalError) {
+    let end = reader.position
+    try system { () throws(SystemError) in
+      for header in list.dropFrom(end) {
+        try files.retire(
+          SegmentFiles.name(header.firstPosition), sparesMax: Background.sparesMax)
+      }
+      durablePosition = end
+      sealedPosition = end
+      try resumeTail(at: end)
+    }
+    epoch = reader.epoch + 1
+    let (_, payload) = append(kind: Record.epoch, payloadSize: 16)
+    payload.storeBytes(of: epoch, as: UInt64.self)
+    payload.storeBytes(of: now, toByteOffset: 8, as: Int64.self)
+  }
+}
+
+/// Does `body` and says its failure as the journal's.
+func system<Result: ~Copyable>(
+  _ body: () throws(SystemError) -> Result
+) throws(JournalError) -> Result {
+  do throws(SystemError) {
+    return try body()
+  } catch {
+    throw .system(error)
+  }
+}

@@ -1,0 +1,326 @@
+import Base
+import IO
+
+/// Where a record stands: its block and the offset in it.
+public struct RecordLocation: BitwiseCopyable, Equatable, Sendable {
+  public let block: UInt32
+  public let offset: UInt32
+
+  @inline(__always)
+  public init(block: UInt32, offset: UInt32) {
+    self.block = block
+    self.offset = offset
+  }
+}
+
+/// The core's end of the write-ahead log, and the memory of transient messages, which have the same
+/// form but no file. The core thread alone uses it; commits run on a thread of their own, and
+/// recycling on another.
+///
+/// A block lives while a queue entry refers to it, while it is open, and until it is durable.
+public final class Journal {
+  public struct Settings: Sendable {
+    public var segmentBytes = 64 << 20
+    /// A confirm promises that the message survives power loss; otherwise only the process.
+    public var isSynced = true
+    /// Durable blocks that are kept in memory; older ones are read back when they are needed.
+    public var cacheBytes = 64 << 20
+    /// Free bytes of the file system below which no new segment is made.
+    public var diskReserveBytes = 64 << 20
+
+    public init() {}
+  }
+
+  let settings: Settings
+  let files: SegmentFiles
+  let committer: Committer
+  let background: Background
+  /// Counts the lives of the log.
+  var epoch: UInt64 = 0
+
+  /// All blocks; an index stays valid while something refers to the block.
+  var blocks: UnsafeMutablePointer<Block>
+  var blockCapacity = 64
+  var freeSlots: [UInt32] = []
+  var memory = BlockMemory()
+
+  /// The two blocks that are being appended to.
+  var durableTail: BlockTail
+  var transientTail: BlockTail
+
+  /// Blocks that were closed since the last batch was sealed, in the log's order.
+  var closedBlocks: [UInt32] = []
+  /// Blocks of the batch that is being written.
+  var committingBlocks: [UInt32] = []
+  /// Durable blocks in memory, oldest first, that may be dropped from it; indices may be stale.
+  var resident = Ring<UInt32>()
+
+  /// Bytes of durable blocks that are in memory.
+  var durableBytes = 0
+
+  /// Everything before is durable (or written, as the settings say).
+  public internal(set) var durablePosition: Int
+  /// Everything before was handed to the commit thread.
+  var sealedPosition: Int
+  public internal(set) var isCommitting = false
+  /// Set when a commit failed; nothing is accepted then.
+  public internal(set) var failure: String?
+
+  /// What went wrong besides, for the log; taken by whoever says it.
+  public var lastProblem: String?
+
+  var segments: SegmentLiveness
+  var pendingCheckpoint: PendingCheckpoint?
+  public internal(set) var statistics = JournalStatistics()
+
+  /// The block that recovery is filling.
+  var replayBlock: UInt32?
+
+  /// A journal that must be replayed; its oldest segment has the index `firstSegment`.
+  init(
+    settings: Settings, files: SegmentFiles, firstSegment: Int,
+    wake: @escaping @Sendable () -> Void
+  ) throws(SystemError) {
+    self.settings = settings
+    self.files = files
+    blocks = .allocate(capacity: blockCapacity)
+    blocks.initialize(repeating: Block(), count: blockCapacity)
+    freeSlots = Array((0..<UInt32(blockCapacity)).reversed())
+    durableTail = BlockTail()
+    transientTail = BlockTail()
+    durablePosition = .max
+    sealedPosition = 0
+    segments = SegmentLiveness(segmentBytes: settings.segmentBytes, first: firstSegment)
+    committer = try Committer(files: files, isSynced: settings.isSynced, wake: wake)
+    background = try Background(files: files, settings: settings, wake: wake)
+  }
+
+  deinit {
+    blocks.deallocate()
+  }
+
+  // MARK: Appending
+
+  /// Appends a record to the log and returns where its payload goes: `payloadSize` bytes, to be
+  /// written before control returns to the loop.
+  @inline(__always)
+  public func append(
+    kind: UInt8, flags: UInt8 = 0, count: UInt16 = 0, word: UInt32 = 0, payloadSize: Int
+  ) -> (location: RecordLocation, payload: UnsafeMutableRawPointer) {
+    let size = Record.headerSize &+ payloadSize
+    let padded = Record.padded(size)
+    if padded > durableTail.room { openDurableBlock(padded) }
+    return durableTail.append(
+      size: size, padded: padded, kind: kind, flags: flags, count: count, word: word)
+  }
+
+  /// The same for a record that needs not survive.
+  @inline(__always)
+  public func appendTransient(
+    kind: UInt8, flags: UInt8 = 0, count: UInt16 = 0, word: UInt32 = 0, payloadSize: Int
+  ) -> (location: RecordLocation, payload: UnsafeMutableRawPointer) {
+    let size = Record.headerSize &+ payloadSize
+    let padded = Record.padded(size)
+    if padded > transientTail.room { openTransientBlock(padded) }
+    return transientTail.append(
+      size: size, padded: padded, kind: kind, flags: flags, count: count, word: word)
+  }
+
+  /// The end of what was appended; durable once `durablePosition` has reached it.
+  public var endPosition: Int { durableTail.position }
+
+  // MARK: References
+
+  /// Counts `count` more entries that refer to the block.
+  @inline(__always)
+  public func retain(_ block: UInt32, count: Int = 1) {
+    blocks[Int(block)].references &+= count
+  }
+
+  /// One entry less refers to the block; with the last one its memory and its place in the log are
+  /// given up.
+  @inline(__always)
+  public func release(_ block: UInt32) {
+    blocks[Int(block)].references &-= 1
+    if blocks[Int(block)].references == 0 { drained(block) }
+  }
+
+  /// The record's first byte. Reads the block back from disk if need be; nil if that fails.
+  @inline(__always)
+  public func pointer(_ location: RecordLocation) -> UnsafeRawPointer? {
+    if let base = blocks[Int(location.block)].base {
+      return UnsafeRawPointer(base + Int(location.offset))
+    }
+    return load(location.block).map { UnsafeRawPointer($0 + Int(location.offset)) }
+  }
+
+  /// The log position of a durable record.
+  public func position(_ location: RecordLocation) -> Int {
+    blocks[Int(location.block)].start + Int(location.offset)
+  }
+
+  @inline(never)
+  private func drained(_ index: UInt32) {
+    let block = blocks[Int(index)]
+    invariant(block.references == 0, "a block was released more often than retained")
+    if block.isOpen {
+      if !block.isDurable { transientTail.rewind() }
+    } else if !block.isDurable || block.end <= durablePosition {
+      free(index)
+    }
+  }
+
+  // MARK: Blocks
+
+  /// Appends a pad so that the next record begins in a new block of at least `size` bytes.
+  @inline(never)
+  private func openDurableBlock(_ size: Int) {
+    closeDurableBlock()
+    let start = durableTail.position
+    let rest = settings.segmentBytes - start % settings.segmentBytes
+    let usual = min(BlockMemory.usualBytes, rest)
+    let isLarge = size > BlockMemory.usualBytes / 8
+    let capacity: Int
+    if isLarge {
+      capacity = (size + BlockMemory.pageBytes - 1) & ~(BlockMemory.pageBytes - 1)
+    } else if size <= usual {
+      capacity = usual
+    } else {
+      // The segment's rest is too small: it becomes a pad of its own, and we start again behind it.
+      openBlock(&durableTail, start: start, capacity: usual)
+      return openDurableBlock(size)
+    }
+    openBlock(&durableTail, start: start, capacity: capacity)
+  }
+
+  /// Fills the open block up to a multiple of 4096 and lets go of it.
+  func closeDurableBlock() {
+    guard let base = durableTail.base else { return }
+    let index = durableTail.block
+    let end =
+      (durableTail.used + BlockMemory.pageBytes - 1) & ~(BlockMemory.pageBytes - 1)
+    let target = durableTail.used == 0 ? durableTail.capacity : min(end, durableTail.capacity)
+    if target > durableTail.used {
+      Record.writePad(base + durableTail.used, size: target - durableTail.used)
+    }
+    durableTail.used = target
+    let opened = blocks[Int(index)]
+    blocks[Int(index)].used = target
+    blocks[Int(index)].isOpen = false
+    closedBlocks.append(index)
+    durableTail = BlockTail(position: opened.start + target)
+  }
+
+  @inline(never)
+  private func openTransientBlock(_ size: Int) {
+    if transientTail.base != nil {
+      let index = transientTail.block
+      blocks[Int(index)].used = transientTail.used
+      blocks[Int(index)].isOpen = false
+      if blocks[Int(index)].references == 0 { free(index) }
+    }
+    let isLarge = size > BlockMemory.usualBytes / 8
+    let capacity =
+      isLarge
+      ? (size + BlockMemory.pageBytes - 1) & ~(BlockMemory.pageBytes - 1)
+      : BlockMemory.usualBytes
+    openBlock(&transientTail, start: -1, capacity: capacity)
+  }
+
+  private func openBlock(_ tail: inout BlockTail, start: Int, capacity: Int) {
+    let index = takeSlot()
+    let base = memory.allocate(capacity)
+    blocks[Int(index)] = Block(
+      base: base, start: start, used: 0, capacity: capacity, references: 0, isOpen: true)
+    tail = BlockTail(
+      base: base, used: 0, capacity: capacity, block: index, start: max(0, start))
+    if start >= 0 {
+      durableBytes += capacity
+      segments.opened(blocks[Int(index)])
+    }
+  }
+
+  /// Makes the block that holds the log's end, with what its last page already says.
+  func resumeTail(at end: Int) throws(SystemError) {
+    let start = end & ~(BlockMemory.pageBytes - 1)
+    guard end > start else {
+      durableTail = BlockTail(position: end)
+      return
+    }
+    let rest = settings.segmentBytes - start % settings.segmentBytes
+    openBlock(&durableTail, start: start, capacity: min(BlockMemory.usualBytes, rest))
+    try files.read(
+      position: start,
+      into: UnsafeMutableRawBufferPointer(start: durableTail.base, count: end - start))
+    durableTail.used = end - start
+  }
+
+  func takeSlot() -> UInt32 {
+    if let index = freeSlots.popLast() { return index }
+    let capacity = blockCapacity * 2
+    let grown = UnsafeMutablePointer<Block>.allocate(capacity: capacity)
+    grown.moveInitialize(from: blocks, count: blockCapacity)
+    (grown + blockCapacity).initialize(repeating: Block(), count: blockCapacity)
+    blocks.deallocate()
+    blocks = grown
+    freeSlots = Array((UInt32(blockCapacity)..<UInt32(capacity)).reversed())
+    blockCapacity = capacity
+    return freeSlots.removeLast()
+  }
+
+  func free(_ index: UInt32) {
+    let block = blocks[Int(index)]
+    if let base = block.base {
+      memory.free(base, block.capacity)
+      if block.isDurable { durableBytes -= block.capacity }
+    }
+    if block.isDurable { segments.freed(block) }
+    blocks[Int(index)] = Block()
+    freeSlots.append(index)
+  }
+}
+
+/// Where the next record goes: the hot fields of an open block.
+struct BlockTail {
+  var base: UnsafeMutableRawPointer?
+  var used = 0
+  var capacity = 0
+  var block: UInt32 = 0
+  /// Log position of the block's first byte, or of the log's end when no block is open.
+  var start = 0
+
+  init() {}
+
+  init(position: Int) {
+    start = position
+  }
+
+  init(base: UnsafeMutableRawPointer, used: Int, capacity: Int, block: UInt32, start: Int) {
+    self.base = base
+    self.used = used
+    self.capacity = capacity
+    self.block = block
+    self.start = start
+  }
+
+  /// Bytes that a record may take.
+  @inline(__always) var room: Int { capacity &- used }
+  var position: Int { start + used }
+
+  /// Nothing refers to what is in the block any more: it is filled anew, while the caches have it.
+  mutating func rewind() {
+    used = 0
+  }
+
+  @inline(__always)
+  mutating func append(
+    size: Int, padded: Int, kind: UInt8, flags: UInt8, count: UInt16, word: UInt32
+  ) -> (location: RecordLocation, payload: UnsafeMutableRawPointer) {
+    let record = base.unsafelyUnwrapped + used
+    Record.writeHeader(
+      record, size: size, kind: kind, flags: flags, count: count, word: word)
+    let location = RecordLocation(block: block, offset: UInt32(truncatingIfNeeded: used))
+    used &+= padded
+    return (location, record + Record.headerSize)
+  }
+}

@@ -1,0 +1,208 @@
+import Base
+import IO
+
+/// Why a log cannot be used.
+public enum JournalError: Error, Equatable, Sendable, CustomStringConvertible {
+  /// A record that had been durable is not valid.
+  case damaged(file: String, offset: Int, position: Int, reason: String)
+  /// The file was written by a newer version.
+  case newer(file: String, version: UInt32)
+  /// Files are missing or do not belong together.
+  case inconsistent(String)
+  case system(SystemError)
+
+  public var description: String {
+    switch self {
+    case .damaged(let file, let offset, let position, let reason):
+      "the journal is damaged: \(file), offset \(offset) (log position \(position)): \(reason);"
+        + " `martlet journal verify` tells more"
+    case .newer(let file, let version):
+      "\(file) has format version \(version), newer than this program can read"
+    case .inconsistent(let reason): "the journal is inconsistent: \(reason)"
+    case .system(let error): "\(error)"
+    }
+  }
+}
+
+/// The segments of a log in their order, as they are on disk.
+struct SegmentList {
+  let directory: String
+  /// Segments with their headers, oldest first; consecutive.
+  private(set) var headers: [SegmentHeader] = []
+  private(set) var spares: [String] = []
+
+  init(directory: String) throws(JournalError) {
+    self.directory = directory
+    let names = try system { () throws(SystemError) in try FileSystem.list(directory) }
+    for name in names where name.hasSuffix(".segment") {
+      if name.hasPrefix("spare-") {
+        spares.append(name)
+      } else {
+        headers.append(try Self.header(directory + "/" + name))
+      }
+    }
+    try check()
+  }
+
+  var first: SegmentHeader? { headers.first }
+
+  /// The end of the last segment.
+  var end: Int { headers.last.map { $0.firstPosition + $0.segmentBytes } ?? 0 }
+
+  mutating func dropBefore(_ position: Int) {
+    headers.removeAll { $0.firstPosition + $0.segmentBytes <= position }
+  }
+
+  mutating func dropFrom(_ position: Int) -> [SegmentHeader] {
+    let dropped = headers.filter { $0.firstPosition >= position }
+    headers.removeAll { $0.firstPosition >= position }
+    return dropped
+  }
+
+  private static func header(_ path: String) throws(JournalError) -> SegmentHeader {
+    let page = UnsafeMutableRawBufferPointer.allocate(
+      byteCount: SegmentHeader.pageBytes, alignment: 16)
+    defer { page.deallocate() }
+    let count = try system { () throws(SystemError) in
+      try File(path, .read).read(at: 0, into: page)
+    }
+    do throws(SegmentHeader.Problem) {
+      return try SegmentHeader(UnsafeRawBufferPointer(rebasing: page[..<count]))
+    } catch {
+      switch error {
+      case .notASegment: throw .inconsistent("\(path) is not a segment")
+      case .damaged:
+        throw .damaged(file: path, offset: 0, position: 0, reason: "its header is damaged")
+      case .newerVersion(let version): throw .newer(file: path, version: version)
+      }
+    }
+  }
+
+  private func check() throws(JournalError) {
+    for (header, next) in zip(headers, headers.dropFirst()) {
+      guard header.identity == next.identity, header.segmentBytes == next.segmentBytes else {
+        throw .inconsistent("\(SegmentFiles.name(next.firstPosition)) is of another log")
+      }
+      guard header.firstPosition + header.segmentBytes == next.firstPosition else {
+        throw .inconsistent(
+          "a segment is missing between \(SegmentFiles.name(header.firstPosition)) and"
+            + " \(SegmentFiles.name(next.firstPosition))")
+      }
+    }
+  }
+}
+
+/// Reads a log's records in order and finds its end.
+final class LogReader {
+  private let files: SegmentFiles
+  private let end: Int
+  /// Where the next record is expected.
+  private(set) var position: Int
+  private(set) var epoch: UInt64
+  /// The last record said that the broker stopped in order.
+  private(set) var isClean = false
+
+  private var buffer: UnsafeMutableRawBufferPointer
+  private var bufferStart = 0
+  private var bufferCount = 0
+
+  static let readBytes = 1 << 20
+  /// How far behind an invalid record a proof of damage can be: the rest of its batch and the next.
+  static let proofBytes = 4 * Journal.batchBytesMax
+
+  init(files: SegmentFiles, position: Int, epoch: UInt64, end: Int) {
+    self.files = files
+    self.position = position
+    self.epoch = epoch
+    self.end = end
+    buffer = .allocate(byteCount: Self.readBytes, alignment: 4096)
+  }
+
+  deinit {
+    buffer.deallocate()
+  }
+
+  /// The next record; nil at the end of the log. The view is valid until the next call.
+  func next() throws(JournalError) -> RecordView? {
+    guard let view = try valid(at: position) else {
+      if !isClean { try lookForDamage() }
+      return nil
+    }
+    position += Record.padded(view.size)
+    switch view.kind {
+    case Record.epoch:
+      epoch = view.payload.loadUnaligned(as: UInt64.self)
+      isClean = false
+    case Record.stop: isClean = true
+    case Record.batch, Record.pad: break
+    default: isClean = false
+    }
+    return view
+  }
+
+  /// The record at `place`, if it is valid in the present epoch or begins a new one.
+  private func valid(at place: Int) throws(JournalError) -> RecordView? {
+    guard place + 8 <= end else { return nil }
+    let size = Int(try bytes(at: place, 8).load(as: UInt32.self))
+    guard size >= 8, size == 8 || size >= Record.headerSize, place + size <= end else {
+      return nil
+    }
+    let base = try bytes(at: place, size)
+    let view = RecordView(position: place, base: base, size: size)
+    let sum = base.load(fromByteOffset: Record.checksumOffset, as: UInt32.self)
+    if sum == Record.checksum(base, size: size, position: place, epoch: epoch) { return view }
+    if view.kind == Record.epoch, view.payload.count == 16 {
+      let later = view.payload.loadUnaligned(as: UInt64.self)
+      let own = Record.checksum(base, size: size, position: place, epoch: later)
+      if later > epoch, sum == own { return view }
+    }
+    return nil
+  }
+
+  /// Throws if a later record proves that the one at `position` had been durable.
+  private func lookForDamage() throws(JournalError) {
+    let limit = min(end, position + Self.proofBytes)
+    var place = position + 8
+    while place + 32 <= limit {
+      let base = try bytes(at: place, 32)
+      if base.load(as: UInt32.self) == 32, let proof = try valid(at: place) {
+        let says = proof.payload.loadUnaligned(as: UInt64.self)
+        let isProof =
+          proof.kind == Record.epoch || (proof.kind == Record.batch && says > UInt64(position))
+        if isProof { throw damage("a later record at \(place) proves that it was written") }
+      }
+      place += 8
+    }
+  }
+
+  private func damage(_ reason: String) -> JournalError {
+    let first = position - position % files.segmentBytes
+    return .damaged(
+      file: files.path(SegmentFiles.name(first)),
+      offset: SegmentHeader.pageBytes + position - first, position: position, reason: reason)
+  }
+
+  /// Memory of `count` bytes of the log, read as far as necessary.
+  private func bytes(at place: Int, _ count: Int) throws(JournalError) -> UnsafeRawPointer {
+    if place < bufferStart || place + count > bufferStart + bufferCount {
+      try fill(from: place, count)
+    }
+    return UnsafeRawPointer(buffer.baseAddress! + (place - bufferStart))
+  }
+
+  private func fill(from place: Int, _ count: Int) throws(JournalError) {
+    if count > buffer.count {
+      buffer.deallocate()
+      buffer = .allocate(byteCount: max(count, 2 * buffer.count), alignment: 4096)
+    }
+    let wanted = min(buffer.count, end - place)
+    do throws(SystemError) {
+      try files.read(
+        position: place, into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<wanted]))
+    } catch {
+      throw .system(error)
+    }
+    bufferStart = place
+    bufferCount = wanted
+  }
+}

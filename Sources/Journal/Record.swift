@@ -1,0 +1,94 @@
+import Base
+
+/// The bytes of a record; `Specs/Journal.md` has the picture.
+public enum Record {
+  public static let headerSize = 16
+  public static let alignment = 8
+
+  /// The journal's own kinds; those of the broker begin at `brokerKinds`.
+  public static let pad: UInt8 = 1
+  public static let epoch: UInt8 = 2
+  public static let batch: UInt8 = 3
+  public static let stop: UInt8 = 4
+  public static let brokerKinds: UInt8 = 16
+
+  static let sizeOffset = 0
+  static let checksumOffset = 4
+  static let kindOffset = 8
+  static let flagsOffset = 9
+  static let countOffset = 10
+  static let wordOffset = 12
+
+  /// What is stored in the file for a record of `size` bytes.
+  @inline(__always)
+  public static func padded(_ size: Int) -> Int {
+    (size &+ 7) & ~7
+  }
+
+  static func seed(position: Int, epoch: UInt64) -> UInt32 {
+    let low = UInt32(truncatingIfNeeded: position)
+    let high = UInt32(truncatingIfNeeded: position >> 32)
+    return low ^ (high &* 0x9E37_79B1) ^ (UInt32(truncatingIfNeeded: epoch) &* 0x85EB_CA77)
+  }
+
+  /// The bytes that the checksum of the record at `base` covers; `size` has been checked.
+  static func covered(_ base: UnsafeRawPointer, size: Int) -> UnsafeRawBufferPointer {
+    guard size > 8 else { return UnsafeRawBufferPointer(start: nil, count: 0) }
+    let end = base.load(fromByteOffset: kindOffset, as: UInt8.self) == pad ? 16 : size
+    return UnsafeRawBufferPointer(start: base + 8, count: end - 8)
+  }
+
+  static func checksum(
+    _ base: UnsafeRawPointer, size: Int, position: Int, epoch: UInt64
+  ) -> UInt32 {
+    CRC32C.checksum(covered(base, size: size), seed: seed(position: position, epoch: epoch))
+  }
+
+  /// Writes the header of a record, all but the checksum.
+  @inline(__always)
+  static func writeHeader(
+    _ base: UnsafeMutableRawPointer, size: Int, kind: UInt8, flags: UInt8, count: UInt16,
+    word: UInt32
+  ) {
+    base.storeBytes(of: UInt64(UInt32(truncatingIfNeeded: size)), as: UInt64.self)
+    let rest =
+      UInt64(kind) | UInt64(flags) << 8 | UInt64(count) << 16 | UInt64(word) << 32
+    base.storeBytes(of: rest, toByteOffset: 8, as: UInt64.self)
+  }
+
+  /// Writes a pad over `size` bytes, a multiple of 8; one of 8 bytes is a size and a checksum alone.
+  static func writePad(_ base: UnsafeMutableRawPointer, size: Int) {
+    if size == 8 {
+      base.storeBytes(of: 8, as: UInt64.self)
+    } else {
+      writeHeader(base, size: size, kind: pad, flags: 0, count: 0, word: 0)
+    }
+  }
+}
+
+/// A record as a reader sees it; its pointer is valid only while it is being looked at.
+public struct RecordView {
+  /// Where the record stands in the log.
+  public let position: Int
+  /// The record's first byte.
+  public let base: UnsafeRawPointer
+  /// With the header, without padding.
+  public let size: Int
+
+  public init(position: Int, base: UnsafeRawPointer, size: Int) {
+    self.position = position
+    self.base = base
+    self.size = size
+  }
+
+  public var kind: UInt8 {
+    size > 8 ? base.load(fromByteOffset: Record.kindOffset, as: UInt8.self) : Record.pad
+  }
+  public var flags: UInt8 { base.load(fromByteOffset: Record.flagsOffset, as: UInt8.self) }
+  public var count: UInt16 { base.load(fromByteOffset: Record.countOffset, as: UInt16.self) }
+  public var word: UInt32 { base.load(fromByteOffset: Record.wordOffset, as: UInt32.self) }
+  public var payload: UnsafeRawBufferPointer {
+    let start = min(Record.headerSize, size)
+    return UnsafeRawBufferPointer(start: base + start, count: size - start)
+  }
+}

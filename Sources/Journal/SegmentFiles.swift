@@ -1,0 +1,150 @@
+import Base
+import Glibc
+import IO
+import Synchronization
+
+/// The files of a log: which there are, which spare ones wait to be used, and reading at positions.
+/// Used by the core, the commit thread and the background thread.
+final class SegmentFiles: Sendable {
+  let directory: String
+  let segmentBytes: Int
+  let identity: UInt64
+  private let state: Mutex<State>
+
+  private struct State {
+    var spares: [String] = []
+    var nextSpare = 0
+  }
+
+  init(directory: String, segmentBytes: Int, identity: UInt64, spares: [String]) {
+    self.directory = directory
+    self.segmentBytes = segmentBytes
+    self.identity = identity
+    let numbers = spares.compactMap { Int($0.dropFirst("spare-".count).dropLast(8)) }
+    state = Mutex(State(spares: spares, nextSpare: (numbers.max() ?? 0) + 1))
+  }
+
+  var spareCount: Int { state.withLock { $0.spares.count } }
+
+  static func name(_ firstPosition: Int) -> String {
+    let digits = String(firstPosition, radix: 16)
+    return String(repeating: "0", count: 16 - digits.count) + digits + ".segment"
+  }
+
+  func path(_ name: String) -> String { directory + "/" + name }
+
+  // MARK: Making segments
+
+  /// Makes a spare file with zeroed blocks; on the background thread.
+  func prepareSpare() throws(SystemError) {
+    let name = newSpareName()
+    do throws(SystemError) {
+      let file = try File(path(name), .readWrite, creates: true)
+      try file.allocate(size: SegmentHeader.pageBytes + segmentBytes)
+      try Self.zero(file, bytes: SegmentHeader.pageBytes + segmentBytes)
+      try file.sync()
+    } catch {
+      try? FileSystem.remove(path(name))
+      throw error
+    }
+    state.withLock { $0.spares.append(name) }
+  }
+
+  /// Turns a segment that is no longer needed into a spare, or removes it when there are enough.
+  func retire(_ name: String, sparesMax: Int) throws(SystemError) {
+    guard spareCount < sparesMax else { return try FileSystem.remove(path(name)) }
+    let spare = newSpareName()
+    try FileSystem.rename(path(name), path(spare))
+    state.withLock { $0.spares.append(spare) }
+  }
+
+  /// Makes the segment that begins at `header.firstPosition` from a spare file and opens it. Its
+  /// name is durable on return.
+  func create(_ header: SegmentHeader, isSynced: Bool) throws(SystemError) -> WriteTarget {
+    let spare = state.withLock { $0.spares.popLast() }
+    let name = spare ?? newSpareName()
+    let file = try File(path(name), .readWrite, creates: true)
+    try file.allocate(size: SegmentHeader.pageBytes + segmentBytes)
+    let page = UnsafeMutableRawBufferPointer.allocate(
+      byteCount: SegmentHeader.pageBytes, alignment: SegmentHeader.pageBytes)
+    defer { page.deallocate() }
+    header.write(to: page)
+    try file.write(at: 0, UnsafeRawBufferPointer(page))
+    try file.sync()
+    try FileSystem.rename(path(name), path(Self.name(header.firstPosition)))
+    try FileSystem.syncDirectory(directory)
+    return try open(header.firstPosition, isSynced: isSynced)
+  }
+
+  /// Opens an existing segment for writing; past the page cache where the file system lets us.
+  func open(_ firstPosition: Int, isSynced: Bool) throws(SystemError) -> WriteTarget {
+    let path = path(Self.name(firstPosition))
+    if isSynced {
+      do throws(SystemError) {
+        return WriteTarget(file: try File(path, .writeThrough), needsSync: false)
+      } catch {
+        guard error.code == EINVAL || error.code == EOPNOTSUPP else { throw error }
+      }
+    }
+    return WriteTarget(file: try File(path, .readWrite), needsSync: isSynced)
+  }
+
+  private func newSpareName() -> String {
+    state.withLock { state in
+      state.nextSpare += 1
+      return "spare-\(state.nextSpare).segment"
+    }
+  }
+
+  private static func zero(_ file: borrowing File, bytes: Int) throws(SystemError) {
+    let chunk = 1 << 20
+    let zeros = UnsafeMutableRawBufferPointer.allocate(byteCount: chunk, alignment: 4096)
+    defer { zeros.deallocate() }
+    zeros.initializeMemory(as: UInt8.self, repeating: 0)
+    var offset = 0
+    while offset < bytes {
+      let count = min(chunk, bytes - offset)
+      try file.write(at: offset, UnsafeRawBufferPointer(rebasing: zeros[..<count]))
+      offset += count
+    }
+  }
+
+  // MARK: Reading
+
+  /// Reads bytes of the log, over as many segments as they reach.
+  func read(position: Int, into buffer: UnsafeMutableRawBufferPointer) throws(SystemError) {
+    var done = 0
+    while done < buffer.count {
+      let place = position + done
+      let first = place - place % segmentBytes
+      let count = min(buffer.count - done, first + segmentBytes - place)
+      let file = try File(path(Self.name(first)), .read)
+      let piece = UnsafeMutableRawBufferPointer(rebasing: buffer[done..<done + count])
+      let got = try file.read(at: SegmentHeader.pageBytes + place - first, into: piece)
+      guard got == count else {
+        throw SystemError("read \(file.path): it ends at byte \(got)", code: EIO)
+      }
+      done += count
+    }
+  }
+}
+
+/// A segment that is open for writing.
+final class WriteTarget {
+  private let file: File
+  /// Whether a write is durable only after a sync.
+  private let needsSync: Bool
+
+  init(file: consuming File, needsSync: Bool) {
+    self.file = file
+    self.needsSync = needsSync
+  }
+
+  /// Writes all vectors and makes them as durable as the settings promise.
+  func write(
+    at offset: Int, vectors: UnsafeMutableBufferPointer<iovec>
+  ) throws(SystemError) {
+    try file.write(at: offset, vectors: vectors)
+    if needsSync { try file.sync() }
+  }
+}

@@ -1,0 +1,58 @@
+import Base
+import Broker
+
+/// When the broker cannot take more messages: memory, disk, a log that failed.
+extension Reactor {
+  /// Messages take more memory than they may, or no longer do.
+  func watchMemory() {
+    let bytes = broker.journal.pinnedBytes
+    let isHigh = bytes > memoryLimitBytes || (isMemoryHigh && bytes > memoryLimitBytes / 10 * 9)
+    guard isHigh != isMemoryHigh else { return }
+    isMemoryHigh = isHigh
+    updateAlarm()
+  }
+
+  /// The file system has no room for another segment, or has again.
+  func watchSpace() {
+    let problem = broker.journal.spaceProblem
+    guard problem != spaceProblem else { return }
+    if let problem { log.error("the journal cannot grow: \(problem)") }
+    spaceProblem = problem
+    updateAlarm()
+  }
+
+  func logFailed(_ reason: String) {
+    log.error(
+      "the journal failed: \(reason); nothing durable is accepted any more, restart the broker")
+    for case let connection? in connections {
+      connection.session.logFailed(reason)
+      settle(connection)
+    }
+  }
+
+  private func updateAlarm() {
+    let reason: String? =
+      switch (isMemoryHigh, spaceProblem != nil) {
+      case (true, true): "low on memory & disk"
+      case (true, false): "low on memory"
+      case (false, true): "low on disk"
+      case (false, false): nil
+      }
+    guard reason != broker.alarm else { return }
+    broker.alarm = reason
+    if let reason {
+      log.warning("publishers are blocked: \(reason)")
+    } else {
+      log.info("publishers are no longer blocked")
+      unblockAll()
+    }
+  }
+
+  private func unblockAll() {
+    let waiting = paused
+    paused = []
+    for connection in waiting where !connection.isClosed {
+      if connection.session.unblock() { resume(connection) } else { paused.append(connection) }
+    }
+  }
+}

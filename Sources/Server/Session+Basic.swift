@@ -1,0 +1,183 @@
+import AMQP
+import Base
+import Broker
+
+/// The methods of class basic.
+extension Session {
+  func performBasic(_ method: Method, _ channel: SessionChannel) throws(PeerError) {
+    let core = channel.core
+    switch method {
+    case .basicQos(let arguments):
+      guard arguments.prefetchSize == 0 else {
+        throw .prefetchSize(size: arguments.prefetchSize)
+      }
+      core.setPrefetch(Int(arguments.prefetchCount), isGlobal: arguments.global)
+      send(.basicQosOk(.init()), on: channel.number)
+    case .basicConsume(let arguments):
+      let tag = try core.consume(
+        arguments.queue, tag: arguments.consumerTag, isAutomatic: arguments.noAck,
+        isExclusive: arguments.exclusive, arguments: arguments.arguments)
+      if !arguments.noWait {
+        send(.basicConsumeOk(.init(consumerTag: tag)), on: channel.number)
+      }
+    case .basicCancel(let arguments):
+      core.cancel(arguments.consumerTag)
+      if !arguments.noWait {
+        send(.basicCancelOk(.init(consumerTag: arguments.consumerTag)), on: channel.number)
+      }
+    case .basicCancelOk: break
+    case .basicGet(let arguments): try get(arguments, channel)
+    case .basicAck(let arguments):
+      try core.acknowledge(arguments.deliveryTag, isMultiple: arguments.multiple)
+    case .basicNack(let arguments):
+      try core.reject(
+        arguments.deliveryTag, isMultiple: arguments.multiple, requeues: arguments.requeue)
+    case .basicReject(let arguments):
+      try core.reject(arguments.deliveryTag, isMultiple: false, requeues: arguments.requeue)
+    case .basicRecover, .basicRecoverAsync:
+      // Without requeue the specification would have the same consumers served again; that is one
+      // of the orders in which requeued messages may be delivered.
+      core.recover()
+      if case .basicRecover = method { send(.basicRecoverOk(.init()), on: channel.number) }
+    default: throw .unexpectedMethod(method: method.id)
+    }
+  }
+
+  private func get(_ arguments: BasicGet, _ channel: SessionChannel) throws(PeerError) {
+    let found = try channel.core.get(arguments.queue, isAutomatic: arguments.noAck) {
+      message, tag, isRedelivered, remaining in
+      let names = message.names
+      let properties = message.properties(behind: names)
+      let body = message.body(behind: properties)
+      out.append(Frame.method)
+      out.append(channel.number)
+      out.append(UInt32(4 + 9 + names.count + 4))
+      out.append(BasicGetOk.id.classID)
+      out.append(BasicGetOk.id.methodID)
+      out.append(tag)
+      out.append(UInt8(isRedelivered ? 1 : 0))
+      out.append(names)
+      out.append(UInt32(clamping: remaining))
+      out.append(Frame.end)
+      out.appendContent(
+        channel: channel.number, properties: properties, body: body, frameMax: frameMax)
+      markDirty()
+    }
+    if !found { send(.basicGetEmpty(.init()), on: channel.number) }
+  }
+}
+
+extension Session: Outlet {
+  /// basic.deliver, content header and body.
+  func deliver(
+    _ message: MessageView, to consumer: Consumer, on channel: Channel, tag: UInt64,
+    isRedelivered: Bool
+  ) {
+    let names = message.names
+    let properties = message.properties(behind: names)
+    let body = message.body(behind: properties)
+    let tagBytes = consumer.tagBytes
+    let methodSize = 4 &+ tagBytes.count &+ 9 &+ names.count
+    let headSize = methodSize &+ 8 &+ 20 &+ properties.count
+    if body.count &+ Frame.overhead <= frameMax {
+      let bodySize = body.count == 0 ? 0 : body.count &+ Frame.overhead
+      var place = out.reserve(headSize &+ bodySize)
+      let number = channel.number
+      place = Self.writeFrameStart(place, Frame.method, number, methodSize)
+      place = Self.write(place, UInt32(60 << 16 | 60))
+      place = Self.write(place, tagBytes)
+      place = Self.write(place, tag)
+      place = Self.write(place, UInt8(isRedelivered ? 1 : 0))
+      place = Self.write(place, names)
+      place = Self.write(place, Frame.end)
+      place = Self.writeFrameStart(place, Frame.header, number, 12 &+ properties.count)
+      place = Self.write(place, UInt32(Frame.basicClass) << 16)
+      place = Self.write(place, UInt64(body.count))
+      place = Self.write(place, properties)
+      place = Self.write(place, Frame.end)
+      if body.count > 0 {
+        place = Self.writeFrameStart(place, Frame.body, number, body.count)
+        place = Self.write(place, body)
+        _ = Self.write(place, Frame.end)
+      }
+      out.advance(headSize &+ bodySize)
+    } else {
+      out.append(Frame.method)
+      out.append(channel.number)
+      out.append(UInt32(methodSize))
+      out.append(BasicDeliver.id.classID)
+      out.append(BasicDeliver.id.methodID)
+      out.append(tagBytes)
+      out.append(tag)
+      out.append(UInt8(isRedelivered ? 1 : 0))
+      out.append(names)
+      out.append(Frame.end)
+      out.appendContent(
+        channel: channel.number, properties: properties, body: body, frameMax: frameMax)
+    }
+    if out.count >= settings.outputMax { channel.peer.roomFilled() }
+    markDirty()
+  }
+
+  @inline(__always)
+  private static func writeFrameStart(
+    _ place: UnsafeMutableRawPointer, _ type: UInt8, _ channel: UInt16, _ size: Int
+  ) -> UnsafeMutableRawPointer {
+    place.storeBytes(of: type, as: UInt8.self)
+    place.storeBytes(of: channel.bigEndian, toByteOffset: 1, as: UInt16.self)
+    place.storeBytes(
+      of: UInt32(truncatingIfNeeded: size).bigEndian, toByteOffset: 3, as: UInt32.self)
+    return place + Frame.headerSize
+  }
+
+  @inline(__always)
+  private static func write<Value: FixedWidthInteger>(
+    _ place: UnsafeMutableRawPointer, _ value: Value
+  ) -> UnsafeMutableRawPointer {
+    place.storeBytes(of: value.bigEndian, as: Value.self)
+    return place + MemoryLayout<Value>.size
+  }
+
+  @inline(__always)
+  private static func write(
+    _ place: UnsafeMutableRawPointer, _ bytes: UnsafeRawBufferPointer
+  ) -> UnsafeMutableRawPointer {
+    place.copyMemory(from: bytes.baseAddress.unsafelyUnwrapped, byteCount: bytes.count)
+    return place + bytes.count
+  }
+
+  func consumerCancelled(_ tag: Name, on channel: Channel) {
+    guard client.wantsCancelNotify else { return }
+    send(.basicCancel(.init(consumerTag: tag, noWait: true)), on: channel.number)
+  }
+
+  func confirmed(upTo sequence: UInt64, isMultiple: Bool, on channel: Channel) {
+    send(.basicAck(.init(deliveryTag: sequence, multiple: isMultiple)), on: channel.number)
+  }
+
+  func refused(upTo sequence: UInt64, isMultiple: Bool, on channel: Channel) {
+    send(
+      .basicNack(.init(deliveryTag: sequence, multiple: isMultiple, requeue: false)),
+      on: channel.number)
+  }
+
+  func returned(
+    names: UnsafeRawBufferPointer, properties: UnsafeRawBufferPointer,
+    body: UnsafeRawBufferPointer, on channel: Channel
+  ) {
+    let code = PeerError.noRoute
+    let text = Name(code.text)
+    out.append(Frame.method)
+    out.append(channel.number)
+    out.append(UInt32(4 + 2 + 1 + text.bytes.count + names.count))
+    out.append(BasicReturn.id.classID)
+    out.append(BasicReturn.id.methodID)
+    out.append(code.code.rawValue)
+    out.append(text)
+    out.append(names)
+    out.append(Frame.end)
+    out.appendContent(
+      channel: channel.number, properties: properties, body: body, frameMax: frameMax)
+    markDirty()
+  }
+}

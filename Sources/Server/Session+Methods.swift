@@ -1,0 +1,222 @@
+import AMQP
+import Base
+import Broker
+
+/// Every method but those of class connection: what a client asks of its channels.
+extension Session {
+  func handle(_ method: Method, on number: UInt16) {
+    let id = method.id
+    if id.classID == ConnectionStart.id.classID {
+      guard number == 0 else {
+        if state != .closing { fail(.channelZeroOnly(method: id), id) }
+        return
+      }
+      if state == .open, id.isFromServerOnly { return fail(.serverOnlyMethod(method: id), id) }
+      return handleConnection(method)
+    }
+    guard state == .open else {
+      if state != .closing { fail(.unexpectedMethod(method: id), id) }
+      return
+    }
+    guard number != 0 else { return fail(.notOnChannelZero(method: id), id) }
+    guard !id.isFromServerOnly else { return fail(.serverOnlyMethod(method: id), id) }
+    if case .channelOpen = method { return openChannel(number) }
+    guard number < channels.count, let channel = channels[Int(number)] else {
+      // A close that crossed ours is answered; anything else is a mistake.
+      if case .channelCloseOk = method { return }
+      if case .channelClose = method { return send(.channelCloseOk(.init()), on: number) }
+      return fail(.channelNotOpen, id)
+    }
+    handle(method, on: channel)
+  }
+
+  private func handle(_ method: Method, on channel: SessionChannel) {
+    if channel.isClosing {
+      switch method {
+      case .channelCloseOk: forget(channel)
+      case .channelClose:
+        send(.channelCloseOk(.init()), on: channel.number)
+        forget(channel)
+      default: break
+      }
+      return
+    }
+    if case .none = channel.content {
+      do throws(PeerError) {
+        try perform(method, channel)
+      } catch {
+        fail(error, method.id, on: channel)
+      }
+    } else {
+      let isHeadMissing = if case .published = channel.content { true } else { false }
+      fail(
+        isHeadMissing
+          ? .expectedHeader(frame: Frame.typeName(Frame.method))
+          : .expectedBody(frame: Frame.typeName(Frame.method)), method.id)
+    }
+  }
+
+  /// A mistake on a channel closes it, or the connection if the code is a hard one.
+  func fail(_ error: PeerError, _ method: MethodID, on channel: SessionChannel) {
+    guard !error.code.isHard else { return fail(error, method) }
+    log.warning("\(peerName) channel \(channel.number) closed by the broker: \(error)")
+    abandon(channel)
+    channel.isClosing = true
+    send(
+      .channelClose(
+        .init(
+          replyCode: error.code.rawValue, replyText: error.replyText, classId: method.classID,
+          methodId: method.methodID)), on: channel.number)
+  }
+
+  private func openChannel(_ number: UInt16) {
+    if number < channels.count, let channel = channels[Int(number)], !channel.isClosing {
+      return fail(.secondChannelOpen, ChannelOpen.id)
+    }
+    guard number <= channelMax, let peer else {
+      return fail(.tooManyChannels(count: number, limit: channelMax), ChannelOpen.id)
+    }
+    while channels.count <= number { channels.append(nil) }
+    channels[Int(number)] = SessionChannel(peer.openChannel(number))
+    channelCount += 1
+    send(.channelOpenOk(.init()), on: number)
+  }
+
+  /// Gives up what the channel holds in the broker and what is arriving on it.
+  private func abandon(_ channel: SessionChannel) {
+    channel.core.close()
+    assembledBytes -= channel.body.count
+    channel.body.removeAll()
+    channel.body.shrink(to: 0)
+    channel.content = .none
+  }
+
+  private func forget(_ channel: SessionChannel) {
+    channels[Int(channel.number)] = nil
+    channelCount -= 1
+  }
+
+  /// Answers unless the client asked for no answer.
+  private func answer(
+    _ method: Method, _ channel: SessionChannel, noWait: Bool, _ committed: Committed
+  ) {
+    if !noWait { reply(method, on: channel.number, committed) }
+  }
+
+  private func perform(_ method: Method, _ channel: SessionChannel) throws(PeerError) {
+    switch method {
+    case .channelClose:
+      abandon(channel)
+      forget(channel)
+      send(.channelCloseOk(.init()), on: channel.number)
+    case .channelFlow(let arguments):
+      channel.core.setFlow(arguments.active)
+      send(.channelFlowOk(.init(active: arguments.active)), on: channel.number)
+    case .channelFlowOk, .channelCloseOk: break
+    case .accessRequest: send(.accessRequestOk(.init(ticket: 1)), on: channel.number)
+    case .exchangeDeclare, .exchangeDelete, .exchangeBind, .exchangeUnbind:
+      try performExchange(method, channel)
+    case .queueDeclare, .queueDelete, .queueBind, .queueUnbind, .queuePurge:
+      try performQueue(method, channel)
+    case .basicPublish(let arguments):
+      guard !arguments.immediate else { throw .immediate }
+      channel.content = .published(
+        SessionChannel.Publication(
+          names: Self.wireNames(arguments.exchange, arguments.routingKey),
+          isMandatory: arguments.mandatory))
+    case .confirmSelect(let arguments):
+      channel.core.startConfirming()
+      answer(.confirmSelectOk(.init()), channel, noWait: arguments.noWait, .now)
+    case .txSelect, .txCommit, .txRollback: throw .transactions
+    default: try performBasic(method, channel)
+    }
+  }
+
+  private static func wireNames(_ exchange: Name, _ key: Name) -> [UInt8] {
+    [UInt8(exchange.bytes.count)] + exchange.bytes + [UInt8(key.bytes.count)] + key.bytes
+  }
+
+  private func performExchange(_ method: Method, _ channel: SessionChannel) throws(PeerError) {
+    let vhost = channel.core.vhost
+    switch method {
+    case .exchangeDeclare(let arguments):
+      var wanted = ExchangeDeclaration(name: arguments.exchange, type: arguments.type)
+      wanted.isPassive = arguments.passive
+      wanted.isDurable = arguments.durable
+      wanted.isAutoDelete = arguments.autoDelete
+      wanted.isInternal = arguments.internal
+      wanted.arguments = arguments.arguments
+      let committed = try vhost.declareExchange(wanted)
+      answer(.exchangeDeclareOk(.init()), channel, noWait: arguments.noWait, committed)
+    case .exchangeDelete(let arguments):
+      let committed = try vhost.deleteExchange(arguments.exchange, ifUnused: arguments.ifUnused)
+      answer(.exchangeDeleteOk(.init()), channel, noWait: arguments.noWait, committed)
+    case .exchangeBind(let arguments):
+      let committed = try vhost.bindExchange(
+        arguments.destination, to: arguments.source, key: arguments.routingKey,
+        arguments: arguments.arguments)
+      answer(.exchangeBindOk(.init()), channel, noWait: arguments.noWait, committed)
+    case .exchangeUnbind(let arguments):
+      let committed = try vhost.unbindExchange(
+        arguments.destination, from: arguments.source, key: arguments.routingKey,
+        arguments: arguments.arguments)
+      answer(.exchangeUnbindOk(.init()), channel, noWait: arguments.noWait, committed)
+    default: throw .unexpectedMethod(method: method.id)
+    }
+  }
+
+  private func performQueue(_ method: Method, _ channel: SessionChannel) throws(PeerError) {
+    let core = channel.core
+    let vhost = core.vhost
+    switch method {
+    case .queueDeclare(let arguments): try declareQueue(arguments, channel)
+    case .queueDelete(let arguments):
+      let (count, committed) = try vhost.deleteQueue(
+        arguments.queue, ifUnused: arguments.ifUnused, ifEmpty: arguments.ifEmpty, on: core)
+      answer(
+        .queueDeleteOk(.init(messageCount: UInt32(clamping: count))), channel,
+        noWait: arguments.noWait, committed)
+    case .queueBind(let arguments):
+      let committed = try vhost.bindQueue(
+        arguments.queue, to: arguments.exchange, key: arguments.routingKey,
+        arguments: arguments.arguments, on: core)
+      answer(.queueBindOk(.init()), channel, noWait: arguments.noWait, committed)
+    case .queueUnbind(let arguments):
+      let committed = try vhost.unbindQueue(
+        arguments.queue, from: arguments.exchange, key: arguments.routingKey,
+        arguments: arguments.arguments, on: core)
+      answer(.queueUnbindOk(.init()), channel, noWait: false, committed)
+    case .queuePurge(let arguments):
+      let (count, committed) = try vhost.purgeQueue(arguments.queue, on: core)
+      answer(
+        .queuePurgeOk(.init(messageCount: UInt32(clamping: count))), channel,
+        noWait: arguments.noWait, committed)
+    default: throw .unexpectedMethod(method: method.id)
+    }
+  }
+
+  private func declareQueue(
+    _ arguments: QueueDeclare, _ channel: SessionChannel
+  ) throws(PeerError) {
+    var wanted = QueueDeclaration(name: arguments.queue)
+    wanted.isPassive = arguments.passive
+    wanted.isDurable = arguments.durable
+    wanted.isExclusive = arguments.exclusive
+    wanted.isAutoDelete = arguments.autoDelete
+    wanted.arguments = arguments.arguments
+    let (status, committed) = try channel.core.vhost.declareQueue(wanted, on: channel.core)
+    for name in QueueArguments.withoutEffect where !wanted.isPassive {
+      if wanted.arguments[name] != nil {
+        log.warning(
+          "\(peerName): queue '\(status.name)' was declared with \(name), which has no effect in"
+            + " this version")
+      }
+    }
+    answer(
+      .queueDeclareOk(
+        .init(
+          queue: status.name, messageCount: UInt32(clamping: status.readyCount),
+          consumerCount: UInt32(clamping: status.consumerCount))), channel,
+      noWait: arguments.noWait, committed)
+  }
+}

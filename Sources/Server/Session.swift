@@ -1,0 +1,225 @@
+import AMQP
+import Base
+import Broker
+
+/// One client's AMQP conversation: bytes in, bytes out. It knows no socket and no clock; whoever has
+/// them feeds it and sends what it writes to `out`.
+final class Session {
+  enum State: Equatable {
+    case awaitingHeader, awaitingStartOK, awaitingTuneOK, awaitingOpen, open
+    /// We sent connection.close: everything but close-ok is discarded.
+    case closing
+    /// Nothing more is read or written; what is in `out` is sent before the socket is closed.
+    case closed
+  }
+
+  /// Why nothing is parsed at present.
+  enum Pause: Equatable {
+    case none
+    /// A reply waits for the log.
+    case untilDurable(Int)
+    /// The broker cannot take more messages.
+    case blocked
+  }
+
+  let broker: Broker
+  let settings: SessionSettings
+  let log: Log
+  let peerName: String
+  let isLoopback: Bool
+
+  var state = State.awaitingHeader
+  var pause = Pause.none
+  /// What is sent when the log is durable up to where `pause` says.
+  private var delayedReply: (method: Method, channel: UInt16)?
+  var out = ByteBuffer()
+  /// Has something in `out`, and is in the loop's list of sessions to flush.
+  var isDirty = false
+  var onDirty: (() -> Void)?
+  /// The handshake is over.
+  var onOpen: (() -> Void)?
+  /// There are too many connections; this one is refused when it opens its virtual host.
+  var isOverLimit = false
+
+  var user: Name = ""
+  var client = ClientProperties()
+  var peer: Peer?
+  var channels: [SessionChannel?] = []
+  var channelCount = 0
+  /// The largest frame, with its overhead of 8 bytes; 4096 bytes more than that are tolerated from
+  /// clients that count differently.
+  var frameMax: Int
+  var channelMax: Int
+  /// Seconds; 0 is none.
+  var heartbeat = 0
+  /// A message has been published here.
+  var isPublisher = false
+
+  /// Bytes that are missing of the body frame that is arriving in pieces, and its channel.
+  var partialBody: (missing: Int, channel: UInt16)?
+  /// Bytes of all bodies that are being assembled.
+  var assembledBytes = 0
+
+  init(
+    broker: Broker, settings: SessionSettings, log: Log, peerName: String, isLoopback: Bool
+  ) {
+    self.broker = broker
+    self.settings = settings
+    self.log = log
+    self.peerName = peerName
+    self.isLoopback = isLoopback
+    frameMax = settings.frameMaxBeforeTune
+    channelMax = settings.channelMax
+  }
+
+  // MARK: Writing
+
+  @inline(__always)
+  func markDirty() {
+    if !isDirty {
+      isDirty = true
+      onDirty?()
+    }
+  }
+
+  func send(_ method: Method, on channel: UInt16) {
+    guard state != .closed else { return }
+    out.append(method, channel: channel)
+    markDirty()
+  }
+
+  /// Sends a reply now, or as soon as the log is durable as far as it must be.
+  func reply(_ method: Method, on channel: UInt16, _ committed: Committed) {
+    switch committed {
+    case .now: send(method, on: channel)
+    case .whenDurable(let position):
+      if position <= broker.journal.durablePosition { return send(method, on: channel) }
+      delayedReply = (method, channel)
+      pause = .untilDurable(position)
+    }
+  }
+
+  /// The log moved. Returns whether parsing can go on.
+  func resume(durable position: Int) -> Bool {
+    guard case .untilDurable(let wanted) = pause, wanted <= position else { return false }
+    pause = .none
+    if let (method, channel) = delayedReply { send(method, on: channel) }
+    delayedReply = nil
+    return true
+  }
+
+  /// The log failed: what waits for it will not come.
+  func logFailed(_ reason: String) {
+    guard case .untilDurable = pause else { return }
+    pause = .none
+    delayedReply = nil
+    fail(.journalFailed(reason: reason))
+  }
+
+  func heartbeatDue() {
+    guard state == .open else { return }
+    out.appendHeartbeat()
+    markDirty()
+  }
+
+  // MARK: Blocking
+
+  /// The broker cannot take more messages, and this client just sent one.
+  func block(_ reason: String) {
+    pause = .blocked
+    if client.wantsBlocked { send(.connectionBlocked(.init(reason: Name(reason))), on: 0) }
+    log.warning("\(peerName) is blocked: \(reason)")
+  }
+
+  /// The broker takes messages again. Returns whether parsing can go on.
+  func unblock() -> Bool {
+    guard pause == .blocked else { return false }
+    pause = .none
+    if client.wantsBlocked { send(.connectionUnblocked(.init()), on: 0) }
+    return true
+  }
+
+  // MARK: Ending
+
+  /// A peer's mistake that ends the connection: it is told why, and everything it held is given up.
+  func fail(_ error: PeerError, _ method: MethodID = .none) {
+    guard state != .closing, state != .closed else { return }
+    let canBeTold = state != .awaitingHeader
+    log.warning("\(peerName) closed by the broker: \(error)")
+    release()
+    guard canBeTold else {
+      state = .closed
+      return
+    }
+    send(
+      .connectionClose(
+        .init(
+          replyCode: error.code.rawValue, replyText: error.replyText, classId: method.classID,
+          methodId: method.methodID)), on: 0)
+    state = .closing
+  }
+
+  /// Gives up all that the connection held in the broker.
+  func release() {
+    peer?.close()
+    peer = nil
+    channels = []
+    channelCount = 0
+    assembledBytes = 0
+    partialBody = nil
+    if case .untilDurable = pause { pause = .none }
+    delayedReply = nil
+  }
+
+  /// The broker stops: the client is told.
+  func stop() {
+    if state == .open {
+      fail(.brokerStopping)
+    } else {
+      release()
+      state = .closed
+    }
+  }
+}
+
+/// What every session goes by.
+struct SessionSettings: Sendable {
+  var user: Name = "guest"
+  var password: [UInt8] = Array("guest".utf8)
+  var guestLoopbackOnly = true
+  var frameMax = 131_072
+  /// Start-ok with a long token must fit before anything is negotiated.
+  var frameMaxBeforeTune = 131_072
+  var channelMax = 2047
+  var connectionsMax = 100_000
+  /// Seconds.
+  var heartbeat = 60
+  var messageSizeMax = 128 << 20
+  /// Deliveries wait while so much is unsent.
+  var outputMax = 1 << 20
+  var product = "Martlet"
+  var version = "4.0.0"
+
+}
+
+/// What a client said of itself.
+struct ClientProperties {
+  var name = ""
+  var product = ""
+  var wantsBlocked = false
+  var wantsCancelNotify = false
+  var wantsAuthenticationFailureClose = false
+
+  init() {}
+
+  init(_ table: FieldTable) {
+    name = table["connection_name"]?.text ?? ""
+    product = [table["product"]?.text, table["version"]?.text].compactMap(\.self)
+      .joined(separator: " ")
+    guard case .table(let capabilities) = table["capabilities"] else { return }
+    wantsBlocked = capabilities["connection.blocked"] == .bool(true)
+    wantsCancelNotify = capabilities["consumer_cancel_notify"] == .bool(true)
+    wantsAuthenticationFailureClose =
+      capabilities["authentication_failure_close"] == .bool(true)
+  }
+}

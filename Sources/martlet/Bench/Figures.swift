@@ -1,0 +1,48 @@
+/// Numbers as people read them.
+enum Figures {
+  /// 1,234,567
+  static func grouped(_ number: Int) -> String {
+    var digits = String(number.magnitude)
+    var groups: [String] = []
+    while digits.count > 3 {
+      groups.insert(String(digits.suffix(3)), at: 0)
+      digits.removeLast(3)
+    }
+    groups.insert(digits, at: 0)
+    return (number < 0 ? "-" : "") + groups.joined(separator: ",")
+  }
+
+  /// A number with so many decimals.
+  static func fixed(_ number: Double, _ decimals: Int) -> String {
+    guard number.isFinite, number.magnitude < 1e15 else { return "?" }
+    var scale = 1.0
+    for _ in 0..<decimals { scale *= 10 }
+    let scaled = Int((number * scale).rounded())
+    let digits = String(scaled.magnitude)
+    let padded = String(repeating: "0", count: max(0, decimals + 1 - digits.count)) + digits
+    let sign = scaled < 0 ? "-" : ""
+    return decimals == 0
+      ? sign + padded : sign + padded.dropLast(decimals) + "." + padded.suffix(decimals)
+  }
+
+  static func duration(nanoseconds: Int64) -> String {
+    let value = Double(nanoseconds)
+    switch value {
+    case ..<100_000: return fixed(value / 1000, 1) + " us"
+    case ..<1_000_000: return fixed(value / 1000, 0) + " us"
+    case ..<100_000_000: return fixed(value / 1_000_000, 2) + " ms"
+    case ..<1_000_000_000: return fixed(value / 1_000_000, 0) + " ms"
+    default: return fixed(value / 1_000_000_000, 2) + " s"
+    }
+  }
+
+  static func bytes(_ count: Int) -> String {
+    let value = Double(count)
+    switch value {
+    case ..<1024: return "\(count) B"
+    case ..<1_048_576: return fixed(value / 1024, 1) + " KiB"
+    case ..<1_073_741_824: return fixed(value / 1_048_576, 1) + " MiB"
+    default: return fixed(value / 1_073_741_824, 2) + " GiB"
+    }
+  }
+}

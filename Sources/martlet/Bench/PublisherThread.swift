@@ -1,0 +1,129 @@
+import Base
+import Client
+import IO
+
+/// The thread that drives all publishers.
+final class PublisherThread {
+  private let topology: BenchTopology
+  private let control: BenchControl
+  private let poller: Poller
+  private let timer: Timer
+  private var publishers: [BenchPublisher] = []
+  /// What the poller was last told, by publisher.
+  private var watchesWrite: [Bool] = []
+  private var pacer: Pacer?
+  private var watch = PhaseWatch()
+  private var result = SideResult()
+  private var lastTick: Int64 = 0
+
+  private static let wakeupToken = UInt64.max
+  private static let timerToken = UInt64.max - 1
+  private static let tickNanoseconds: Int64 = 250_000_000
+
+  init(_ topology: BenchTopology, _ control: BenchControl) throws(SystemError) {
+    self.topology = topology
+    self.control = control
+    poller = try Poller()
+    timer = try Timer()
+  }
+
+  /// Opens the connections, publishes, waits for the confirms, closes the connections.
+  func run() throws -> SideResult {
+    try poller.add(
+      control.publishing.wakeup.descriptor.raw, token: Self.wakeupToken, reads: true,
+      writes: false)
+    try poller.add(timer.descriptor.raw, token: Self.timerToken, reads: true, writes: false)
+    for index in 0..<topology.options.publishers {
+      try open(index)
+    }
+    control.noteReady(control.publishing)
+    while control.phase == .preparing { try wait(timeoutMilliseconds: 250) }
+    begin()
+    try publish()
+    watch.finish()
+    result.processorTime = watch.processorTime
+    result.unsettled = publishers.reduce(0) { $0 + $1.outstanding }
+    for publisher in publishers {
+      result.latency.add(publisher.takeConfirmLatency())
+      publisher.close()
+    }
+    return result
+  }
+
+  private func open(_ index: Int) throws {
+    let publisher = try BenchPublisher(index: index, topology: topology, control: control)
+    try poller.add(
+      publisher.connection.descriptor, token: UInt64(index), reads: true, writes: false)
+    publishers.append(publisher)
+    watchesWrite.append(false)
+  }
+
+  private func begin() {
+    let now = Clock.monotonicNanoseconds()
+    control.startTime.store(now, ordering: .relaxed)
+    guard topology.options.rate > 0 else { return }
+    pacer = Pacer(
+      startNanoseconds: now, messagesPerSecond: Double(topology.options.rate),
+      publishers: publishers.count)
+  }
+
+  private func publish() throws {
+    var deadline = Int64.max
+    while true {
+      let phase = control.phase
+      if watch.observe(phase) {
+        for publisher in publishers { _ = publisher.takeConfirmLatency() }
+      }
+      let now = Clock.monotonicNanoseconds()
+      if phase >= .stopping, deadline == .max {
+        for publisher in publishers { publisher.stop() }
+        deadline = now + Int64(BenchOptions.confirmSecondsMax * 1_000_000_000)
+      }
+      for publisher in publishers where !publisher.isFinished { publisher.publish(pacer) }
+      noteProgress(now)
+      if publishers.allSatisfy(\.isFinished) || now > deadline || phase == .ended { return }
+      try watchForWriting()
+      if let pacer, phase < .stopping { timer.arm(atNanoseconds: pacer.nextTime(after: now)) }
+      try wait(timeoutMilliseconds: 250)
+      tick(now)
+    }
+  }
+
+  private func noteProgress(_ now: Int64) {
+    let hasEnd = control.publishEndTime.load(ordering: .relaxed) != 0
+    if !hasEnd, publishers.allSatisfy(\.hasPublishedAll) {
+      control.publishEndTime.store(now, ordering: .relaxed)
+    }
+    if publishers.allSatisfy(\.isFinished) {
+      control.confirmEndTime.store(now, ordering: .relaxed)
+    }
+  }
+
+  private func watchForWriting() throws {
+    for (index, publisher) in publishers.enumerated()
+    where watchesWrite[index] != publisher.wantsWrite {
+      guard publisher.connection.isConnected else { continue }
+      watchesWrite[index] = publisher.wantsWrite
+      try poller.change(
+        publisher.connection.descriptor, token: UInt64(index), reads: true,
+        writes: publisher.wantsWrite)
+    }
+  }
+
+  private func wait(timeoutMilliseconds: Int32) throws {
+    try poller.wait(timeoutMilliseconds: timeoutMilliseconds) { event in
+      switch event.token {
+      case Self.wakeupToken: control.publishing.wakeup.clear()
+      case Self.timerToken: timer.clear()
+      case let token:
+        if event.isReadable || event.isHangup { publishers[Int(token)].receive() }
+      }
+    }
+  }
+
+  private func tick(_ now: Int64) {
+    guard now - lastTick > Self.tickNanoseconds else { return }
+    lastTick = now
+    for publisher in publishers { publisher.tick() }
+  }
+}
