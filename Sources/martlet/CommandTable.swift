@@ -12,6 +12,7 @@ extension ProgramDeclaration {
       Section(
         title: "Topology",
         commands: [Declare.command, Bind.bind, Bind.unbind, Purge.command, Delete.command]),
+      Section(title: "Measuring", commands: [bench]),
     ],
     closing: [
       """
@@ -20,4 +21,9 @@ extension ProgramDeclaration {
       """,
       #"Run "martlet help COMMAND" for the options and examples of a command."#,
     ])
+
+  /// The load generator reads its own options and has its own help.
+  private static let bench = Command(
+    name: "bench", summary: "put load on a broker and measure it",
+    action: .raw { words in Bench.main(words) })
 }

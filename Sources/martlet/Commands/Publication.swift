@@ -47,14 +47,14 @@ struct Publication {
 
   /// Sends everything; what came in between, if not all could be sent.
   private func publish(_ source: MessageSource) async -> Failure? {
-    let pacer = invocation[Publish.rate].map { Pacer(perSecond: $0) }
+    let rate = invocation[Publish.rate].map { PublishRate(perSecond: $0) }
     let count = invocation[Publish.count]
     var source = source
     do throws(Failure) {
       while let item = try await source.next() {
         for _ in 0..<count {
           if Task.isCancelled { throw Failure(.cancelled) }
-          if let pacer { try await pacer.wait(forNumber: progress.count) }
+          if let rate { try await rate.wait(forNumber: progress.count) }
           try await session.ask { channel throws(ClientError) in
             try await channel.publish(
               item.body, to: exchange, key: item.key ?? key, properties: properties,
@@ -139,7 +139,7 @@ struct Publication {
 }
 
 /// Spreads messages evenly over time.
-private struct Pacer {
+private struct PublishRate {
   private let perSecond: Int
   private let clock = ContinuousClock()
   private let start: ContinuousClock.Instant
