@@ -86,7 +86,10 @@ extension Failure {
     case .connectionClosed(let reason), .channelClosed(_, let reason):
       self.init("the broker refused: \(Self.words(of: reason))")
     case .cancelled: self.init("interrupted", code: .interrupted)
-    case .disconnected, .system, .timedOut: self.init("the connection was lost: \(error)")
+    case .system(_, let code):
+      self.init("the connection was lost: \(String(cString: strerror(code)))")
+    case .disconnected: self.init("the connection was lost: the broker ended it without a word")
+    case .timedOut: self.init("the connection was lost: \(error)")
     default: self.init(error.description)
     }
   }

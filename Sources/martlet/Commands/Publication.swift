@@ -40,9 +40,17 @@ struct Publication {
       // In a task of its own: what was sent before an interruption is not forgotten.
       return (failure, await Task { await settle() }.value)
     }
-    let code = conclude(refused: try settled.get(), returned: await returned.value)
-    if let failure { throw failure }
-    return code
+    switch settled {
+    case .success(let refused):
+      let code = conclude(refused: refused, returned: await returned.value)
+      if let failure { throw failure }
+      return code
+    case .failure(let failure):
+      let sent = HumanWords.count(progress.count, "message")
+      let doubt = isConfirmed ? "not all of them confirmed" : "nobody knows how many arrived"
+      if progress.count > 0 { session.notes.say("sent \(sent) before, \(doubt)") }
+      throw failure
+    }
   }
 
   /// Sends everything; what came in between, if not all could be sent.
