@@ -40,6 +40,8 @@ let package = Package(
     .testTarget(name: "JournalTests", dependencies: ["Journal"], swiftSettings: common),
     .testTarget(name: "BrokerTests", dependencies: ["Broker"], swiftSettings: common),
     .testTarget(
+      name: "MartletTests", dependencies: ["martlet", "Client"], swiftSettings: common),
+    .testTarget(
       name: "ServerTests", dependencies: ["Server", "Client"], swiftSettings: common),
   ],
   swiftLanguageModes: [.v6]
