@@ -37,6 +37,7 @@ let package = Package(
     .testTarget(name: "BaseTests", dependencies: ["Base"], swiftSettings: common),
     .testTarget(name: "AMQPTests", dependencies: ["AMQP"], swiftSettings: common),
     .testTarget(name: "ClientTests", dependencies: ["Client", "IO"], swiftSettings: common),
+    .testTarget(name: "martletTests", dependencies: ["martlet", "Client"], swiftSettings: common),
     .testTarget(name: "JournalTests", dependencies: ["Journal"], swiftSettings: common),
     .testTarget(name: "BrokerTests", dependencies: ["Broker"], swiftSettings: common),
     .testTarget(

@@ -7,7 +7,7 @@ extension ProgramDeclaration {
     version: Version.text,
     headline: "Martlet \(Version.text), a message broker: AMQP in front, one log behind.",
     sections: [
-      Section(title: "Broker", commands: [Serve.command])
+      Section(title: "Broker", commands: [Serve.command, BenchCommand.command])
     ],
     closing: [
       #"Run "martlet help COMMAND" for the options and examples of a command."#

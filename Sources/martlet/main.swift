@@ -5,7 +5,5 @@ import IO
 // A reader that goes away shall not kill the process; the write that fails says so.
 signal(SIGPIPE, SIG_IGN)
 
-let words = Array(CommandLine.arguments.dropFirst())
-if words.first == "bench" { exit(Bench.main(Array(words.dropFirst()))) }
 let program = Program(declaration: .martlet, environment: Environment.variables())
-exit(program.run(words))
+exit(program.run(Array(CommandLine.arguments.dropFirst())))

@@ -1,4 +1,5 @@
 import AMQP
+import Base
 
 /// How a `WireConnection` presents itself and how it reads.
 public struct WireOptions: Sendable {
@@ -24,7 +25,7 @@ public struct WireOptions: Sendable {
     ]
     var table: FieldTable = [
       "product": .string(product),
-      "version": .string("0.1.0"),
+      "version": .string(Version.text),
       "platform": .string("Swift"),
       "capabilities": .table(capabilities),
     ]
