@@ -61,6 +61,7 @@ extension Journal {
       committingBlocks.removeAll(keepingCapacity: true)
       dropOldBlocks()
       handOverCheckpoint()
+      if files.spareCount < Background.sparesMin { background.refill() }
     case .failed(let reason):
       failure = reason
     }

@@ -28,11 +28,11 @@ enum JournalCommand {
         let text =
           "\(line.position)  \(line.file)+\(line.offset)  \(line.size) B  "
           + RecordDescription.text(line.record)
-        guard limit > 0 else { return Console.show(text) }
+        guard limit > 0 else { return Console.show(text + "\n") }
         tail.append(text)
         if tail.count > 2 * limit { tail.removeFirst(tail.count - limit) }
       }
-      for text in tail.suffix(limit) { Console.show(text) }
+      for text in tail.suffix(limit) { Console.show(text + "\n") }
       report(summary)
       return .success
     })
@@ -47,7 +47,7 @@ enum JournalCommand {
     examples: [.init("martlet journal verify martlet-data", "Says whether the log is sound.")],
     action: .blocking { invocation throws(Failure) in
       report(try read(invocation[directory]) { _ in })
-      Console.show("sound")
+      Console.show("sound\n")
       return .success
     })
 
@@ -73,6 +73,7 @@ enum JournalCommand {
       log         \(summary.bytes) bytes, from \(summary.start) to \(summary.end), \
       epoch \(summary.epoch)
       end         \(summary.isClean ? "stopped in order" : "not stopped in order, or still open")
+
       """)
   }
 }
