@@ -196,18 +196,17 @@ public final class VirtualHost {
   /// All queues that the exchange, and those behind it, lead to with any of the keys.
   func route(_ exchange: Exchange, keys: [Name], headers: FieldTable) -> Route {
     routeMark += 1
-    var walk = RouteWalk(mark: routeMark, headers: headers)
-    visit(exchange, keys, &walk)
+    var walk = RouteWalk(mark: routeMark, keys: keys, headers: headers)
+    walk.add(exchange)
+    // Clients make chains of any length: they are followed without recursion.
+    while let next = walk.exchanges.popLast() { visit(next, &walk) }
     return Route(walk.queues, needsHeaders: walk.needsHeaders)
   }
 
-  private func visit(_ exchange: Exchange, _ keys: [Name], _ walk: inout RouteWalk) {
-    guard exchange.routeMark != walk.mark else { return }
-    exchange.routeMark = walk.mark
+  private func visit(_ exchange: Exchange, _ walk: inout RouteWalk) {
     if exchange.kind == .headers { walk.needsHeaders = true }
     var found = false
-    var next: [Exchange] = []
-    for key in keys {
+    for key in walk.keys {
       if exchange.name.isEmpty {
         if let queue = queues[key] {
           found = true
@@ -219,14 +218,13 @@ public final class VirtualHost {
         found = true
         switch binding.destination {
         case .queue(let queue): walk.add(queue)
-        case .exchange(let other): next.append(other)
+        case .exchange(let other): walk.add(other)
         }
       }
     }
     if !found, let name = exchange.alternate, let alternate = exchanges[name] {
-      next.append(alternate)
+      walk.add(alternate)
     }
-    for other in next { visit(other, keys, &walk) }
   }
 
   // MARK: Direct replies
@@ -247,14 +245,29 @@ public final class VirtualHost {
 /// What one walk over the exchanges has found.
 private struct RouteWalk {
   let mark: UInt64
+  let keys: [Name]
   let headers: FieldTable
   var queues: [Queue] = []
+  /// Those that are still to be visited.
+  var exchanges: [Exchange] = []
   var needsHeaders = false
+
+  init(mark: UInt64, keys: [Name], headers: FieldTable) {
+    self.mark = mark
+    self.keys = keys
+    self.headers = headers
+  }
 
   mutating func add(_ queue: Queue) {
     guard queue.routeMark != mark else { return }
     queue.routeMark = mark
     queues.append(queue)
+  }
+
+  mutating func add(_ exchange: Exchange) {
+    guard exchange.routeMark != mark else { return }
+    exchange.routeMark = mark
+    exchanges.append(exchange)
   }
 }
 

@@ -155,6 +155,18 @@ import Testing
     #expect(try drain("a") == ["1"])
   }
 
+  @Test func aChainOfManyExchangesIsFollowedToItsEnd() throws {
+    let count = 20_000
+    for index in 0..<count { try vhost.declare(exchange: Name("x\(index)"), "fanout") }
+    for index in 1..<count {
+      try vhost.bind(exchange: Name("x\(index)"), to: Name("x\(index - 1)"))
+    }
+    try channel.declare("a")
+    try channel.bind("a", to: Name("x\(count - 1)"))
+    try channel.publish("1", to: "x0", key: "")
+    #expect(try drain("a") == ["1"])
+  }
+
   // MARK: Alternate exchanges
 
   @Test func whatFitsNoBindingGoesToTheAlternateExchange() throws {
