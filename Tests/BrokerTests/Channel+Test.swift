@@ -126,8 +126,10 @@ extension VirtualHost {
     _ = try bindExchange(destination, to: source, key: key, arguments: arguments)
   }
 
-  func unbind(exchange destination: Name, from source: Name, key: Name = "") throws(PeerError) {
-    _ = try unbindExchange(destination, from: source, key: key, arguments: [:])
+  func unbind(
+    exchange destination: Name, from source: Name, key: Name = "", arguments: FieldTable = [:]
+  ) throws(PeerError) {
+    _ = try unbindExchange(destination, from: source, key: key, arguments: arguments)
   }
 
   func delete(exchange name: Name, ifUnused: Bool = false) throws(PeerError) {

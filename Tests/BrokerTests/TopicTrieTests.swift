@@ -57,7 +57,7 @@ import Testing
     }
     for _ in 0..<200 {
       let key = randomName(["a", "b", "c", "", "d"], &random)
-      let expected = patterns.filter { Self.naive(Self.words($0), Self.words(key)) }.sorted()
+      let expected = patterns.filter { NaiveTopic.fits($0, key) }.sorted()
       #expect(matches(&trie, key) == expected, "seed \(seed), key '\(key)'")
     }
   }
@@ -76,7 +76,7 @@ import Testing
         trie.remove(bindings.remove(at: random.number(0..<bindings.count)))
       }
       let key = randomName(["a", "b", ""], &random)
-      let expected = bindings.map(\.key).filter { Self.naive(Self.words($0), Self.words(key)) }
+      let expected = bindings.map(\.key).filter { NaiveTopic.fits($0, key) }
       #expect(matches(&trie, key) == expected.sorted(), "seed \(seed), step \(step)")
     }
     for binding in bindings.shuffled(using: &random) { trie.remove(binding) }
@@ -91,23 +91,6 @@ import Testing
     let fails = Name(fits.description.dropLast() + "b")
     #expect(matches(&trie, fits) == [pattern])
     #expect(matches(&trie, fails) == [])
-  }
-
-  // MARK: The naive matcher
-
-  private static func naive(_ pattern: ArraySlice<String>, _ key: ArraySlice<String>) -> Bool {
-    guard let first = pattern.first else { return key.isEmpty }
-    if first == "#" {
-      return (0...key.count).contains { naive(pattern.dropFirst(), key.dropFirst($0)) }
-    }
-    guard let word = key.first, first == "*" || first == word else { return false }
-    return naive(pattern.dropFirst(), key.dropFirst())
-  }
-
-  private static func words(_ name: Name) -> ArraySlice<String> {
-    guard !name.isEmpty else { return [] }
-    return name.description.split(separator: ".", omittingEmptySubsequences: false)
-      .map(String.init)[...]
   }
 
   private func randomName(_ words: [String], _ random: inout SeededRandom) -> Name {
