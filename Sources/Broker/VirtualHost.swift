@@ -128,48 +128,62 @@ public final class VirtualHost {
     if queue.unacknowledgedCount > 0 { broker.keepUntilSettled(queue) }
     let bindings = queue.bindings
     queue.bindings = []
-    for binding in bindings { detach(binding) }
+    remove(bindings.compactMap(detach))
     queue.owner?.exclusiveQueues.removeAll { $0 === queue }
     changed()
     return count
   }
 
   /// Deletes an exchange with all bindings from and to it.
-  func remove(_ exchange: Exchange) {
-    guard !exchange.isDeleted else { return }
+  func remove(_ exchange: Exchange) { remove([exchange]) }
+
+  /// Deletes exchanges, and those that go with their last binding, in chains of any length.
+  private func remove(_ exchanges: [Exchange]) {
+    var doomed = exchanges
+    while let exchange = doomed.popLast() {
+      if !exchange.isDeleted { doomed += takeOut(exchange) }
+    }
+  }
+
+  /// Takes an exchange out of the table; returns those that go with it.
+  private func takeOut(_ exchange: Exchange) -> [Exchange] {
     exchange.isDeleted = true
     exchanges[exchange.name] = nil
     if exchange.isDurable, !broker.isRecovering { broker.catalog.appendDeleted(exchange) }
-    for (identity, binding) in exchange.bindings {
-      exchange.remove(identity)
-      bindingCount -= 1
-      switch binding.destination {
-      case .queue(let queue): queue.bindings.removeAll { $0 === binding }
-      case .exchange(let other): other.incoming.removeAll { $0 === binding }
+    bindingCount -= exchange.bindings.count
+    for destination in exchange.destinations {
+      switch destination {
+      case .queue(let queue): queue.bindings.removeAll { $0.source === exchange }
+      case .exchange(let other): other.incoming.removeAll { $0.source === exchange }
       }
     }
+    exchange.removeAll()
     let incoming = exchange.incoming
     exchange.incoming = []
-    for binding in incoming { detach(binding) }
     changed()
+    return incoming.compactMap(detach)
   }
 
-  /// Takes the binding of a destination that is being deleted out of its source.
-  private func detach(_ binding: Binding) {
+  /// Takes the binding of a destination that is being deleted out of its source; returns the source
+  /// if it goes with it.
+  private func detach(_ binding: Binding) -> Exchange? {
     let identity = BindingIdentity(
       destination: binding.destination, key: binding.key, arguments: binding.arguments)
     let source = binding.source
-    guard source.bindings[identity] != nil else { return }
+    guard source.bindings[identity] != nil else { return nil }
     source.remove(identity)
     bindingCount -= 1
-    bindingsLeft(source)
+    return goesWithoutBindings(source) ? source : nil
   }
 
-  /// A binding from the exchange was removed: it may go with its last one. The log says so itself
-  /// when it is being read.
+  /// A binding from the exchange was removed: it may go with its last one.
   func bindingsLeft(_ exchange: Exchange) {
-    guard !broker.isRecovering else { return }
-    if exchange.isAutoDelete, exchange.bindings.isEmpty { remove(exchange) }
+    if goesWithoutBindings(exchange) { remove(exchange) }
+  }
+
+  /// The log says itself, when it is being read, that an exchange went.
+  private func goesWithoutBindings(_ exchange: Exchange) -> Bool {
+    exchange.isAutoDelete && exchange.bindings.isEmpty && !broker.isRecovering
   }
 
   /// A consumer of the queue ended: the queue may go with its last one.

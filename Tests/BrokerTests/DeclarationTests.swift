@@ -260,6 +260,22 @@ import Testing
     #expect(vhost.bindings == 0)
   }
 
+  @Test func aChainOfAutomaticExchangesGoesWithItsLastQueue() throws {
+    let count = 20_000
+    for index in 0..<count {
+      try vhost.declare(exchange: Name("x\(index)"), isDurable: true, isAutoDelete: true)
+    }
+    for index in 1..<count {
+      try vhost.bind(exchange: Name("x\(index)"), to: Name("x\(index - 1)"))
+    }
+    try channel.declare("q")
+    try channel.bind("q", to: Name("x\(count - 1)"))
+    let before = vhost.exchangeCount
+    try channel.delete("q")
+    #expect(vhost.exchangeCount == before - count)
+    #expect(vhost.bindings == 0)
+  }
+
   @Test func anExchangeInUseIsOneWithBindingsFromIt() throws {
     try channel.declare("q")
     try vhost.declare(exchange: "x")
@@ -270,6 +286,21 @@ import Testing
         == .exchangeInUse(exchange: "x", vhost: "/"))
     try channel.unbind("q", from: "x")
     try vhost.delete(exchange: "x", ifUnused: true)
+    #expect(vhost.bindings == 0)
+  }
+
+  @Test func anExchangeGoesWithManyBindingsOfOneQueue() throws {
+    try channel.declare("q")
+    try channel.declare("p")
+    try vhost.declare(exchange: "x")
+    try channel.bind("q", to: "amq.fanout")
+    for index in 0..<30_000 { try channel.bind("q", to: "x", key: Name("\(index)")) }
+    try channel.bind("p", to: "x")
+    try vhost.delete(exchange: "x")
+    #expect(vhost.bindings == 1)
+    #expect(broker.queue("q")?.bindings.count == 1)
+    #expect(broker.queue("p")?.bindings.count == 0)
+    try channel.delete("q")
     #expect(vhost.bindings == 0)
   }
 
