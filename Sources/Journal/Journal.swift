@@ -166,10 +166,19 @@ public final class Journal {
     let block = blocks[Int(index)]
     invariant(block.references == 0, "a block was released more often than retained")
     if block.isOpen {
-      if !block.isDurable { transientTail.rewind() }
+      if !block.isDurable { transientTailDrained() }
     } else if !block.isDurable || block.end <= durablePosition {
       free(index)
     }
+  }
+
+  /// The open transient block is filled anew, unless it is one that a large message asked for.
+  private func transientTailDrained() {
+    guard transientTail.capacity > BlockMemory.rewoundBytesMax else {
+      return transientTail.rewind()
+    }
+    free(transientTail.block)
+    transientTail = BlockTail()
   }
 
   // MARK: Blocks

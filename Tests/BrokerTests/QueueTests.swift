@@ -232,3 +232,16 @@ import Testing
 
   // MARK: Memory
 
+  @Test func aLargeMessageLeavesNoLargeBlockBehind() throws {
+    try publish("small")
+    _ = try channel.drain("q")
+    let before = broker.journal.memoryBytes
+    try channel.publish([UInt8](repeating: 7, count: 3 << 20), key: "q")
+    #expect(broker.journal.memoryBytes > 3 << 20)
+    let taken = try channel.drain("q")
+    #expect(taken.first?.message.body.count == 3 << 20)
+    try publish("small")
+    _ = try channel.drain("q")
+    #expect(broker.journal.memoryBytes <= before)
+  }
+}
