@@ -151,6 +151,32 @@ import Testing
     #expect(served() == ["a", "b", "b", "b"])
   }
 
+  @Test func noChannelHoldsMoreThanTheBrokersLimit() throws {
+    var limits = BrokerLimits()
+    limits.unacknowledgedMax = 4
+    let broker = try TestBroker(limits: limits)
+    let client = broker.connect()
+    let channel = client.open()
+    for name in ["q", "p"] as [Name] {
+      try channel.declare(name)
+      try channel.consume(name, tag: name)
+      for index in 0..<6 { try channel.publish("\(index)", key: name) }
+    }
+    broker.turn()
+    #expect(client.deliveries().map(\.consumer) == ["q", "q", "q", "q"])
+    try channel.acknowledge(1, isMultiple: false)
+    broker.turn()
+    #expect(client.deliveries().count == 1)
+    try channel.acknowledge(0, isMultiple: true)
+    broker.turn()
+    #expect(client.deliveries().count == 4)
+    try channel.acknowledge(0, isMultiple: true)
+    broker.turn()
+    #expect(client.deliveries().count == 3, "the rest of both queues")
+    #expect(broker.queue("q")?.readyCount == 0)
+    #expect(broker.queue("p")?.readyCount == 0)
+  }
+
   @Test func deliveriesStopWhileTheOutputIsFull() throws {
     try channel.declare("p")
     try channel.consume("q", tag: "a", isAutomatic: true)
