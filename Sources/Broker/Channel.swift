@@ -118,8 +118,7 @@ public final class Channel {
     guard consumers.count < broker.limits.consumersMax else {
       throw .tooManyConsumers(limit: broker.limits.consumersMax)
     }
-    let isTaken =
-      isExclusive ? !queue.consumers.isEmpty : queue.consumers.contains(where: \.isExclusive)
+    let isTaken = isExclusive ? queue.consumerCount > 0 : queue.hasExclusiveConsumer
     guard !isTaken else {
       throw .queueInExclusiveUse(queue: queue.name, vhost: vhost.name)
     }

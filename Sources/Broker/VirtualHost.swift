@@ -188,7 +188,7 @@ public final class VirtualHost {
 
   /// A consumer of the queue ended: the queue may go with its last one.
   func consumerLeft(_ queue: Queue) {
-    if queue.isAutoDelete, queue.hadConsumers, queue.consumers.isEmpty { remove(queue) }
+    if queue.isAutoDelete, queue.hadConsumers, queue.consumerCount == 0 { remove(queue) }
   }
 
   private func changed() {

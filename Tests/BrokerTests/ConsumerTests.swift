@@ -57,6 +57,28 @@ import Testing
     #expect(served() == ["c", "c"])
   }
 
+  @Test func aConsumerOfAnotherPriorityDoesNotDisturbTheRound() throws {
+    for tag in ["a", "b"] as [Name] { try channel.consume("q", tag: tag) }
+    try publish(1)
+    #expect(served() == ["a"])
+    channel.setPrefetch(1, isGlobal: false)
+    try channel.consume("q", tag: "high", priority: 1)
+    try publish(3)
+    #expect(served() == ["high", "b", "a"])
+  }
+
+  @Test func everyPriorityHasItsOwnRound() throws {
+    try channel.consume("q", tag: "a")
+    try channel.consume("q", tag: "b")
+    channel.setPrefetch(1, isGlobal: false)
+    try channel.consume("q", tag: "high", priority: 1)
+    for round in 0..<4 {
+      try publish(2)
+      #expect(served() == ["high", round.isMultiple(of: 2) ? "a" : "b"])
+      try channel.acknowledge(0, isMultiple: true)
+    }
+  }
+
   @Test func whoCannotTakeIsPassedOver() throws {
     let others = ["b", "c"].map { tag -> TestClient in
       let other = broker.connect()
