@@ -15,6 +15,8 @@ struct Block {
   var references = 0
   /// Records are still being appended.
   var isOpen = false
+  /// It is the log's, and the commit that ends with its last byte has not been finished.
+  var awaitsCommit = false
 
   var isDurable: Bool { start >= 0 }
   var end: Int { start + used }

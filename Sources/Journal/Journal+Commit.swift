@@ -86,6 +86,7 @@ extension Journal {
 
   /// A closed block became durable.
   private func finished(_ index: UInt32) {
+    blocks[Int(index)].awaitsCommit = false
     if blocks[Int(index)].references == 0 {
       free(index)
     } else {
@@ -111,7 +112,7 @@ extension Journal {
   }
 
   private func isDroppable(_ block: Block) -> Bool {
-    block.isDurable && !block.isOpen && block.base != nil && block.end <= durablePosition
+    block.isDurable && !block.isOpen && !block.awaitsCommit && block.base != nil
   }
 
   private func forgetStaleResidents() {

@@ -167,7 +167,7 @@ public final class Journal {
     invariant(block.references == 0, "a block was released more often than retained")
     if block.isOpen {
       if !block.isDurable { transientTailDrained() }
-    } else if !block.isDurable || block.end <= durablePosition {
+    } else if !block.awaitsCommit {
       free(index)
     }
   }
@@ -242,7 +242,8 @@ public final class Journal {
     let index = takeSlot()
     let base = memory.allocate(capacity)
     blocks[Int(index)] = Block(
-      base: base, start: start, used: 0, capacity: capacity, references: 0, isOpen: true)
+      base: base, start: start, used: 0, capacity: capacity, references: 0, isOpen: true,
+      awaitsCommit: start >= 0)
     tail = BlockTail(
       base: base, used: 0, capacity: capacity, block: index, start: max(0, start))
     if start >= 0 {
