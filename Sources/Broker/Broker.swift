@@ -216,6 +216,9 @@ public final class Broker {
   func store(
     names: RawSpan, properties: RawSpan, body: RawSpan, in route: Route, isDurable: Bool
   ) {
+    if isDurable, route.durableCount > MessageView.destinationsMax {
+      return storeInParts(names: names, properties: properties, body: body, in: route)
+    }
     let message = appendMessage(
       names: names, properties: properties, body: body,
       destinations: isDurable ? route.durableCount : 0, isDurable: isDurable)
@@ -232,6 +235,22 @@ public final class Broker {
         enqueue(message, in: queue, body.byteCount, isDurable && queue.isDurable, at: place)
         if isDurable, queue.isDurable { place += MessageView.destinationSize }
       }
+    }
+  }
+
+  /// The same for a durable message to more queues than a record can name.
+  @inline(never)
+  private func storeInParts(
+    names: RawSpan, properties: RawSpan, body: RawSpan, in route: Route
+  ) {
+    for start in stride(from: 0, to: route.count, by: MessageView.destinationsMax) {
+      let end = min(start + MessageView.destinationsMax, route.count)
+      let part = Route(
+        route.queues[start..<end].map { $0.takeUnretainedValue() },
+        needsHeaders: route.needsHeaders)
+      store(
+        names: names, properties: properties, body: body, in: part,
+        isDurable: part.durableCount > 0)
     }
   }
 

@@ -33,6 +33,8 @@ public struct MessageView {
   static let timeOffset = 24
   static let namesOffset = 32
   static let destinationSize = 12
+  /// The record's count has 16 bits.
+  static let destinationsMax = Int(UInt16.max)
 
   @inline(__always)
   init(_ record: UnsafeRawPointer) {

@@ -146,6 +146,24 @@ import Testing
     again.expectNothingHeld()
   }
 
+  /// A record's count of destinations has 16 bits.
+  @Test func aMessageMayGoToMoreQueuesThanARecordCanName() throws {
+    let count = 65_536 + 3
+    for index in 0..<count {
+      try channel.declare(Name("q\(index)"), isDurable: index != 7)
+      try channel.bind(Name("q\(index)"), to: "amq.fanout")
+    }
+    try channel.publish("all", to: "amq.fanout", key: "", isPersistent: true)
+    for index in [0, 7, 65_535, 65_538] {
+      #expect(try channel.take(Name("q\(index)"))?.text == "all")
+    }
+    let (again, next) = try afterCrash()
+    #expect(again.recoveredCount == count - 4)
+    #expect(try next.take("q0") == nil)
+    #expect(try next.take("q1")?.text == "all")
+    #expect(try next.take("q65536")?.text == "all")
+  }
+
   @Test(arguments: [0, 1, 32_000, 40_000, 300_000, 1 << 20, 3_500_000])
   func bodiesOfAnySizeComeBack(size: Int) throws {
     try channel.declare("q", isDurable: true)
