@@ -91,6 +91,8 @@ final class BrokerModel {
 
   private(set) var queues: [Name: Queue] = [:]
   private(set) var clients: [Int: Client] = [:]
+  /// The texts of all messages so far.
+  private(set) var published: [String] = []
   /// Consumers that must be told that they have ended.
   private(set) var toldEnds: [Consumer] = []
 
@@ -99,6 +101,7 @@ final class BrokerModel {
   func declare(_ queue: Queue) { queues[queue.name] = queue }
 
   func publish(_ text: String, to names: [Name], isPersistent: Bool) {
+    published.append(text)
     for queue in names.compactMap({ queues[$0] }) {
       queue.ready.append(
         Entry(order: queue.nextOrder, text: text, isDurable: isPersistent && queue.isDurable))

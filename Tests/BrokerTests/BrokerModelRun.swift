@@ -320,10 +320,7 @@ final class BrokerModelRun {
   func crash() throws {
     broker.quietTurn()
     check()
-    let other = try broker.crashed()
-    try expectContents(other, model.afterCrash())
-    other.expectNothingHeld()
-    other.close()
+    try expectContents(broker.crashed(), model.afterCrash())
   }
 
   /// Goes on with a broker that began again, in order or from what a crash left.
@@ -344,7 +341,7 @@ final class BrokerModelRun {
     while model.clients.count < 3 { openClient() }
   }
 
-  private func expectContents(
+  func expectContents(
     _ broker: TestBroker, _ contents: [Name: [BrokerModel.Entry]]
   ) throws {
     #expect(Set(broker.vhost.queues.keys) == Set(contents.keys), comment)
@@ -357,5 +354,7 @@ final class BrokerModelRun {
       #expect(taken.map(\.text) == entries.map(\.text), comment)
       #expect(taken.map(\.isRedelivered) == entries.map(\.isRedelivered), comment)
     }
+    broker.expectNothingHeld()
+    broker.close()
   }
 }
