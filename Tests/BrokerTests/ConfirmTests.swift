@@ -185,3 +185,28 @@ import Testing
     #expect(try next.drain("q").map(\.text) == ["m", "m", "m", "transient"])
   }
 
+  @Test func aLogThatCannotBeReadRefusesWhatWaits() throws {
+    var settings = Journal.Settings.quick
+    settings.cacheBytes = 0
+    let broker = try TestBroker(settings: settings)
+    let client = broker.connect()
+    let channel = client.open()
+    channel.startConfirming()
+    try channel.declare("q", isDurable: true)
+    try broker.durableTurn {
+      for _ in 0..<9 {
+        try channel.publish([UInt8](repeating: 1, count: 100_000), key: "q", isPersistent: true)
+      }
+    }
+    #expect(client.events() == [.confirmed(9, isMultiple: true, on: 1)])
+    try broker.directory.vanish()
+    try broker.turn {
+      try channel.publish("m", key: "q", isPersistent: true)
+      try channel.consume("q", tag: "c")
+    }
+    broker.durableTurn()
+    #expect(broker.journal.failure != nil)
+    #expect(client.events().last == .refused(10, isMultiple: false, on: 1))
+    #expect(broker.queue("q")?.messageCount == 10)
+  }
+}
