@@ -36,7 +36,8 @@ let package = Package(
       name: "Client", dependencies: ["Base", "IO", "AMQP"],
       swiftSettings: common + [.enableUpcomingFeature("NonisolatedNonsendingByDefault")]),
     .executableTarget(
-      name: "martlet", dependencies: ["Base", "IO", "AMQP", "Journal", "Server", "Client"],
+      name: "martlet",
+      dependencies: ["Base", "IO", "AMQP", "Journal", "Broker", "Server", "Client"],
       swiftSettings: core),
     .testTarget(name: "BaseTests", dependencies: ["Base"], swiftSettings: common),
     .testTarget(name: "AMQPTests", dependencies: ["AMQP"], swiftSettings: common),

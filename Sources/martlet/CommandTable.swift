@@ -7,12 +7,12 @@ extension ProgramDeclaration {
     version: Version.text,
     headline: "Martlet \(Version.text), a message broker: AMQP in front, one log behind.",
     sections: [
-      Section(title: "Broker", commands: [Serve.command]),
+      Section(title: "Broker", commands: [Serve.command, JournalCommand.command]),
       Section(title: "Messages", commands: [Publish.command, Subscribe.command, Get.command]),
       Section(
         title: "Topology",
         commands: [Declare.command, Bind.bind, Bind.unbind, Purge.command, Delete.command]),
-      Section(title: "Measuring", commands: [bench]),
+      Section(title: "Measuring", commands: [BenchCommand.command]),
     ],
     closing: [
       """
@@ -21,9 +21,4 @@ extension ProgramDeclaration {
       """,
       #"Run "martlet help COMMAND" for the options and examples of a command."#,
     ])
-
-  /// The load generator reads its own options and has its own help.
-  private static let bench = Command(
-    name: "bench", summary: "put load on a broker and measure it",
-    action: .raw { words in Bench.main(words) })
 }

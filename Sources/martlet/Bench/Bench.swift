@@ -1,6 +1,7 @@
 import AMQP
 import Base
 import Client
+import Glibc
 import IO
 
 /// A load run as the main thread sees it: it prepares, starts a thread for the publishers and one
@@ -8,7 +9,7 @@ import IO
 final class Bench {
   private let options: BenchOptions
   private let control: BenchControl
-  private let signals: SignalSource
+  private let signals: SignalQueue
   private let poller: Poller
   private let idle: IdleConnections
   private var topology: BenchTopology
@@ -18,41 +19,23 @@ final class Bench {
 
   private static let tickMilliseconds: Int64 = 100
 
-  /// The whole of `martlet bench`; returns the exit status.
-  static func main(_ arguments: [String]) -> Int32 {
-    if arguments.contains("--help") || arguments.contains("-h") {
-      print(BenchOptions.help)
-      return 0
-    }
-    do {
-      let options = try BenchOptions.parse(arguments)
-      let report = try Bench(options).run()
-      print(options.printsJSON ? report.json : report.text)
-      return report.hasErrors ? 1 : 0
-    } catch let error as BenchUsageError {
-      StandardError.print("martlet bench: \(error)\nTry martlet bench --help.")
-      return 2
-    } catch {
-      StandardError.print("martlet bench: \(error)")
-      return 1
-    }
-  }
-
-  private init(_ options: BenchOptions) throws(SystemError) {
+  init(_ options: BenchOptions) throws(SystemError) {
     self.options = options
     // Before any thread is started: threads inherit that signals are held back.
-    signals = try SignalSource.stopRequests()
-    ThisProcess.raiseDescriptorLimit()
+    signals = try SignalQueue([SIGINT, SIGTERM])
+    DescriptorLimit.raise()
     control = try BenchControl()
     poller = try Poller()
     idle = try IdleConnections(control)
-    topology = BenchTopology(options, processID: ThisProcess.id)
+    topology = BenchTopology(options, processID: getpid())
     progress = BenchProgress(options)
     try poller.add(signals.descriptor.raw, token: 0, reads: true, writes: false)
     try poller.add(control.mainWakeup.descriptor.raw, token: 1, reads: true, writes: false)
   }
 
-  private func run() throws -> BenchReport {
+  /// The whole run. Errors are those that kept it from beginning or ending; what went wrong in
+  /// between stands in the report.
+  func run() throws -> BenchReport {
     var report = BenchReport(options)
     report.before = snapshot()
     defer { cleanUp() }
@@ -172,7 +155,8 @@ final class Bench {
       try topology.delete(on: connection)
       try connection.close()
     } catch {
-      StandardError.print("martlet bench: could not delete what it has declared: \(error)")
+      let text = "could not delete what it has declared: \(error)"
+      Console.complain(text, path: ["martlet", "bench"])
     }
   }
 

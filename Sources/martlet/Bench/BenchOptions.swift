@@ -1,20 +1,20 @@
 import Client
 
-/// What a load run is to do.
+/// What a load run is to do. The defaults stand with the command's options.
 struct BenchOptions: Equatable {
-  enum ExchangeType: String, CaseIterable {
+  enum ExchangeType: String, CaseIterable, Sendable {
     /// The nameless exchange: the routing key is the queue's name.
     case `default`
     case direct, fanout, topic, headers
   }
 
-  var url = ConnectionURL()
+  var url: ConnectionURL
   /// Stands in connection names and reports.
-  var name = "bench"
+  var name = ""
   /// Connections that publish and that consume, each with one channel.
-  var publishers = 1
-  var consumers = 1
-  var queues = 1
+  var publishers = 0
+  var consumers = 0
+  var queues = 0
   /// The queue's name, or with many queues what their names begin with; empty makes one up.
   var queue = ""
   var queueType = ""
@@ -24,7 +24,7 @@ struct BenchOptions: Equatable {
   /// Bindings that match nothing, besides those that do.
   var bindings = 0
   /// The body, in bytes.
-  var size = 100
+  var size = 0
   var isPersistent = false
   var isDurable = false
   var isMandatory = false
@@ -37,21 +37,20 @@ struct BenchOptions: Equatable {
   /// Messages a second, of all publishers together; 0 is as many as possible.
   var rate = 0
   /// 0 goes on until a signal comes or `messages` are through.
-  var durationSeconds = 10.0
+  var durationSeconds = 0.0
   /// How many messages to publish, or to consume if there are no publishers; 0 counts none.
   var messages = 0
-  var warmUpSeconds = 1.0
+  var warmUpSeconds = 0.0
   /// How long nothing may arrive before what is missing counts as lost.
-  var drainSeconds = 5.0
+  var drainSeconds = 0.0
   /// Connections that are opened and held, and do nothing.
   var idleConnections = 0
   /// Queues and exchanges stay when the run has ended.
   var keepsQueues = false
   /// The broker's process, to tell what it uses.
-  var brokerPID: Int32 = 0
+  var brokerPID: Int32?
   var printsJSON = false
-  /// Nil prints progress if standard error is a terminal.
-  var printsProgress: Bool?
+  var printsProgress = false
 
   /// Only opens connections and holds them.
   var isIdle: Bool { idleConnections > 0 && publishers == 0 && consumers == 0 }
@@ -59,15 +58,8 @@ struct BenchOptions: Equatable {
   /// Queues that one message goes to.
   var copies: Int { exchangeType == .fanout ? queues : 1 }
 
+  /// The largest body, in bytes.
+  static let sizeMax = 64 << 20
   /// How long the broker may take to confirm what is outstanding at the end.
   static let confirmSecondsMax = 30.0
-}
-
-/// Arguments that make no sense. The text is for people.
-struct BenchUsageError: Error, Equatable, CustomStringConvertible {
-  let description: String
-
-  init(_ description: String) {
-    self.description = description
-  }
 }

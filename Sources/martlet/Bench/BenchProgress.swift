@@ -3,17 +3,15 @@ import IO
 /// A line per second on standard error.
 struct BenchProgress {
   private let options: BenchOptions
-  private let isOn: Bool
   private var start: Int64 = 0
   private var last: BenchSnapshot?
 
   init(_ options: BenchOptions) {
     self.options = options
-    isOn = options.printsProgress ?? StandardError.isTerminal
   }
 
   mutating func tick(_ now: BenchSnapshot) {
-    guard isOn else { return }
+    guard options.printsProgress else { return }
     guard let last else {
       start = now.time
       self.last = now
@@ -32,6 +30,6 @@ struct BenchProgress {
     if options.acknowledgeEvery > 0 { parts.append("acknowledged \(rate { $0.acknowledged })") }
     if let broker = now.broker { parts.append("broker \(Figures.bytes(broker.residentBytes))") }
     let elapsed = Int(Double(now.time - start) / 1_000_000_000)
-    StandardError.print("\(elapsed) s: " + parts.joined(separator: ", "))
+    Console.say("\(elapsed) s: " + parts.joined(separator: ", "))
   }
 }

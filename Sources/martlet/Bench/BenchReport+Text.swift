@@ -28,7 +28,7 @@ extension BenchReport {
   }
 
   private func row(_ name: String, _ text: String) -> String {
-    "  " + name.padded(to: 13) + text
+    "  " + Figures.left(name, 13) + text
   }
 
   private var summary: String {
@@ -39,8 +39,11 @@ extension BenchReport {
     var parts = [
       counted(options.publishers, "publisher"), counted(options.consumers, "consumer"),
       counted(options.queues, options.isDurable ? "durable queue" : "transient queue"),
-      "\(Figures.grouped(options.size)) B \(options.isPersistent ? "persistent" : "transient")",
     ]
+    if options.publishers > 0 {
+      let kind = options.isPersistent ? "persistent" : "transient"
+      parts.append("\(Figures.grouped(options.size)) B \(kind)")
+    }
     if options.exchangeType != .default {
       parts.append("\(options.exchangeType.rawValue) exchange")
     }
@@ -61,7 +64,10 @@ extension BenchReport {
   private var measuredText: String {
     let seconds = Figures.fixed(measuredSeconds, 2)
     if isInterrupted { return "\(seconds) s, interrupted" }
-    if options.messages > 0 { return "\(seconds) s to publish everything" }
+    if options.messages > 0 {
+      return "\(seconds) s to \(options.publishers > 0 ? "publish" : "consume") everything"
+    }
+    if options.isIdle { return "\(seconds) s" }
     return "\(seconds) s after \(Figures.fixed(options.warmUpSeconds, 1)) s of warm-up"
   }
 
@@ -83,8 +89,8 @@ extension BenchReport {
   }
 
   private func rateText(_ rated: Rated) -> String {
-    Figures.grouped(Int(rated.perSecond)).paddedLeft(to: 12) + "/s"
-      + Figures.grouped(rated.total).paddedLeft(to: 15) + " in all"
+    Figures.right(Figures.grouped(Int(rated.perSecond)), 12) + "/s"
+      + Figures.right(Figures.grouped(rated.total), 15) + " in all"
   }
 
   private func latencyText(_ latency: LatencyHistogram) -> String {

@@ -12,7 +12,7 @@ struct BenchSnapshot {
   /// Nil if the broker's process is not known or gone.
   let broker: ProcessUsage?
 
-  init(_ control: BenchControl, brokerPID: Int32) {
+  init(_ control: BenchControl, brokerPID: Int32?) {
     time = Clock.monotonicNanoseconds()
     published = control.published.load(ordering: .relaxed)
     confirmed = control.confirmed.load(ordering: .relaxed)
@@ -20,6 +20,6 @@ struct BenchSnapshot {
     deliveredBytes = control.deliveredBytes.load(ordering: .relaxed)
     acknowledged = control.acknowledged.load(ordering: .relaxed)
     ownTime = .ofThisProcess
-    broker = brokerPID > 0 ? ProcessUsage(pid: brokerPID) : nil
+    broker = brokerPID.flatMap { ProcessUsage(pid: $0) }
   }
 }

@@ -29,9 +29,11 @@ struct BenchTopology {
   init(_ options: BenchOptions, processID: Int32) {
     self.options = options
     let prefix = options.queue.isEmpty ? "bench-\(processID)" : options.queue
+    // Names of equal length give frames of equal length.
     let digits = String(options.queues - 1).count
     queues = (0..<options.queues).map { index in
-      options.queues == 1 ? Name(prefix) : Name("\(prefix)-\(Self.padded(index, digits))")
+      let number = Figures.right(String(index), digits, fill: "0")
+      return Name(options.queues == 1 ? prefix : "\(prefix)-\(number)")
     }
     switch (options.exchangeType, options.exchange) {
     case (.default, _): exchange = ""
@@ -97,8 +99,9 @@ struct BenchTopology {
     let passive = QueueDeclare(queue: queue, passive: true)
     if case .queueDeclareOk(let found)? = try answer(to: .queueDeclare(passive), on: connection) {
       guard options.publishers == 0 || found.messageCount == 0 else {
-        throw BenchUsageError(
-          "queue \(queue) has \(found.messageCount) messages already: purge it or choose another")
+        throw Failure(
+          "queue \(queue) has \(found.messageCount) messages already: purge it or choose another",
+          code: .usage)
       }
       return
     }
@@ -167,12 +170,6 @@ struct BenchTopology {
   }
 
   private func topicPrefix(_ index: Int) -> String {
-    "bench.\(Self.padded(index, String(queues.count - 1).count))"
-  }
-
-  /// Names of equal length give frames of equal length.
-  private static func padded(_ number: Int, _ digits: Int) -> String {
-    let text = String(number)
-    return String(repeating: "0", count: max(0, digits - text.count)) + text
+    "bench." + Figures.right(String(index), String(queues.count - 1).count, fill: "0")
   }
 }

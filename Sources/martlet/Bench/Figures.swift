@@ -1,5 +1,15 @@
 /// Numbers as people read them.
 enum Figures {
+  /// `text` at the end of a column of `width`.
+  static func right(_ text: String, _ width: Int, fill: Character = " ") -> String {
+    String(repeating: fill, count: max(0, width - text.count)) + text
+  }
+
+  /// `text` at the beginning of a column of `width`.
+  static func left(_ text: String, _ width: Int) -> String {
+    text + String(repeating: " ", count: max(0, width - text.count))
+  }
+
   /// 1,234,567
   static func grouped(_ number: Int) -> String {
     var digits = String(number.magnitude)
@@ -18,8 +28,7 @@ enum Figures {
     var scale = 1.0
     for _ in 0..<decimals { scale *= 10 }
     let scaled = Int((number * scale).rounded())
-    let digits = String(scaled.magnitude)
-    let padded = String(repeating: "0", count: max(0, decimals + 1 - digits.count)) + digits
+    let padded = right(String(scaled.magnitude), decimals + 1, fill: "0")
     let sign = scaled < 0 ? "-" : ""
     return decimals == 0
       ? sign + padded : sign + padded.dropLast(decimals) + "." + padded.suffix(decimals)

@@ -20,7 +20,7 @@ struct PublishTemplate {
   private let bodyOffset: Int
   private let routes: Int
   private let publisher: UInt64
-  private var bytes: [UInt8]
+  private(set) var bytes: [UInt8]
 
   /// What one write should have at least, where messages are small.
   private static let sizeTarget = 128 << 10

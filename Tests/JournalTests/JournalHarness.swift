@@ -1,0 +1,142 @@
+import Base
+import Glibc
+import IO
+import Synchronization
+
+@testable import Journal
+
+/// A directory that is gone when the test is.
+final class TemporaryDirectory {
+  let path: String
+
+  init() throws {
+    var template = Array("/tmp/martlet-test-XXXXXX".utf8CString)
+    guard mkdtemp(&template) != nil else { throw SystemError("mkdtemp") }
+    path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+  }
+
+  deinit {
+    remove(path)
+  }
+
+  private func remove(_ path: String) {
+    for name in (try? FileSystem.list(path)) ?? [] {
+      let child = path + "/" + name
+      if unlink(child) != 0 { remove(child) }
+    }
+    rmdir(path)
+  }
+
+  /// A copy of everything in it, as a crash would leave it.
+  func copy() throws -> TemporaryDirectory {
+    let other = try TemporaryDirectory()
+    for name in try FileSystem.list(path) {
+      let bytes = try FileSystem.readWhole(path + "/" + name)
+      try File(other.path + "/" + name, .readWrite, creates: true).write(at: 0, bytes)
+    }
+    return other
+  }
+}
+
+/// A message as the tests see it.
+struct Message: Equatable {
+  let number: UInt32
+  let body: [UInt8]
+}
+
+/// Collects what a log says and keeps every message alive.
+final class Collector: JournalReplay {
+  let journal: Journal
+  private(set) var messages: [(message: Message, location: RecordLocation)] = []
+  private(set) var checkpointed: [UInt32] = []
+
+  init(_ journal: Journal) { self.journal = journal }
+
+  func replayCheckpoint(_ record: RecordView) {
+    checkpointed.append(record.word)
+  }
+
+  func replay(_ record: RecordView, at location: RecordLocation, isBeforeCheckpoint: Bool) {
+    journal.retain(location.block)
+    messages.append((Message(number: record.word, body: Array(record.payload)), location))
+  }
+}
+
+/// A journal that is driven by hand.
+final class Harness {
+  static let kind: UInt8 = 40
+
+  let journal: Journal
+  let collector: Collector
+  let recovery: Recovery
+  private let wake: SharedWake
+
+  init(_ directory: String, _ settings: Journal.Settings = Harness.small) throws {
+    let wake = try SharedWake()
+    var made: Collector?
+    let (journal, recovery) = try Journal.open(
+      directory: directory, settings: settings, now: 1, wake: { wake.signal() },
+      replay: { journal in
+        let collector = Collector(journal)
+        made = collector
+        return collector
+      })
+    self.journal = journal
+    self.recovery = recovery
+    self.wake = wake
+    collector = made!
+  }
+
+  static var small: Journal.Settings {
+    var settings = Journal.Settings()
+    settings.segmentBytes = 1 << 20
+    settings.diskReserveBytes = 0
+    return settings
+  }
+
+  /// Appends a message with one reference.
+  @discardableResult
+  func append(_ message: Message) -> RecordLocation {
+    let (location, payload) = journal.append(
+      kind: Self.kind, word: message.number, payloadSize: message.body.count)
+    payload.copyMemory(from: message.body, byteCount: message.body.count)
+    journal.retain(location.block)
+    return location
+  }
+
+  func body(at location: RecordLocation) -> [UInt8]? {
+    guard let base = journal.pointer(location) else { return nil }
+    let size = Int(base.load(as: UInt32.self))
+    return Array(
+      UnsafeRawBufferPointer(start: base + Record.headerSize, count: size - Record.headerSize))
+  }
+
+  /// Waits until everything that was appended is durable, or the journal failed.
+  func settle() {
+    while journal.failure == nil, journal.hasUncommitted {
+      journal.commit(now: 2)
+      if !journal.poll() { wake.wait() }
+    }
+  }
+
+  /// Waits until `condition` holds; every change comes with a wake.
+  func wait(_ condition: () -> Bool) {
+    while !condition() {
+      wake.wait()
+      _ = journal.poll()
+    }
+  }
+
+  func close() {
+    journal.close(now: 3)
+  }
+}
+
+final class SharedWake: Sendable {
+  private let wakeup: Wakeup
+
+  init() throws { wakeup = try Wakeup() }
+
+  func signal() { wakeup.signal() }
+  func wait() { wakeup.wait(timeoutMilliseconds: 10_000) }
+}
