@@ -12,6 +12,10 @@ struct Subscription: ~Copyable {
     case timedOut
     case interrupted
     case failed(Failure)
+
+    var isFailure: Bool {
+      if case .failed = self { true } else { false }
+    }
   }
 
   private let session: Session
@@ -130,7 +134,7 @@ struct Subscription: ~Copyable {
   /// Writes and settles what remains, in any case, and says what it all came to.
   private mutating func finish(_ ending: Ending) async throws(Failure) -> ExitCode {
     // A failure comes when everything is written, or because writing failed.
-    if case .failed = ending {} else {
+    if !ending.isFailure {
       try output.flush()
       writtenTag = appendedTag
     }
