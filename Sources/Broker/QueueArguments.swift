@@ -91,7 +91,7 @@ public enum QueueArguments {
       let old = normalised(name, current[name])
       guard !equal(new, old) else { continue }
       return Difference(
-        name: name, received: described(new), current: described(old))
+        name: name, received: described(new, beside: old), current: described(old, beside: new))
     }
     return nil
   }
@@ -105,9 +105,11 @@ public enum QueueArguments {
     return left == right
   }
 
-  static func described(_ value: FieldValue?) -> String {
+  /// Only the value when both have the same type; with its type otherwise.
+  static func described(_ value: FieldValue?, beside other: FieldValue?) -> String {
     guard let value else { return "none" }
     let text = value.text ?? value.integer.map(String.init) ?? "\(value)"
+    if other?.typeName == value.typeName { return "'\(text)'" }
     return "the value '\(text)' of type '\(value.typeName)'"
   }
 }

@@ -10,8 +10,9 @@ extension VirtualHost {
     guard !source.isEmpty else { throw .defaultExchange }
     let queueName = try channel.resolved(name)
     let key = name.isEmpty && key.isEmpty ? queueName : key
+    let exchange = try exchange(source)
     let queue = try accessible(queueName, by: channel.peer)
-    return try bind(.queue(queue), to: source, key, arguments)
+    return try bind(.queue(queue), to: exchange, key, arguments)
   }
 
   public func unbindQueue(
@@ -30,7 +31,8 @@ extension VirtualHost {
     _ destination: Name, to source: Name, key: Name, arguments: FieldTable
   ) throws(PeerError) -> Committed {
     guard !source.isEmpty, !destination.isEmpty else { throw .defaultExchange }
-    return try bind(.exchange(exchange(destination)), to: source, key, arguments)
+    let from = try exchange(source)
+    return try bind(.exchange(exchange(destination)), to: from, key, arguments)
   }
 
   public func unbindExchange(
@@ -42,10 +44,8 @@ extension VirtualHost {
   }
 
   private func bind(
-    _ destination: Destination, to name: Name, _ key: Name, _ arguments: FieldTable
+    _ destination: Destination, to source: Exchange, _ key: Name, _ arguments: FieldTable
   ) throws(PeerError) -> Committed {
-    guard !name.isEmpty else { throw .defaultExchange }
-    let source = try exchange(name)
     guard bindings < broker.limits.bindingsMax else {
       throw .tooManyBindings(vhost: self.name, limit: broker.limits.bindingsMax)
     }

@@ -49,8 +49,10 @@ extension VirtualHost {
   ) throws(PeerError) -> (QueueStatus, Committed) {
     let given = Name(wanted.name.bytes.filter { $0 != 10 && $0 != 13 })
     let name = wanted.isPassive ? try channel.resolved(given) : given
-    if DirectReplies.isAddress(name) {
-      guard replyChannel(name) != nil else { throw .noQueue(queue: name, vhost: self.name) }
+    if DirectReplies.isAddress(name) || DirectReplies.isQueueName(name) {
+      guard DirectReplies.isQueueName(name) || replyChannel(name) != nil else {
+        throw .noQueue(queue: name, vhost: self.name)
+      }
       return (QueueStatus(name: name, readyCount: 0, consumerCount: 1), .now)
     }
     if let queue = queues[name] {
@@ -185,8 +187,8 @@ extension VirtualHost {
     guard received == present else {
       throw .inequivalentExchangeArg(
         argument: "alternate-exchange", exchange: current.name, vhost: name,
-        received: QueueArguments.described(received),
-        current: QueueArguments.described(present))
+        received: QueueArguments.described(received, beside: present),
+        current: QueueArguments.described(present, beside: received))
     }
   }
 

@@ -19,6 +19,7 @@ extension Session {
     let properties: FieldTable = [
       "capabilities": .table(capabilities), "product": .string(settings.product),
       "version": .string(settings.version), "platform": .string("Swift"),
+      "cluster_name": .string("martlet"), "copyright": .string("The developers of Martlet"),
       "information": .string("Martlet, a message broker that is also an event log"),
     ]
     send(

@@ -211,6 +211,7 @@ extension Session {
     switch type {
     case Frame.heartbeat:
       if channel != 0 { fail(.heartbeatChannel(channel: channel)) }
+      if payload.byteCount > 0 { fail(.heartbeatPayload(size: payload.byteCount)) }
     case Frame.method:
       return receiveMethod(channel, payload)
     case Frame.header:
@@ -236,6 +237,7 @@ extension Session {
     do throws(MalformedInput) {
       var reader = ByteReader(payload.extracting(4..<payload.byteCount))
       decoded = try Method.decode(id, from: &reader)
+      if decoded != nil, !reader.isAtEnd { throw .invalid("bytes behind its fields") }
     } catch {
       fail(.malformedMethod(method: id, reason: error.reason), id)
       return true

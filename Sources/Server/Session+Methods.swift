@@ -22,9 +22,6 @@ extension Session {
     guard !id.isFromServerOnly else { return fail(.serverOnlyMethod(method: id), id) }
     if case .channelOpen = method { return openChannel(number) }
     guard number < channels.count, let channel = channels[Int(number)] else {
-      // A close that crossed ours is answered; anything else is a mistake.
-      if case .channelCloseOk = method { return }
-      if case .channelClose = method { return send(.channelCloseOk(.init()), on: number) }
       return fail(.channelNotOpen, id)
     }
     handle(method, on: channel)
@@ -34,9 +31,8 @@ extension Session {
     if channel.isClosing {
       switch method {
       case .channelCloseOk: forget(channel)
-      case .channelClose:
-        send(.channelCloseOk(.init()), on: channel.number)
-        forget(channel)
+      // It crossed ours, which the client still has to answer.
+      case .channelClose: send(.channelCloseOk(.init()), on: channel.number)
       default: break
       }
       return
@@ -74,11 +70,11 @@ extension Session {
       return fail(.secondChannelOpen, ChannelOpen.id)
     }
     guard number <= channelMax, let peer else {
-      return fail(.tooManyChannels(count: number, limit: channelMax), ChannelOpen.id)
+      return fail(.tooManyChannels(count: channelCount, limit: channelMax), ChannelOpen.id)
     }
     while channels.count <= number { channels.append(nil) }
+    if channels[Int(number)] == nil { channelCount += 1 }
     channels[Int(number)] = SessionChannel(peer.openChannel(number))
-    channelCount += 1
     send(.channelOpenOk(.init()), on: number)
   }
 

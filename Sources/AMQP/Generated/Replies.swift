@@ -259,6 +259,11 @@ extension PeerError {
     PeerError(.unexpectedFrame, "heartbeat on channel \(channel), must be 0")
   }
 
+  /// 501: "heartbeat with {size} bytes of payload, must have none"
+  public static func heartbeatPayload(size: some CustomStringConvertible) -> PeerError {
+    PeerError(.frameError, "heartbeat with \(size) bytes of payload, must have none")
+  }
+
   /// 505: "expected a method frame, got {frame}"
   public static func unexpectedContent(frame: some CustomStringConvertible) -> PeerError {
     PeerError(.unexpectedFrame, "expected a method frame, got \(frame)")
