@@ -30,7 +30,11 @@ let package = Package(
     .target(
       name: "Server", dependencies: ["Base", "IO", "AMQP", "Journal", "Broker"],
       swiftSettings: core),
-    .target(name: "Client", dependencies: ["Base", "IO", "AMQP"], swiftSettings: common),
+    // Its asynchronous functions stay where their caller is, so that a loop on an actor does not
+    // change threads for every message.
+    .target(
+      name: "Client", dependencies: ["Base", "IO", "AMQP"],
+      swiftSettings: common + [.enableUpcomingFeature("NonisolatedNonsendingByDefault")]),
     .executableTarget(
       name: "martlet",
       dependencies: ["Base", "IO", "AMQP", "Journal", "Broker", "Server", "Client"],

@@ -35,7 +35,7 @@ enum BenchCommand {
         "martlet bench --exchange-type fanout --queues 10 --consumers 10",
         "Every message to ten queues."),
       .init(
-        "martlet bench --idle 10000 --pid PID --duration 1m",
+        "martlet bench --idle 10000 --pid 4711 --duration 1m",
         "What ten thousand connections cost that do nothing."),
     ],
     action: .blocking(run))
