@@ -32,14 +32,16 @@ let package = Package(
       swiftSettings: core),
     .target(name: "Client", dependencies: ["Base", "IO", "AMQP"], swiftSettings: common),
     .executableTarget(
-      name: "martlet", dependencies: ["Base", "IO", "AMQP", "Journal", "Server", "Client"],
+      name: "martlet",
+      dependencies: ["Base", "IO", "AMQP", "Journal", "Broker", "Server", "Client"],
       swiftSettings: core),
     .testTarget(name: "BaseTests", dependencies: ["Base"], swiftSettings: common),
     .testTarget(name: "AMQPTests", dependencies: ["AMQP"], swiftSettings: common),
     .testTarget(name: "ClientTests", dependencies: ["Client", "IO"], swiftSettings: common),
-    .testTarget(name: "martletTests", dependencies: ["martlet", "Client"], swiftSettings: common),
     .testTarget(name: "JournalTests", dependencies: ["Journal"], swiftSettings: common),
     .testTarget(name: "BrokerTests", dependencies: ["Broker"], swiftSettings: common),
+    .testTarget(
+      name: "MartletTests", dependencies: ["martlet", "Client"], swiftSettings: common),
     .testTarget(
       name: "ServerTests", dependencies: ["Server", "Client"], swiftSettings: common),
   ],

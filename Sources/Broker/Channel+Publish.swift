@@ -65,6 +65,7 @@ extension Channel {
       throw .malformedHeader(reason: error.reason)
     }
     try checkUser(block, properties)
+    try checkExpiration(block, properties)
     if block.flags.contains(.replyTo),
       try publishWithReplyTo(names, isMandatory, block, properties, body)
     {
@@ -132,6 +133,15 @@ extension Channel {
     guard block.flags.contains(.userID) else { return }
     let given = Name(copying: properties.extracting(block.userID))
     guard given == peer.user else { throw .userIdMismatch(given: given, user: peer.user) }
+  }
+
+  /// Milliseconds in decimal digits. Messages do not expire yet; a wrong value is told all the same.
+  private func checkExpiration(_ block: PropertyBlock, _ properties: RawSpan) throws(PeerError) {
+    guard block.flags.contains(.expiration) else { return }
+    let text = Name(copying: properties.extracting(block.expiration)).description
+    guard let milliseconds = Int64(text), milliseconds >= 0 else {
+      throw .invalidExpiration(value: text)
+    }
   }
 
   /// Replaces the pseudo reply queue by the address of this channel's consumer and publishes that.

@@ -91,7 +91,8 @@ public final class Queue {
   func restore(_ entries: [Entry], nextSequence: UInt64, deliveredUpTo: UInt64) {
     invariant(lane.count == 0 && returned.isEmpty, "a queue was restored twice")
     for entry in entries { lane.append(entry) }
-    self.nextSequence = nextSequence
+    // Transient messages had sequences too, which the log does not know unless they were delivered.
+    self.nextSequence = max(nextSequence, deliveredUpTo + 1)
     self.deliveredUpTo = deliveredUpTo
     loggedDeliveredUpTo = deliveredUpTo
   }
@@ -141,6 +142,7 @@ public final class Queue {
       returned.append(entry)
     }
     returned.sort { $0.sequence > $1.sequence }
+    if isDurable { markUnlogged() }
     touch()
   }
 
@@ -182,7 +184,8 @@ public final class Queue {
   func logProgress() {
     isUnlogged = false
     guard isDurable, !isDeleted else { return }
-    if durableUnacknowledgedCount > 0, deliveredUpTo > loggedDeliveredUpTo {
+    let wasSeen = durableUnacknowledgedCount > 0 || !returned.isEmpty
+    if wasSeen, deliveredUpTo > loggedDeliveredUpTo {
       loggedDeliveredUpTo = deliveredUpTo
       CatalogRecord.appendDelivered(journal, queue: id, upTo: deliveredUpTo)
     }

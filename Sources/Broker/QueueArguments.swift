@@ -91,7 +91,7 @@ public enum QueueArguments {
       let old = normalised(name, current[name])
       guard !equal(new, old) else { continue }
       return Difference(
-        name: name, received: described(new, of: true), current: described(old, of: false))
+        name: name, received: described(new), current: described(old))
     }
     return nil
   }
@@ -105,9 +105,9 @@ public enum QueueArguments {
     return left == right
   }
 
-  static func described(_ value: FieldValue?, of isReceived: Bool) -> String {
+  static func described(_ value: FieldValue?) -> String {
     guard let value else { return "none" }
     let text = value.text ?? value.integer.map(String.init) ?? "\(value)"
-    return (isReceived ? "the value " : "") + "'\(text)' of type '\(value.typeName)'"
+    return "the value '\(text)' of type '\(value.typeName)'"
   }
 }

@@ -7,6 +7,7 @@ extension VirtualHost {
   public func bindQueue(
     _ name: Name, to source: Name, key: Name, arguments: FieldTable, on channel: Channel
   ) throws(PeerError) -> Committed {
+    guard !source.isEmpty else { throw .defaultExchange }
     let queueName = try channel.resolved(name)
     let key = name.isEmpty && key.isEmpty ? queueName : key
     let queue = try accessible(queueName, by: channel.peer)
@@ -16,9 +17,9 @@ extension VirtualHost {
   public func unbindQueue(
     _ name: Name, from source: Name, key: Name, arguments: FieldTable, on channel: Channel
   ) throws(PeerError) -> Committed {
+    guard !source.isEmpty else { throw .defaultExchange }
     let queueName = try channel.resolved(name)
     let key = name.isEmpty && key.isEmpty ? queueName : key
-    guard !source.isEmpty else { throw .defaultExchange }
     guard queues[queueName] != nil else { return .now }
     let queue = try accessible(queueName, by: channel.peer)
     return try unbind(.queue(queue), from: source, key, arguments)

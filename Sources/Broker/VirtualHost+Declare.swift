@@ -185,8 +185,8 @@ extension VirtualHost {
     guard received == present else {
       throw .inequivalentExchangeArg(
         argument: "alternate-exchange", exchange: current.name, vhost: name,
-        received: QueueArguments.described(received, of: true),
-        current: QueueArguments.described(present, of: false))
+        received: QueueArguments.described(received),
+        current: QueueArguments.described(present))
     }
   }
 

@@ -10,7 +10,6 @@ final class Background: Sendable {
     var finished: CheckpointOutcome?
     var spaceProblem: String?
     var isStopping = false
-    var wantsSpare = true
   }
 
   private let state = Mutex(State())

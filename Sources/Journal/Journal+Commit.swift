@@ -161,7 +161,7 @@ extension Journal {
 
   /// Segments could be given up if the catalog were written down.
   public var wantsCheckpoint: Bool {
-    pendingCheckpoint == nil && failure == nil
+    pendingCheckpoint == nil && failure == nil && endPosition >= nextCheckpointFrom
       && segments.firstLive(notAbove: durablePosition) > segments.first
   }
 
@@ -192,6 +192,7 @@ extension Journal {
       pendingCheckpoint = nil
     case .failed(let reason):
       lastProblem = "a checkpoint could not be written: \(reason)"
+      nextCheckpointFrom = endPosition + settings.segmentBytes / 4
       pendingCheckpoint = nil
     case nil:
       break

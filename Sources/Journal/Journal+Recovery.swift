@@ -35,6 +35,9 @@ extension Journal {
     var settings = settings
     if let first = list.first { settings.segmentBytes = first.segmentBytes }
     let identity = list.first?.identity ?? checkpoint?.identity ?? .random(in: .min ... .max)
+    guard checkpoint?.identity ?? identity == identity else {
+      throw .inconsistent("the checkpoint is of another log than the segments")
+    }
     if let checkpoint { list.dropBefore(checkpoint.replayFrom) }
     let files = SegmentFiles(
       directory: directory, segmentBytes: settings.segmentBytes, identity: identity,

@@ -71,6 +71,8 @@ public final class Journal {
 
   var segments: SegmentLiveness
   var pendingCheckpoint: PendingCheckpoint?
+  /// After a checkpoint failed, the next is tried when the log has come this far.
+  var nextCheckpointFrom = 0
   public internal(set) var statistics = JournalStatistics()
 
   /// The block that recovery is filling.

@@ -12,6 +12,8 @@ final class Connection {
   /// What the poller watches.
   var watchesReads = true
   var watchesWrites = false
+  /// In the loop's list of connections that wait.
+  var isPaused = false
   /// Held back because the log is behind.
   var isThrottled = false
   /// The stream towards the client has ended; what it still sends is discarded.

@@ -49,10 +49,6 @@ extension Reactor {
   }
 
   private func unblockAll() {
-    let waiting = paused
-    paused = []
-    for connection in waiting where !connection.isClosed {
-      if connection.session.unblock() { resume(connection) } else { paused.append(connection) }
-    }
+    resumePaused { $0.session.unblock() }
   }
 }

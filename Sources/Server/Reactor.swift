@@ -210,8 +210,9 @@ final class Reactor {
     let session = connection.session
     if session.isPublisher, broker.journal.isCongested, !connection.isThrottled {
       connection.isThrottled = true
-      paused.append(connection)
-    } else if session.pause != .none {
+    }
+    if connection.isThrottled || session.pause != .none, !connection.isPaused {
+      connection.isPaused = true
       paused.append(connection)
     }
     if session.state == .closing || session.state == .closed, connection.deadline == .max {
@@ -241,19 +242,24 @@ final class Reactor {
       journal.lastProblem = nil
     }
     if let failure = journal.failure, broker.alarm == nil { logFailed(failure) }
-    let waiting = paused
-    paused = []
-    for connection in waiting where !connection.isClosed {
-      if connection.session.resume(durable: journal.durablePosition) {
-        resume(connection)
-      } else if connection.isThrottled, !journal.isCongested {
-        connection.isThrottled = false
-        resume(connection)
-      } else {
-        paused.append(connection)
-      }
+    resumePaused { connection in
+      let mayGoOn = connection.session.resume(durable: journal.durablePosition)
+      guard connection.isThrottled, !journal.isCongested else { return mayGoOn }
+      connection.isThrottled = false
+      return true
     }
     watchSpace()
+  }
+
+  /// Asks each connection that waits whether it can go on; those that cannot keep waiting.
+  func resumePaused(_ canGoOn: (Connection) -> Bool) {
+    let waiting = paused
+    paused = []
+    for connection in waiting {
+      connection.isPaused = false
+      guard !connection.isClosed else { continue }
+      if canGoOn(connection) { resume(connection) } else { settle(connection) }
+    }
   }
 
   // MARK: Output
@@ -336,7 +342,10 @@ final class Reactor {
       if now - connection.receivedAt > 2 * interval + Self.sweepMilliseconds {
         return drop(connection, "no heartbeat for \(2 * session.heartbeat) seconds")
       }
-      if now - connection.sentAt >= interval / 2 - Self.sweepMilliseconds, session.out.isEmpty {
+      if !session.out.isEmpty, now - connection.sentAt > 2 * interval + Self.sweepMilliseconds {
+        return drop(connection, "it has not read for \(2 * session.heartbeat) seconds")
+      }
+      if now - connection.sentAt >= interval / 2, session.out.isEmpty {
         session.heartbeatDue()
       }
     }

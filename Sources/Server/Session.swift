@@ -94,6 +94,7 @@ final class Session {
     case .now: send(method, on: channel)
     case .whenDurable(let position):
       if position <= broker.journal.durablePosition { return send(method, on: channel) }
+      if let reason = broker.journal.failure { return fail(.journalFailed(reason: reason)) }
       delayedReply = (method, channel)
       pause = .untilDurable(position)
     }

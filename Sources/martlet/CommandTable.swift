@@ -7,9 +7,18 @@ extension ProgramDeclaration {
     version: Version.text,
     headline: "Martlet \(Version.text), a message broker: AMQP in front, one log behind.",
     sections: [
-      Section(title: "Broker", commands: [Serve.command, BenchCommand.command])
+      Section(title: "Broker", commands: [Serve.command, JournalCommand.command]),
+      Section(title: "Messages", commands: [Publish.command, Subscribe.command, Get.command]),
+      Section(
+        title: "Topology",
+        commands: [Declare.command, Bind.bind, Bind.unbind, Purge.command, Delete.command]),
+      Section(title: "Measuring", commands: [BenchCommand.command]),
     ],
     closing: [
-      #"Run "martlet help COMMAND" for the options and examples of a command."#
+      """
+      Commands that talk to a broker find it by --url or MARTLET_URL; without these they look for \
+      it on this machine.
+      """,
+      #"Run "martlet help COMMAND" for the options and examples of a command."#,
     ])
 }

@@ -321,6 +321,11 @@ extension PeerError {
     )
   }
 
+  /// 406: "invalid expiration '{value}'"
+  public static func invalidExpiration(value: some CustomStringConvertible) -> PeerError {
+    PeerError(.preconditionFailed, "invalid expiration '\(value)'")
+  }
+
   /// 404: "no queue '{queue}' in vhost '{vhost}'"
   public static func noQueue(
     queue: some CustomStringConvertible, vhost: some CustomStringConvertible

@@ -40,7 +40,8 @@ enum Serve {
       return .success
     }
     for variable in parser.unknownVariables {
-      Console.complain("\(variable) is set in the environment, but there is no such option")
+      Console.complain(
+        "\(variable) is set in the environment, but there is no such option", path: invocation.path)
     }
     return runServer(parser.options) == 0 ? .success : .failure
   }

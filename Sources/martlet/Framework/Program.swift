@@ -13,7 +13,9 @@ struct Program {
     } catch {
       Console.complain(error.text, path: error.path)
       if error.code == .usage {
-        Console.say(#"Try "\#((error.path + ["--help"]).joined(separator: " "))"."#)
+        let usage = error.usage.map { "Usage: \($0)\n" } ?? ""
+        let help = (error.path + ["--help"]).joined(separator: " ")
+        Console.say(#"\#(usage)See "\#(help)"."#)
       }
       return error.code.rawValue
     }
@@ -24,6 +26,8 @@ struct Program {
     let text: String
     let code: ExitCode
     let path: [String]
+    /// How the command is used, if it is known which.
+    var usage: String?
   }
 
   private static let name = "martlet"
@@ -99,13 +103,15 @@ struct Program {
     switch command.action {
     case .group(let commands):
       let names = commands.map(\.name).joined(separator: ", ")
-      throw Ending(text: "which one? There are \(names).", code: .usage, path: path)
+      throw Ending(
+        text: "a command is missing; there are \(names)", code: .usage, path: path,
+        usage: Help.usage(command, path: path))
     case .blocking(let action):
       let invocation = try read(command, path, words)
-      return try ending(path) { () throws(Failure) in try action(invocation) }
+      return try ending(command, path) { () throws(Failure) in try action(invocation) }
     case .asynchronous(let action):
       let invocation = try read(command, path, words)
-      return try ending(path) { () throws(Failure) in
+      return try ending(command, path) { () throws(Failure) in
         try InterruptibleTask.run { () async throws(Failure) in try await action(invocation) }
       }
     case .raw: fatalError("raw commands are run before")
@@ -113,12 +119,13 @@ struct Program {
   }
 
   private func ending(
-    _ path: [String], _ action: () throws(Failure) -> ExitCode
+    _ command: Command, _ path: [String], _ action: () throws(Failure) -> ExitCode
   ) throws(Ending) -> Int32 {
     do {
       return try action().rawValue
     } catch {
-      throw Ending(text: error.text, code: error.code, path: path)
+      throw Ending(
+        text: error.text, code: error.code, path: path, usage: Help.usage(command, path: path))
     }
   }
 
@@ -128,7 +135,8 @@ struct Program {
     do {
       return try Invocation(of: command, path: path, words: words, environment: environment)
     } catch {
-      throw Ending(text: error.text, code: .usage, path: path)
+      throw Ending(
+        text: error.text, code: .usage, path: path, usage: Help.usage(command, path: path))
     }
   }
 }

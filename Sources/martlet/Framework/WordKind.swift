@@ -45,6 +45,11 @@ extension WordKind where Value == Int {
     parse: { Quantity.milliseconds($0) },
     expected: "a duration; write for example 500ms, 5s, 1m or 1h")
 
+  /// Milliseconds, which need no unit here: AMQP counts a message's life in them.
+  static let lifetime = WordKind(
+    parse: { Int($0).flatMap { $0 >= 0 ? $0 : nil } ?? Quantity.milliseconds($0) },
+    expected: "a duration; write for example 500ms, 5s, 1m, or 5000 for milliseconds")
+
   /// Bytes.
   static let size = WordKind(
     parse: { Quantity.bytes($0) },

@@ -1,0 +1,127 @@
+import Client
+import Glibc
+
+/// What every command that talks to a broker takes.
+enum BrokerOptions {
+  static let url = Option.value(
+    "url", short: "u", "URL", as: .text, default: "amqp://guest:guest@localhost:5672/",
+    shown: "amqp://guest:guest@localhost:5672/", variable: "MARTLET_URL",
+    "Broker and virtual host: amqp://USER:PASSWORD@HOST:PORT/VHOST.")
+  static let quiet = Option.flag("quiet", short: "q", "Say nothing but errors.")
+  static let all: [any AnyOption] = [url, quiet]
+}
+
+/// A connection with one channel, for the time of one command.
+struct Session: Sendable {
+  let connection: Connection
+  let channel: Channel
+  let notes: Notes
+
+  /// Connects, does the work, and closes everything in order, whatever the work came to.
+  static func run(
+    _ invocation: Invocation, _ work: (Session) async throws(Failure) -> ExitCode
+  ) async throws(Failure) -> ExitCode {
+    let session = try await open(invocation)
+    let result: Result<ExitCode, Failure>
+    do throws(Failure) {
+      let code = try await work(session)
+      try await session.ask { channel throws(ClientError) in try await channel.close() }
+      result = .success(code)
+    } catch {
+      result = .failure(error)
+    }
+    // In a task of its own, since this one may be cancelled. The work is done or has failed: what
+    // closing comes to changes nothing any more.
+    await Task {
+      do throws(ClientError) { try await session.connection.close() } catch {}
+    }.value
+    return try result.get()
+  }
+
+  /// Asks something of the broker; its refusal is the command's failure.
+  func ask<Answer>(
+    _ question: (Channel) async throws(ClientError) -> Answer
+  ) async throws(Failure) -> Answer {
+    do throws(ClientError) {
+      return try await question(channel)
+    } catch {
+      throw Failure(error)
+    }
+  }
+
+  private static func open(_ invocation: Invocation) async throws(Failure) -> Session {
+    let url: ConnectionURL
+    do throws(ClientError) {
+      url = try ConnectionURL(invocation[BrokerOptions.url])
+    } catch {
+      throw Failure("--url: \(error)", code: .usage)
+    }
+    do throws(ClientError) {
+      let name = invocation.path.joined(separator: " ")
+      let connection = try await Connection.open(url, options: ConnectionOptions(name: name))
+      return Session(
+        connection: connection, channel: try await connection.openChannel(),
+        notes: Notes(isQuiet: invocation[BrokerOptions.quiet]))
+    } catch {
+      throw Failure(error, openingAt: url)
+    }
+  }
+}
+
+/// What a command tells about its work, on standard error.
+struct Notes: Sendable {
+  let isQuiet: Bool
+
+  func say(_ text: String) {
+    if !isQuiet { Console.say(text) }
+  }
+
+  /// Whether somebody watches, so that progress is worth showing.
+  var isWatched: Bool { !isQuiet && Console.isWatched }
+}
+
+extension Failure {
+  init(_ error: ClientError) {
+    switch error {
+    case .connectionClosed(let reason), .channelClosed(_, let reason):
+      self.init("the broker refused: \(Self.words(of: reason))")
+    case .cancelled: self.init("interrupted", code: .interrupted)
+    case .system(_, let code):
+      self.init("the connection was lost: \(String(cString: strerror(code)))")
+    case .disconnected: self.init("the connection was lost: the broker ended it without a word")
+    case .timedOut: self.init("the connection was lost: \(error)")
+    default: self.init(error.description)
+    }
+  }
+
+  /// A connection could not be opened.
+  init(_ error: ClientError, openingAt url: ConnectionURL) {
+    switch error {
+    case .cancelled: self.init(error)
+    case .loginRefused(let reason):
+      let reason = CloseReason(code: 403, text: reason)
+      self.init("\(url) refused the login: \(Self.words(of: reason))")
+    case .connectionClosed(let reason):
+      self.init("\(url) refused the connection: \(Self.words(of: reason))")
+    case .system(let operation, _) where operation.hasPrefix("resolve "):
+      self.init("cannot \(operation)")
+    case .system(_, let code):
+      let hint =
+        code == ECONNREFUSED
+        ? #"; no broker is there: start one with "martlet serve", or name another with --url"# : ""
+      self.init("cannot connect to \(url): \(String(cString: strerror(code)))\(hint)")
+    default: self.init("cannot connect to \(url): \(error)")
+    }
+  }
+
+  /// `no queue 'q' in vhost '/' (404 NOT_FOUND)`.
+  private static func words(of reason: CloseReason) -> String {
+    let separator: [Character] = [" ", "-", " "]
+    let text = Array(reason.text)
+    let start = text.indices.first { text[$0...].starts(with: separator) }
+    guard let start, text[..<start].allSatisfy({ $0.isUppercase || $0 == "_" }) else {
+      return "\(reason.text) (\(reason.code))"
+    }
+    return "\(String(text[(start + 3)...])) (\(reason.code) \(String(text[..<start])))"
+  }
+}

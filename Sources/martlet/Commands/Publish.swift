@@ -1,0 +1,126 @@
+import Client
+import Server
+
+/// `martlet publish`: sends messages.
+enum Publish {
+  static let exchange = Option.argument(
+    "EXCHANGE", as: .name, default: "",
+    "Exchange to publish to; without one the default exchange, where the key is a queue's name.")
+  static let key = Option.value(
+    "key", short: "k", "KEY", as: .name, default: "", "Routing key.")
+  static let body = Option.optional("body", short: "b", "TEXT", as: .text, "The message itself.")
+  static let file = Option.optional(
+    "file", short: "f", "FILE", as: .text, "Send the content of a file; - is standard input.")
+  static let lines = Option.flag(
+    "lines", short: "l", "Send each line of standard input as a message.")
+  static let keyFromLine = Option.flag(
+    "key-from-line", "Send lines of KEY<TAB>BODY, each with its own routing key.")
+  static let count = Option.value(
+    "count", short: "n", "N", as: .integer(1...(.max)), default: 1,
+    "Send each message so many times.")
+  static let rate = Option.optional(
+    "rate", "N", as: .integer(1...10_000_000), "Send at most so many messages a second.")
+  static let mandatory = Option.flag(
+    "mandatory", "Fail if a message reaches no queue (exit code 4).")
+  static let confirm = Option.flag(
+    "confirm", short: "c", "Wait until the broker has confirmed every message.")
+  static let confirmWindow = Option.value(
+    "confirm-window", "N", as: .integer(1...1_000_000), default: 1000, shown: "1000",
+    "Most unconfirmed messages at a time; 1 waits for each. Includes --confirm.")
+
+  static let command = Command(
+    name: "publish", summary: "send messages to an exchange or a queue",
+    details: [
+      """
+      Sends standard input as one message, or what --body, --file or --lines name. Ends once the \
+      broker has taken everything; with --confirm, once it has promised to keep it.
+      """
+    ],
+    arguments: [exchange],
+    options: [
+      key, body, file, lines, keyFromLine, count, rate, confirm, confirmWindow, mandatory,
+    ] + PropertyOptions.all + BrokerOptions.all,
+    examples: [
+      .init("martlet publish --key jobs --body hello", "One message to the queue \"jobs\"."),
+      .init(
+        "martlet publish events --key order.new.eu --file order.json --persistent --confirm",
+        "A file, through an exchange, safely on the broker's disk when the command ends."),
+      .init(
+        "tail -f access.log | martlet publish logs --key web --lines",
+        "Every line as a message, as it comes."),
+      .init(
+        "printf 'a.b\\thello\\n' | martlet publish amq.topic --key-from-line",
+        "The routing key stands in front of each line."),
+      .init(
+        "martlet publish --key jobs --body x --count 100000 --rate 5000 --header kind=test",
+        "A steady load, with a header."),
+    ],
+    exitCodes: [.undelivered, .interrupted],
+    action: .asynchronous { invocation async throws(Failure) in
+      try check(invocation)
+      return try await Session.run(invocation) { session async throws(Failure) in
+        try await Publication(invocation, session).run()
+      }
+    })
+
+  private static func check(_ invocation: Invocation) throws(Failure) {
+    let sources = [
+      (invocation.has(body), "--body"), (invocation.has(file), "--file"),
+      (invocation[lines] || invocation[keyFromLine], "--lines"),
+    ]
+    let given = sources.filter(\.0).map(\.1)
+    if given.count > 1 {
+      throw Failure("\(given.joined(separator: " and ")) exclude each other", code: .usage)
+    }
+    if invocation[keyFromLine], invocation.has(key) {
+      throw Failure("--key and --key-from-line exclude each other", code: .usage)
+    }
+    if invocation[exchange].isEmpty, invocation[key].isEmpty, !invocation[keyFromLine] {
+      throw Failure(
+        "--key KEY is missing: without EXCHANGE it is the name of the queue", code: .usage)
+    }
+  }
+}
+
+/// The options of `martlet publish` that become properties of its messages.
+enum PropertyOptions {
+  private static let headers = Option.fields("header", short: "H", "A header,")
+  private static let persistent = Option.flag(
+    "persistent", short: "p", "Messages survive a restart of the broker, in durable queues.")
+  private static let contentType = text("content-type", "Such as application/json.")
+  private static let contentEncoding = text("content-encoding", "Such as gzip.")
+  private static let correlationID = text("correlation-id", "What this message answers.")
+  private static let replyTo = text("reply-to", "Queue for answers.")
+  private static let expiration = Option.optional(
+    "expiration", "DURATION", as: .lifetime, "Drop the message after so long in a queue.")
+  private static let priority = Option.optional(
+    "priority", "N", as: .integer(0...255), "Higher goes first, in queues with priorities.")
+  private static let messageID = text("message-id", "The sender's name for the message.")
+  private static let type = text("type", "The kind of message.")
+  private static let appID = text("app-id", "The sender.")
+
+  static let all: [any AnyOption] = [
+    headers, persistent, contentType, contentEncoding, correlationID, replyTo, expiration,
+    priority, messageID, type, appID,
+  ]
+
+  static func properties(_ invocation: Invocation) -> BasicProperties {
+    var properties = BasicProperties()
+    properties.contentType = invocation[contentType]
+    properties.contentEncoding = invocation[contentEncoding]
+    if !invocation[headers].isEmpty { properties.headers = invocation[headers] }
+    if invocation[persistent] { properties.deliveryMode = 2 }
+    properties.priority = invocation[priority].map { UInt8($0) }
+    properties.correlationID = invocation[correlationID]
+    properties.replyTo = invocation[replyTo]
+    properties.expiration = invocation[expiration].map { Name(String($0)) }
+    properties.messageID = invocation[messageID]
+    properties.type = invocation[type]
+    properties.appID = invocation[appID]
+    return properties
+  }
+
+  private static func text(_ name: String, _ help: String) -> Option<Name?> {
+    .optional(name, "TEXT", as: .name, help)
+  }
+}
