@@ -35,8 +35,8 @@ enum BenchCommand {
         "martlet bench --exchange-type fanout --queues 10 --consumers 10",
         "Every message to ten queues."),
       .init(
-        "martlet bench --idle 10000 --pid PID --duration 1m",
-        "What ten thousand connections cost that do nothing."),
+        "martlet bench --idle 10000 --pid 4711 --duration 1m",
+        "What ten thousand connections cost the broker in process 4711 that do nothing."),
     ],
     action: .blocking(run))
 
