@@ -39,11 +39,22 @@ final class ConsumerThread {
     watch.finish()
     var result = SideResult()
     result.processorTime = watch.processorTime
-    for consumer in consumers {
-      result.latency.add(consumer.takeLatency())
-      consumer.close()
-    }
+    for consumer in consumers { result.latency.add(consumer.takeLatency()) }
+    close()
     return result
+  }
+
+  /// Says goodbye to a broker that still answers, and hangs up on one that does not.
+  private func close() {
+    var isAnswering = true
+    for consumer in consumers where !consumer.hasFailed {
+      guard isAnswering else {
+        consumer.connection.disconnect()
+        continue
+      }
+      consumer.close()
+      isAnswering = !consumer.hasFailed
+    }
   }
 
   private func open(_ index: Int) throws {

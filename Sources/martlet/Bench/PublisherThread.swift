@@ -49,11 +49,22 @@ final class PublisherThread {
     watch.finish()
     result.processorTime = watch.processorTime
     result.unsettled = publishers.reduce(0) { $0 + $1.outstanding }
-    for publisher in publishers {
-      result.latency.add(publisher.takeConfirmLatency())
-      publisher.close()
-    }
+    for publisher in publishers { result.latency.add(publisher.takeConfirmLatency()) }
+    close()
     return result
+  }
+
+  /// Says goodbye to a broker that still answers, and hangs up on one that does not.
+  private func close() {
+    var isAnswering = true
+    for publisher in publishers where !publisher.hasFailed {
+      guard isAnswering else {
+        publisher.connection.disconnect()
+        continue
+      }
+      publisher.close()
+      isAnswering = !publisher.hasFailed
+    }
   }
 
   private func open(_ index: Int) throws {
