@@ -68,7 +68,9 @@ extension Broker: JournalReplay {
   public func beginRecovery() {
     var recovering = RecoveringQueues()
     for vhost in vhosts.values {
-      for exchange in vhost.exchanges.values { recovering.exchanges[exchange.id] = (exchange, vhost) }
+      for exchange in vhost.exchanges.values {
+        recovering.exchanges[exchange.id] = (exchange, vhost)
+      }
     }
     self.recovering = recovering
   }
@@ -107,7 +109,7 @@ extension Broker: JournalReplay {
   }
 
   private func replayMessage(_ record: RecordView, _ location: RecordLocation) {
-    let count = Int(record.count)
+    let count = MessageView(record.base).destinationCount
     var offset = record.size - count * MessageView.destinationSize
     for _ in 0..<count {
       let queue = record.base.loadUnaligned(fromByteOffset: offset, as: UInt32.self)

@@ -26,6 +26,8 @@ public final class Broker {
   public private(set) var now: Int64 = 0
   /// Why publishers are to be blocked, such as "low on memory"; nil while they are not.
   public var alarm: String?
+  /// Bytes of messages that sessions have not received to their end.
+  public var assembledBytes = 0
   private var nextQueueID: UInt32 = 1
   private var nextExchangeID: UInt32 = VirtualHost.predeclaredIDMax + 1
 
@@ -34,6 +36,8 @@ public final class Broker {
   private var pumping: [Queue] = []
   /// Queues with settlements that are not in the log yet.
   private var unlogged: [Queue] = []
+  /// Queues whose next message may be delivered when the log knows that it may have been.
+  private var reserving: [Queue] = []
   /// Channels that published in this turn and confirm.
   private var confirming: [Channel] = []
   /// Channels with publishes that wait for the log.
@@ -73,7 +77,10 @@ public final class Broker {
   /// gathered.
   public func end() {
     pump()
-    if !confirming.isEmpty {
+    if !confirming.isEmpty, journal.failure != nil {
+      for channel in confirming { channel.refuseAll() }
+      confirming.removeAll()
+    } else if !confirming.isEmpty {
       let position = journal.endPosition
       for channel in confirming where channel.closeConfirmGroup(at: position) {
         awaiting.append(channel)
@@ -100,6 +107,8 @@ public final class Broker {
       awaiting = []
       return
     }
+    for queue in reserving { queue.touch() }
+    reserving.removeAll(keepingCapacity: true)
     let position = journal.durablePosition
     awaiting.removeAll { !$0.confirmDurable(upTo: position) }
   }
@@ -108,6 +117,9 @@ public final class Broker {
   public func close() {
     for queue in unlogged { queue.logProgress() }
     unlogged = []
+    for vhost in vhosts.values {
+      for queue in vhost.queues.values { queue.tightenHorizon() }
+    }
     journal.close(now: now)
   }
 
@@ -120,6 +132,10 @@ public final class Broker {
 
   func noteUnlogged(_ queue: Queue) {
     unlogged.append(queue)
+  }
+
+  func noteReserving(_ queue: Queue) {
+    reserving.append(queue)
   }
 
   func noteConfirming(_ channel: Channel) {
@@ -181,14 +197,13 @@ public final class Broker {
     let fixed = MessageView.namesOffset - Record.headerSize
     let contentSize = fixed &+ names.byteCount &+ properties.byteCount &+ body.byteCount
     let size = contentSize &+ destinations &* MessageView.destinationSize
-    let count = UInt16(truncatingIfNeeded: destinations)
     let word = UInt32(truncatingIfNeeded: body.byteCount)
     let (location, payload) =
       isDurable
-      ? journal.append(kind: MessageView.kind, count: count, word: word, payloadSize: size)
-      : journal.appendTransient(
-        kind: MessageView.kind, count: count, word: word, payloadSize: size)
-    payload.storeBytes(of: UInt64(UInt32(properties.byteCount)), as: UInt64.self)
+      ? journal.append(kind: MessageView.kind, word: word, payloadSize: size)
+      : journal.appendTransient(kind: MessageView.kind, word: word, payloadSize: size)
+    let counts = UInt64(UInt32(properties.byteCount)) | UInt64(UInt32(destinations)) << 32
+    payload.storeBytes(of: counts, as: UInt64.self)
     payload.storeBytes(of: now, toByteOffset: 8, as: Int64.self)
     var place = payload + fixed
     place = Self.copy(names, to: place)

@@ -5,6 +5,7 @@ extension Channel {
   /// Deletes the message with this tag, or all up to it; tag 0 with `isMultiple` means all.
   @inline(__always)
   public func acknowledge(_ tag: UInt64, isMultiple: Bool) throws(PeerError) {
+    let needsCredit = needsChannelCredit
     if isMultiple {
       try checkMultiple(tag)
       while let first = unacknowledged.first, tag == 0 || first.tag <= tag {
@@ -14,12 +15,13 @@ extension Channel {
       guard let delivery = unacknowledged.remove(tag) else { throw .unknownDeliveryTag(tag: tag) }
       settle(delivery)
     }
-    creditReturned()
+    if needsCredit { touchQueues() }
   }
 
   /// Gives the message with this tag, or all up to it, back to its queue, or drops it.
   public func reject(_ tag: UInt64, isMultiple: Bool, requeues: Bool) throws(PeerError) {
     guard requeues else { return try acknowledge(tag, isMultiple: isMultiple) }
+    let needsCredit = needsChannelCredit
     var deliveries: [PendingDelivery] = []
     if isMultiple {
       try checkMultiple(tag)
@@ -31,13 +33,13 @@ extension Channel {
       deliveries.append(delivery)
     }
     giveBack(deliveries)
-    creditReturned()
+    if needsCredit { touchQueues() }
   }
 
   /// Gives all that is not acknowledged back to its queues.
   public func recover() {
     giveBackAll()
-    creditReturned()
+    touchQueues()
   }
 
   func giveBackAll() {
@@ -86,10 +88,5 @@ extension Channel {
       queue.giveBack(entries)
       if queue.isDeleted { broker.forgetIfDone(queue) }
     }
-  }
-
-  /// Credit of the whole channel may have let other consumers wait.
-  private func creditReturned() {
-    if needsChannelCredit { touchQueues() }
   }
 }

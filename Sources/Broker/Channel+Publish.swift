@@ -251,6 +251,8 @@ extension Channel {
 
   /// The log failed: nothing that waits will be confirmed.
   func refuseAll() {
+    confirms.isNoted = false
+    confirms.isDurable = false
     guard !isClosed, confirms.published > confirms.confirmed else { return }
     outlet.refused(
       upTo: confirms.published, isMultiple: confirms.published - confirms.confirmed > 1, on: self)

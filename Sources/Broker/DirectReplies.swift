@@ -57,7 +57,8 @@ extension Channel {
 
   /// Hands a reply to this channel's consumer.
   func deliverReply(names: RawSpan, properties: RawSpan, body: RawSpan) {
-    guard let replies else { return }
+    // A requester that does not read its replies loses them, as one that is gone.
+    guard let replies, peer.hasRoom else { return }
     let message = broker.appendMessage(
       names: names, properties: properties, body: body, destinations: 0, isDurable: false)
     broker.journal.retain(message.location.block)

@@ -30,13 +30,18 @@ public struct MessageView {
 
   static let kind = Record.brokerKinds
   static let propertiesSizeOffset = 16
-  static let timeOffset = 24
+  static let destinationsOffset = 20
   static let namesOffset = 32
   static let destinationSize = 12
 
   @inline(__always)
   init(_ record: UnsafeRawPointer) {
     self.record = record
+  }
+
+  /// How many durable queues the record names at its end.
+  var destinationCount: Int {
+    Int(record.load(fromByteOffset: Self.destinationsOffset, as: UInt32.self))
   }
 
   /// Exchange and routing key as they are on the wire: each with its length in front.

@@ -22,6 +22,8 @@ struct Unacknowledged: ~Copyable {
 
   @inline(__always)
   mutating func append(_ delivery: PendingDelivery) {
+    // Deliveries that need no acknowledgement take tags too, and leave gaps.
+    if let last = deliveries.last, last.tag &+ 1 != delivery.tag { isDense = false }
     deliveries.append(delivery)
     count &+= 1
   }

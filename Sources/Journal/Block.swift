@@ -13,6 +13,8 @@ struct Block {
   var capacity = 0
   /// Queue entries whose message is in this block.
   var references = 0
+  /// Closed, and in the list of blocks that wait for their commit to end.
+  var isPending = false
   /// Records are still being appended.
   var isOpen = false
 

@@ -11,7 +11,9 @@ extension Journal {
   public var uncommittedBytes: Int { endPosition - durablePosition }
 
   /// Publishers should not be read from until a commit has ended.
-  public var isCongested: Bool { uncommittedBytes > Self.uncommittedBytesMax }
+  public var isCongested: Bool {
+    failure == nil && uncommittedBytes > Self.uncommittedBytesMax
+  }
 
   public var hasUncommitted: Bool { endPosition > durablePosition }
 
@@ -86,6 +88,7 @@ extension Journal {
 
   /// A closed block became durable.
   private func finished(_ index: UInt32) {
+    blocks[Int(index)].isPending = false
     if blocks[Int(index)].references == 0 {
       free(index)
     } else {
@@ -111,7 +114,7 @@ extension Journal {
   }
 
   private func isDroppable(_ block: Block) -> Bool {
-    block.isDurable && !block.isOpen && block.base != nil && block.end <= durablePosition
+    block.isDurable && !block.isOpen && !block.isPending && block.base != nil
   }
 
   private func forgetStaleResidents() {
@@ -134,7 +137,7 @@ extension Journal {
         into: UnsafeMutableRawBufferPointer(start: base, count: block.used))
     } catch {
       memory.free(base, block.capacity)
-      failure = "\(error)"
+      lastProblem = "messages could not be read back: \(error)"
       return nil
     }
     blocks[Int(index)].base = base

@@ -166,8 +166,19 @@ public final class Journal {
     let block = blocks[Int(index)]
     invariant(block.references == 0, "a block was released more often than retained")
     if block.isOpen {
-      if !block.isDurable { transientTail.rewind() }
-    } else if !block.isDurable || block.end <= durablePosition {
+      if !block.isDurable { rewindTransientTail(index) }
+    } else if !block.isPending {
+      free(index)
+    }
+  }
+
+  /// Nothing refers to the transient block any more: it is filled anew, while the caches have it.
+  /// One that was made for a large message is given back.
+  private func rewindTransientTail(_ index: UInt32) {
+    if transientTail.capacity <= BlockMemory.usualBytes {
+      transientTail.rewind()
+    } else {
+      transientTail = BlockTail()
       free(index)
     }
   }
@@ -209,6 +220,7 @@ public final class Journal {
     let opened = blocks[Int(index)]
     blocks[Int(index)].used = target
     blocks[Int(index)].isOpen = false
+    blocks[Int(index)].isPending = true
     closedBlocks.append(index)
     durableTail = BlockTail(position: opened.start + target)
   }
@@ -309,7 +321,6 @@ struct BlockTail {
   @inline(__always) var room: Int { capacity &- used }
   var position: Int { start + used }
 
-  /// Nothing refers to what is in the block any more: it is filled anew, while the caches have it.
   mutating func rewind() {
     used = 0
   }

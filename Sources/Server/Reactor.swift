@@ -40,7 +40,8 @@ final class Reactor {
   /// Connections that wait for the log, for memory, or for the log to catch up.
   var paused: [Connection] = []
   /// A turn is due without waiting.
-  private var hasMore = false
+  var hasMore = false
+  var isFailureAnnounced = false
   private var stopDeadline: Int64?
   let memoryLimitBytes: Int
   var isMemoryHigh = false
@@ -126,6 +127,11 @@ final class Reactor {
     if hasSignal { handleSignals() }
     if now >= nextSweep { sweep() }
     broker.end()
+    if let problem = broker.journal.lastProblem {
+      log.error(problem)
+      broker.journal.lastProblem = nil
+    }
+    announceFailure()
     watchMemory()
     flushDirty()
   }
@@ -237,11 +243,6 @@ final class Reactor {
     journalWake.clear()
     broker.journalMoved()
     let journal = broker.journal
-    if let problem = journal.lastProblem {
-      log.error(problem)
-      journal.lastProblem = nil
-    }
-    if let failure = journal.failure, broker.alarm == nil { logFailed(failure) }
     resumePaused { connection in
       let mayGoOn = connection.session.resume(durable: journal.durablePosition)
       guard connection.isThrottled, !journal.isCongested else { return mayGoOn }
@@ -290,6 +291,11 @@ final class Reactor {
     // Consumers that waited for room are served again before the loop waits, or they would for ever.
     if session.out.count < settings.outputMax / 2, let peer = session.peer, !peer.hasRoom {
       peer.roomMade()
+      hasMore = true
+    }
+    if session.isOutputFull, session.out.count < settings.outputMax / 2 {
+      session.isOutputFull = false
+      resume(connection)
       hasMore = true
     }
     watch(connection)
@@ -342,7 +348,8 @@ final class Reactor {
       if now - connection.receivedAt > 2 * interval + Self.sweepMilliseconds {
         return drop(connection, "no heartbeat for \(2 * session.heartbeat) seconds")
       }
-      if !session.out.isEmpty, now - connection.sentAt > 2 * interval + Self.sweepMilliseconds {
+      let isUnread = session.out.count >= settings.replyMax
+      if isUnread, now - connection.sentAt > 2 * interval + Self.sweepMilliseconds {
         return drop(connection, "it has not read for \(2 * session.heartbeat) seconds")
       }
       if now - connection.sentAt >= interval / 2, session.out.isEmpty {

@@ -14,7 +14,13 @@ extension Session {
       offset = receiveHeader(bytes)
       if state == .awaitingHeader { return offset }
     }
+    isOutputFull = false
     while pause == .none, state != .closed {
+      // Replies that the client does not read must not pile up.
+      if out.count >= settings.replyMax {
+        isOutputFull = true
+        break
+      }
       if partialBody != nil {
         let taken = receivePartialBody(bytes.extracting(offset..<bytes.byteCount))
         offset += taken
@@ -246,8 +252,9 @@ extension Session {
       if state != .closing { fail(.unknownMethod(class: id.classID, method: id.methodID), id) }
       return true
     }
+    isRepeating = false
     handle(method, on: channel)
-    return true
+    return !isRepeating
   }
 }
 

@@ -30,6 +30,10 @@ final class Session {
 
   var state = State.awaitingHeader
   var pause = Pause.none
+  /// The method that paused was not answered: its frame is to be parsed again.
+  var isRepeating = false
+  /// Parsing stopped because too much waits to be sent.
+  var isOutputFull = false
   /// What is sent when the log is durable up to where `pause` says.
   private var delayedReply: (method: Method, channel: UInt16)?
   var out = ByteBuffer()
@@ -58,7 +62,9 @@ final class Session {
   /// Bytes that are missing of the body frame that is arriving in pieces, and its channel.
   var partialBody: (missing: Int, channel: UInt16)?
   /// Bytes of all bodies that are being assembled.
-  var assembledBytes = 0
+  var assembledBytes = 0 {
+    didSet { broker.assembledBytes += assembledBytes - oldValue }
+  }
 
   init(
     broker: Broker, settings: SessionSettings, log: Log, peerName: String, isLoopback: Bool
@@ -198,6 +204,8 @@ struct SessionSettings: Sendable {
   var messageSizeMax = 128 << 20
   /// Deliveries wait while so much is unsent.
   var outputMax = 1 << 20
+  /// Nothing more is asked of a client that leaves so much unread.
+  var replyMax: Int { 4 * outputMax }
   var product = "Martlet"
   var version = "4.0.0"
 
