@@ -95,7 +95,9 @@ public final class Broker {
     guard !journal.isCommitting, journal.failure == nil else { return }
     for queue in unlogged { queue.logProgress() }
     unlogged.removeAll(keepingCapacity: true)
-    if journal.wantsCheckpoint { journal.checkpoint(payload: catalog.snapshot()) }
+    if journal.wantsCheckpoint(now: now) {
+      journal.checkpoint(payload: catalog.snapshot(), now: now)
+    }
     journal.commit(now: now)
   }
 

@@ -63,6 +63,9 @@ public final class Journal {
   /// Everything before was handed to the commit thread.
   var sealedPosition: Int
   public internal(set) var isCommitting = false
+  /// A batch that could not be begun, and why; it goes first when it is tried again.
+  var postponed: (batch: CommitBatch, reason: String)?
+  private(set) var inFlight: CommitBatch?
   /// Set when a commit failed; nothing is accepted then.
   public internal(set) var failure: String?
 
@@ -71,8 +74,8 @@ public final class Journal {
 
   var segments: SegmentLiveness
   var pendingCheckpoint: PendingCheckpoint?
-  /// After a checkpoint failed, the next is tried when the log has come this far.
-  var nextCheckpointFrom = 0
+  /// After a checkpoint failed, the next is not tried before this wall-clock millisecond.
+  var nextCheckpointAt: Int64 = 0
   public internal(set) var statistics = JournalStatistics()
 
   /// The block that recovery is filling.
@@ -99,6 +102,12 @@ public final class Journal {
 
   deinit {
     blocks.deallocate()
+  }
+
+  func submit(_ batch: CommitBatch) {
+    isCommitting = true
+    inFlight = batch
+    committer.submit(batch)
   }
 
   // MARK: Appending

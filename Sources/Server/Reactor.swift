@@ -32,6 +32,11 @@ final class Reactor {
   var connections: [Connection?] = []
   var freeSlots: [Int] = []
   var connectionCount = 0
+  /// Descriptors are kept free for the journal; clients above this are not even told why.
+  let socketsMax: Int
+  /// Clients above the limit that are told so at the same time.
+  private static let refusedMax = 64
+  private static let descriptorReserve = 64
   var generation: UInt64 = 0
 
   /// Connections whose sessions have something to send.
@@ -65,7 +70,7 @@ final class Reactor {
 
   init(
     options: Options, log: Log, broker: Broker, listeners: [Listener],
-    signals: consuming SignalQueue, journalWake: SharedWakeup
+    signals: consuming SignalQueue, journalWake: SharedWakeup, descriptorLimit: Int
   ) throws(SystemError) {
     self.options = options
     settings = SessionSettings(options)
@@ -73,6 +78,8 @@ final class Reactor {
     self.broker = broker
     self.listeners = listeners
     self.journalWake = journalWake
+    socketsMax = min(
+      options.connectionsMax + Self.refusedMax, descriptorLimit - Self.descriptorReserve)
     poller = try Poller()
     memoryLimitBytes =
       options.memoryLimitBytes > 0
@@ -142,9 +149,8 @@ final class Reactor {
   }
 
   private func waitMilliseconds() -> Int32 {
-    guard connectionCount > 0 || broker.alarm != nil || stopDeadline != nil || !isAccepting else {
-      return -1
-    }
+    let isWaiting = spaceProblem != nil || broker.alarm != nil || stopDeadline != nil
+    guard connectionCount > 0 || isWaiting || !isAccepting else { return -1 }
     return Int32(clamping: max(1, nextSweep - now))
   }
 
@@ -330,6 +336,7 @@ final class Reactor {
   /// Heartbeats and deadlines, a few times in a second.
   private func sweep() {
     nextSweep = now + Self.sweepMilliseconds
+    broker.journal.retryPostponed()
     watchSpace()
     watchListeners()
     for case let connection? in connections { sweep(connection) }

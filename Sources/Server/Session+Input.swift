@@ -162,9 +162,11 @@ extension Session {
       start()
       return 8
     }
-    if bytes.byteCount < 8, bytes.extracting(0..<min(4, count)).withUnsafeBytes({
-      $0.elementsEqual(wanted[..<min(4, count)])
-    }) {
+    if bytes.byteCount < 8,
+      bytes.extracting(0..<min(4, count)).withUnsafeBytes({
+        $0.elementsEqual(wanted[..<min(4, count)])
+      })
+    {
       return 0
     }
     log.warning("\(peerName) does not speak AMQP 0-9-1: \(Self.guess(bytes))")
