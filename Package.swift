@@ -42,12 +42,20 @@ let package = Package(
     .testTarget(name: "BaseTests", dependencies: ["Base"], swiftSettings: common),
     .testTarget(name: "AMQPTests", dependencies: ["AMQP"], swiftSettings: common),
     .testTarget(name: "ClientTests", dependencies: ["Client", "IO"], swiftSettings: common),
-    .testTarget(name: "JournalTests", dependencies: ["Journal"], swiftSettings: common),
-    .testTarget(name: "BrokerTests", dependencies: ["Broker"], swiftSettings: common),
+    .target(
+      name: "Testbed", dependencies: ["Base", "IO", "Journal", "Broker"], path: "Tests/Testbed",
+      swiftSettings: common),
+    .testTarget(
+      name: "JournalTests", dependencies: ["IO", "Journal", "Testbed"], swiftSettings: common),
+    .testTarget(
+      name: "BrokerTests", dependencies: ["Base", "IO", "AMQP", "Journal", "Broker", "Testbed"],
+      swiftSettings: common),
     .testTarget(
       name: "MartletTests", dependencies: ["martlet", "Client"], swiftSettings: common),
     .testTarget(
-      name: "ServerTests", dependencies: ["Server", "Client"], swiftSettings: common),
+      name: "ServerTests",
+      dependencies: ["Base", "IO", "AMQP", "Journal", "Broker", "Server", "Client", "Testbed"],
+      swiftSettings: common),
   ],
   swiftLanguageModes: [.v6]
 )

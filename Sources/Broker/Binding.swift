@@ -13,6 +13,13 @@ enum Destination {
     }
   }
 
+  var object: ObjectIdentifier {
+    switch self {
+    case .queue(let queue): ObjectIdentifier(queue)
+    case .exchange(let exchange): ObjectIdentifier(exchange)
+    }
+  }
+
   var isExchange: Bool { if case .exchange = self { true } else { false } }
 
   var isDurable: Bool {

@@ -5,7 +5,7 @@ extension Channel {
   /// Deletes the message with this tag, or all up to it; tag 0 with `isMultiple` means all.
   @inline(__always)
   public func acknowledge(_ tag: UInt64, isMultiple: Bool) throws(PeerError) {
-    let needsCredit = needsChannelCredit
+    let hadCredit = hasCredit
     if isMultiple {
       try checkMultiple(tag)
       while let first = unacknowledged.first, tag == 0 || first.tag <= tag {
@@ -15,13 +15,13 @@ extension Channel {
       guard let delivery = unacknowledged.remove(tag) else { throw .unknownDeliveryTag(tag: tag) }
       settle(delivery)
     }
-    if needsCredit { touchQueues() }
+    if !hadCredit { touchQueues() }
   }
 
   /// Gives the message with this tag, or all up to it, back to its queue, or drops it.
   public func reject(_ tag: UInt64, isMultiple: Bool, requeues: Bool) throws(PeerError) {
     guard requeues else { return try acknowledge(tag, isMultiple: isMultiple) }
-    let needsCredit = needsChannelCredit
+    let hadCredit = hasCredit
     var deliveries: [PendingDelivery] = []
     if isMultiple {
       try checkMultiple(tag)
@@ -33,7 +33,8 @@ extension Channel {
       deliveries.append(delivery)
     }
     giveBack(deliveries)
-    if needsCredit { touchQueues() }
+    // Credit of the whole channel may have let consumers of other queues wait.
+    if !hadCredit { touchQueues() }
   }
 
   /// Gives all that is not acknowledged back to its queues.

@@ -41,11 +41,7 @@ public final class Channel {
     vhost = peer.vhost
   }
 
-  /// Whether a limit of the channel as a whole can make its consumers wait.
-  var needsChannelCredit: Bool {
-    channelPrefetch > 0 || unacknowledged.count + 1 >= broker.limits.unacknowledgedMax
-  }
-
+  /// Whether the limits of the channel as a whole let its consumers take one more.
   @inline(__always) var hasCredit: Bool {
     let count = unacknowledged.count
     return (channelPrefetch == 0 || count < channelPrefetch)
@@ -131,8 +127,7 @@ public final class Channel {
     guard consumers.count < broker.limits.consumersMax else {
       throw .tooManyConsumers(limit: broker.limits.consumersMax)
     }
-    let isTaken =
-      isExclusive ? !queue.consumers.isEmpty : queue.consumers.contains(where: \.isExclusive)
+    let isTaken = isExclusive ? queue.consumerCount > 0 : queue.hasExclusiveConsumer
     guard !isTaken else {
       throw .queueInExclusiveUse(queue: queue.name, vhost: vhost.name)
     }

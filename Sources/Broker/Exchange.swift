@@ -71,6 +71,20 @@ public final class Exchange {
     }
   }
 
+  /// Forgets all bindings, without their destinations knowing.
+  func removeAll() {
+    bindings = [:]
+    byKey = [:]
+    all = BindingList()
+    trie = TopicTrie()
+  }
+
+  /// Where bindings from here lead, each destination once.
+  var destinations: [Destination] {
+    var seen: Set<ObjectIdentifier> = []
+    return bindings.values.map(\.destination).filter { seen.insert($0.object).inserted }
+  }
+
   /// All bindings that fit.
   func match(_ key: Name, headers: FieldTable, _ body: (Binding) -> Void) {
     switch kind {

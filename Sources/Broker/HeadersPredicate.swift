@@ -23,8 +23,10 @@ struct HeadersPredicate: Equatable {
             + (match.text ?? match.typeName))
       }
     }
+    // Of a name that stands twice the first value counts, as everywhere.
+    var names: Set<Name> = ["x-match"]
     conditions = arguments.entries.filter { entry in
-      entry.name != "x-match" && (includesPrivate || !entry.name.hasPrefix("x-"))
+      names.insert(entry.name).inserted && (includesPrivate || !entry.name.hasPrefix("x-"))
     }
   }
 
@@ -42,15 +44,19 @@ struct HeadersPredicate: Equatable {
 
   /// Numbers are compared by value, whatever their width.
   private static func equal(_ left: FieldValue, _ right: FieldValue) -> Bool {
-    if let left = number(left), let right = number(right) { return left == right }
-    return left == right
+    switch (left.integer, right.integer) {
+    case (let left?, let right?): left == right
+    case (let integer?, nil): Int64(exactly: real(right) ?? .nan) == integer
+    case (nil, let integer?): Int64(exactly: real(left) ?? .nan) == integer
+    case (nil, nil): left == right || (real(left) != nil && real(left) == real(right))
+    }
   }
 
-  private static func number(_ value: FieldValue) -> Double? {
+  private static func real(_ value: FieldValue) -> Double? {
     switch value {
     case .float(let number): Double(number)
     case .double(let number): number
-    default: value.integer.map(Double.init)
+    default: nil
     }
   }
 }

@@ -34,10 +34,7 @@ public final class Queue {
   /// Durable messages that left the queue since settlements were last written.
   private var settled: [SettledRange] = []
 
-  /// The order of service: by priority, then by arrival.
-  private(set) var consumers: [Consumer] = []
-  /// Where the round goes on within the first priority.
-  private var nextConsumer = 0
+  private var rounds = ConsumerRounds()
   private(set) var hadConsumers = false
   /// Waits in the broker's list of queues to pump.
   private var isTouched = false
@@ -71,7 +68,7 @@ public final class Queue {
 
   public var readyCount: Int { lane.count + returned.count }
   public var messageCount: Int { readyCount + unacknowledgedCount }
-  public var consumerCount: Int { consumers.count }
+  public var consumerCount: Int { rounds.count }
   @inline(__always) var hasReady: Bool { lane.count > 0 || !returned.isEmpty }
 
   // MARK: Messages
@@ -221,18 +218,20 @@ public final class Queue {
 
   // MARK: Consumers
 
+  var consumers: [Consumer] { rounds.all }
+
+  /// An exclusive consumer is alone.
+  var hasExclusiveConsumer: Bool { rounds.single?.isExclusive ?? false }
+
   func add(_ consumer: Consumer) {
-    let place = consumers.firstIndex { $0.priority < consumer.priority } ?? consumers.count
-    consumers.insert(consumer, at: place)
+    rounds.add(consumer)
     hadConsumers = true
     touch()
   }
 
   func remove(_ consumer: Consumer) {
-    guard let index = consumers.firstIndex(where: { $0 === consumer }) else { return }
-    consumers.remove(at: index)
-    if nextConsumer > index { nextConsumer -= 1 }
-    if consumers.isEmpty { tightenHorizon() }
+    guard rounds.remove(consumer) else { return }
+    if rounds.count == 0 { tightenHorizon() }
     touch()
   }
 
@@ -248,35 +247,16 @@ public final class Queue {
   /// Delivers as long as there are messages and consumers that can take them.
   func pump() {
     isTouched = false
-    guard !consumers.isEmpty else { return }
-    if consumers.count == 1 {
-      let consumer = consumers[0]
+    if let consumer = rounds.single {
       while hasReady, consumer.isReady, mayTake() {
         guard deliver(to: consumer) else { return }
       }
     } else {
-      while hasReady, let index = nextReady(), mayTake() {
-        nextConsumer = index + 1
-        guard deliver(to: consumers[index]) else { return }
+      while hasReady, let consumer = rounds.nextReady(), mayTake() {
+        rounds.advance()
+        guard deliver(to: consumer) else { return }
       }
     }
-  }
-
-  /// The consumer whose turn it is: round robin among those of the highest priority that can take.
-  private func nextReady() -> Int? {
-    var start = 0
-    while start < consumers.count {
-      let priority = consumers[start].priority
-      var end = start + 1
-      while end < consumers.count, consumers[end].priority == priority { end += 1 }
-      let offset = start <= nextConsumer && nextConsumer < end ? nextConsumer - start : 0
-      for step in 0..<end - start {
-        let index = start + (offset + step) % (end - start)
-        if consumers[index].isReady { return index }
-      }
-      start = end
-    }
-    return nil
   }
 
   /// Hands over the next message; false if it cannot be read.

@@ -11,19 +11,23 @@ struct PendingDelivery: BitwiseCopyable {
 }
 
 /// A channel's unacknowledged deliveries in the order of their tags. A tag is found by its distance
-/// from the first one; when most of what is kept has been settled out of order, the settled are
-/// dropped and tags are found by bisection until all is settled.
+/// from the first one, as long as none is missing between. Deliveries that need no acknowledgement
+/// leave gaps, and when most of what is kept has been settled out of order, the settled are dropped:
+/// then tags are found by bisection until all is settled.
 struct Unacknowledged: ~Copyable {
   private var deliveries = Ring<PendingDelivery>()
+  /// Each delivery's tag is one more than that of the delivery before it.
   private var isDense = true
+  /// One more than the last tag.
+  private var nextTag: UInt64 = 0
   private(set) var count = 0
 
   private static let compactionMin = 1024
 
   @inline(__always)
   mutating func append(_ delivery: PendingDelivery) {
-    // Deliveries that need no acknowledgement take tags too, and leave gaps.
-    if let last = deliveries.last, last.tag &+ 1 != delivery.tag { isDense = false }
+    if delivery.tag != nextTag, !deliveries.isEmpty { isDense = false }
+    nextTag = delivery.tag &+ 1
     deliveries.append(delivery)
     count &+= 1
   }

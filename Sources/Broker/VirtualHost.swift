@@ -128,53 +128,67 @@ public final class VirtualHost {
     if queue.unacknowledgedCount > 0 { broker.keepUntilSettled(queue) }
     let bindings = queue.bindings
     queue.bindings = []
-    for binding in bindings { detach(binding) }
+    remove(bindings.compactMap(detach))
     queue.owner?.exclusiveQueues.removeAll { $0 === queue }
     changed()
     return count
   }
 
   /// Deletes an exchange with all bindings from and to it.
-  func remove(_ exchange: Exchange) {
-    guard !exchange.isDeleted else { return }
+  func remove(_ exchange: Exchange) { remove([exchange]) }
+
+  /// Deletes exchanges, and those that go with their last binding, in chains of any length.
+  private func remove(_ exchanges: [Exchange]) {
+    var doomed = exchanges
+    while let exchange = doomed.popLast() {
+      if !exchange.isDeleted { doomed += takeOut(exchange) }
+    }
+  }
+
+  /// Takes an exchange out of the table; returns those that go with it.
+  private func takeOut(_ exchange: Exchange) -> [Exchange] {
     exchange.isDeleted = true
     exchanges[exchange.name] = nil
     if exchange.isDurable, !broker.isRecovering { broker.catalog.appendDeleted(exchange) }
-    for (identity, binding) in exchange.bindings {
-      exchange.remove(identity)
-      bindingCount -= 1
-      switch binding.destination {
-      case .queue(let queue): queue.bindings.removeAll { $0 === binding }
-      case .exchange(let other): other.incoming.removeAll { $0 === binding }
+    bindingCount -= exchange.bindings.count
+    for destination in exchange.destinations {
+      switch destination {
+      case .queue(let queue): queue.bindings.removeAll { $0.source === exchange }
+      case .exchange(let other): other.incoming.removeAll { $0.source === exchange }
       }
     }
+    exchange.removeAll()
     let incoming = exchange.incoming
     exchange.incoming = []
-    for binding in incoming { detach(binding) }
     changed()
+    return incoming.compactMap(detach)
   }
 
-  /// Takes the binding of a destination that is being deleted out of its source.
-  private func detach(_ binding: Binding) {
+  /// Takes the binding of a destination that is being deleted out of its source; returns the source
+  /// if it goes with it.
+  private func detach(_ binding: Binding) -> Exchange? {
     let identity = BindingIdentity(
       destination: binding.destination, key: binding.key, arguments: binding.arguments)
     let source = binding.source
-    guard source.bindings[identity] != nil else { return }
+    guard source.bindings[identity] != nil else { return nil }
     source.remove(identity)
     bindingCount -= 1
-    bindingsLeft(source)
+    return goesWithoutBindings(source) ? source : nil
   }
 
-  /// A binding from the exchange was removed: it may go with its last one. The log says so itself
-  /// when it is being read.
+  /// A binding from the exchange was removed: it may go with its last one.
   func bindingsLeft(_ exchange: Exchange) {
-    guard !broker.isRecovering else { return }
-    if exchange.isAutoDelete, exchange.bindings.isEmpty { remove(exchange) }
+    if goesWithoutBindings(exchange) { remove(exchange) }
+  }
+
+  /// The log says itself, when it is being read, that an exchange went.
+  private func goesWithoutBindings(_ exchange: Exchange) -> Bool {
+    exchange.isAutoDelete && exchange.bindings.isEmpty && !broker.isRecovering
   }
 
   /// A consumer of the queue ended: the queue may go with its last one.
   func consumerLeft(_ queue: Queue) {
-    if queue.isAutoDelete, queue.hadConsumers, queue.consumers.isEmpty { remove(queue) }
+    if queue.isAutoDelete, queue.hadConsumers, queue.consumerCount == 0 { remove(queue) }
   }
 
   private func changed() {
@@ -196,18 +210,17 @@ public final class VirtualHost {
   /// All queues that the exchange, and those behind it, lead to with any of the keys.
   func route(_ exchange: Exchange, keys: [Name], headers: FieldTable) -> Route {
     routeMark += 1
-    var walk = RouteWalk(mark: routeMark, headers: headers)
-    visit(exchange, keys, &walk)
+    var walk = RouteWalk(mark: routeMark, keys: keys, headers: headers)
+    walk.add(exchange)
+    // Clients make chains of any length: they are followed without recursion.
+    while let next = walk.exchanges.popLast() { visit(next, &walk) }
     return Route(walk.queues, needsHeaders: walk.needsHeaders)
   }
 
-  private func visit(_ exchange: Exchange, _ keys: [Name], _ walk: inout RouteWalk) {
-    guard exchange.routeMark != walk.mark else { return }
-    exchange.routeMark = walk.mark
+  private func visit(_ exchange: Exchange, _ walk: inout RouteWalk) {
     if exchange.kind == .headers { walk.needsHeaders = true }
     var found = false
-    var next: [Exchange] = []
-    for key in keys {
+    for key in walk.keys {
       if exchange.name.isEmpty {
         if let queue = queues[key] {
           found = true
@@ -219,14 +232,13 @@ public final class VirtualHost {
         found = true
         switch binding.destination {
         case .queue(let queue): walk.add(queue)
-        case .exchange(let other): next.append(other)
+        case .exchange(let other): walk.add(other)
         }
       }
     }
     if !found, let name = exchange.alternate, let alternate = exchanges[name] {
-      next.append(alternate)
+      walk.add(alternate)
     }
-    for other in next { visit(other, keys, &walk) }
   }
 
   // MARK: Direct replies
@@ -247,14 +259,29 @@ public final class VirtualHost {
 /// What one walk over the exchanges has found.
 private struct RouteWalk {
   let mark: UInt64
+  let keys: [Name]
   let headers: FieldTable
   var queues: [Queue] = []
+  /// Those that are still to be visited.
+  var exchanges: [Exchange] = []
   var needsHeaders = false
+
+  init(mark: UInt64, keys: [Name], headers: FieldTable) {
+    self.mark = mark
+    self.keys = keys
+    self.headers = headers
+  }
 
   mutating func add(_ queue: Queue) {
     guard queue.routeMark != mark else { return }
     queue.routeMark = mark
     queues.append(queue)
+  }
+
+  mutating func add(_ exchange: Exchange) {
+    guard exchange.routeMark != mark else { return }
+    exchange.routeMark = mark
+    exchanges.append(exchange)
   }
 }
 

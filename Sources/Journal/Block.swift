@@ -28,6 +28,8 @@ struct BlockMemory: ~Copyable {
   static let usualBytes = 256 << 10
   static let pageBytes = 4096
   static let spareCountMax = 16
+  /// A larger block is not kept for other messages than those that it was made for.
+  static let rewoundBytesMax = 4 * usualBytes
 
   private var spares: [UnsafeMutableRawPointer] = []
   /// Bytes given out.

@@ -175,21 +175,19 @@ public final class Journal {
     let block = blocks[Int(index)]
     invariant(block.references == 0, "a block was released more often than retained")
     if block.isOpen {
-      if !block.isDurable { rewindTransientTail(index) }
+      if !block.isDurable { transientTailDrained() }
     } else if !block.isPending {
       free(index)
     }
   }
 
-  /// Nothing refers to the transient block any more: it is filled anew, while the caches have it.
-  /// One that was made for a large message is given back.
-  private func rewindTransientTail(_ index: UInt32) {
-    if transientTail.capacity <= BlockMemory.usualBytes {
-      transientTail.rewind()
-    } else {
-      transientTail = BlockTail()
-      free(index)
+  /// The open transient block is filled anew, unless it is one that a large message asked for.
+  private func transientTailDrained() {
+    guard transientTail.capacity > BlockMemory.rewoundBytesMax else {
+      return transientTail.rewind()
     }
+    free(transientTail.block)
+    transientTail = BlockTail()
   }
 
   // MARK: Blocks

@@ -1,42 +1,8 @@
 import Base
-import Glibc
 import IO
-import Synchronization
+import Testbed
 
 @testable import Journal
-
-/// A directory that is gone when the test is.
-final class TemporaryDirectory {
-  let path: String
-
-  init() throws {
-    var template = Array("/tmp/martlet-test-XXXXXX".utf8CString)
-    guard mkdtemp(&template) != nil else { throw SystemError("mkdtemp") }
-    path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
-  }
-
-  deinit {
-    remove(path)
-  }
-
-  private func remove(_ path: String) {
-    for name in (try? FileSystem.list(path)) ?? [] {
-      let child = path + "/" + name
-      if unlink(child) != 0 { remove(child) }
-    }
-    rmdir(path)
-  }
-
-  /// A copy of everything in it, as a crash would leave it.
-  func copy() throws -> TemporaryDirectory {
-    let other = try TemporaryDirectory()
-    for name in try FileSystem.list(path) {
-      let bytes = try FileSystem.readWhole(path + "/" + name)
-      try File(other.path + "/" + name, .readWrite, creates: true).write(at: 0, bytes)
-    }
-    return other
-  }
-}
 
 /// A message as the tests see it.
 struct Message: Equatable {
@@ -69,10 +35,10 @@ final class Harness {
   let journal: Journal
   let collector: Collector
   let recovery: Recovery
-  private let wake: SharedWake
+  private let wake: JournalWake
 
   init(_ directory: String, _ settings: Journal.Settings = Harness.small) throws {
-    let wake = try SharedWake()
+    let wake = try JournalWake()
     var made: Collector?
     let (journal, recovery) = try Journal.open(
       directory: directory, settings: settings, now: 1, wake: { wake.signal() },
@@ -130,13 +96,4 @@ final class Harness {
   func close() {
     journal.close(now: 3)
   }
-}
-
-final class SharedWake: Sendable {
-  private let wakeup: Wakeup
-
-  init() throws { wakeup = try Wakeup() }
-
-  func signal() { wakeup.signal() }
-  func wait() { wakeup.wait(timeoutMilliseconds: 10_000) }
 }

@@ -1,6 +1,7 @@
 import Base
 import Glibc
 import IO
+import Testbed
 import Testing
 
 @testable import Journal

@@ -1,5 +1,6 @@
 import Base
 import IO
+import Testbed
 import Testing
 
 @testable import Journal

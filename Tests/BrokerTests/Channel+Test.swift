@@ -1,0 +1,148 @@
+import AMQP
+import Base
+
+@testable import Broker
+
+/// The calls of a session, with the arguments that tests leave out.
+extension Channel {
+  func publish(
+    _ body: [UInt8], to exchange: Name = "", key: Name, properties: BasicProperties = .init(),
+    isPersistent: Bool = false, isMandatory: Bool = false
+  ) throws(PeerError) {
+    var properties = properties
+    if isPersistent { properties.deliveryMode = 2 }
+    var names = ByteBuffer()
+    names.append(exchange)
+    names.append(key)
+    var block = ByteBuffer()
+    properties.encode(into: &block)
+    try publish(
+      names: names.readable.bytes, isMandatory: isMandatory, properties: block.readable.bytes,
+      body: body.span.bytes)
+  }
+
+  func publish(
+    _ text: String, to exchange: Name = "", key: Name, properties: BasicProperties = .init(),
+    isPersistent: Bool = false, isMandatory: Bool = false
+  ) throws(PeerError) {
+    try publish(
+      Array(text.utf8), to: exchange, key: key, properties: properties,
+      isPersistent: isPersistent, isMandatory: isMandatory)
+  }
+
+  func publish(
+    _ text: String, to exchange: Name = "", key: Name = "", headers: FieldTable
+  ) throws(PeerError) {
+    var properties = BasicProperties()
+    properties.headers = headers
+    try publish(text, to: exchange, key: key, properties: properties)
+  }
+
+  @discardableResult
+  func declare(
+    _ name: Name, isDurable: Bool = false, isExclusive: Bool = false, isAutoDelete: Bool = false,
+    isPassive: Bool = false, arguments: FieldTable = [:]
+  ) throws(PeerError) -> QueueStatus {
+    var wanted = QueueDeclaration(name: name)
+    wanted.isDurable = isDurable
+    wanted.isExclusive = isExclusive
+    wanted.isAutoDelete = isAutoDelete
+    wanted.isPassive = isPassive
+    wanted.arguments = arguments
+    return try vhost.declareQueue(wanted, on: self).0
+  }
+
+  func bind(
+    _ queue: Name, to exchange: Name, key: Name = "", arguments: FieldTable = [:]
+  ) throws(PeerError) {
+    _ = try vhost.bindQueue(queue, to: exchange, key: key, arguments: arguments, on: self)
+  }
+
+  func unbind(
+    _ queue: Name, from exchange: Name, key: Name = "", arguments: FieldTable = [:]
+  ) throws(PeerError) {
+    _ = try vhost.unbindQueue(queue, from: exchange, key: key, arguments: arguments, on: self)
+  }
+
+  @discardableResult
+  func delete(
+    _ queue: Name, ifUnused: Bool = false, ifEmpty: Bool = false
+  ) throws(PeerError) -> Int {
+    try vhost.deleteQueue(queue, ifUnused: ifUnused, ifEmpty: ifEmpty, on: self).0
+  }
+
+  @discardableResult
+  func purge(_ queue: Name) throws(PeerError) -> Int {
+    try vhost.purgeQueue(queue, on: self).0
+  }
+
+  @discardableResult
+  func consume(
+    _ queue: Name, tag: Name = "", isAutomatic: Bool = false, isExclusive: Bool = false,
+    priority: Int64? = nil
+  ) throws(PeerError) -> Name {
+    let arguments: FieldTable = priority.map { ["x-priority": .int64($0)] } ?? [:]
+    return try consume(
+      queue, tag: tag, isAutomatic: isAutomatic, isExclusive: isExclusive, arguments: arguments)
+  }
+
+  /// basic.get.
+  func take(_ queue: Name, isAutomatic: Bool = true) throws(PeerError) -> Delivery? {
+    var result: Delivery?
+    _ = try get(queue, isAutomatic: isAutomatic) { view, tag, isRedelivered, _ in
+      result = Delivery(
+        consumer: "", channel: number, tag: tag, isRedelivered: isRedelivered,
+        message: Message(view))
+    }
+    return result
+  }
+
+  /// All ready messages, taken for good.
+  func drain(_ queue: Name) throws(PeerError) -> [Delivery] {
+    var result: [Delivery] = []
+    while let delivery = try take(queue) { result.append(delivery) }
+    return result
+  }
+}
+
+extension VirtualHost {
+  func declare(
+    exchange name: Name, _ type: Name = "direct", isDurable: Bool = false,
+    isAutoDelete: Bool = false, isInternal: Bool = false, isPassive: Bool = false,
+    arguments: FieldTable = [:]
+  ) throws(PeerError) {
+    var wanted = ExchangeDeclaration(name: name, type: type)
+    wanted.isDurable = isDurable
+    wanted.isAutoDelete = isAutoDelete
+    wanted.isInternal = isInternal
+    wanted.isPassive = isPassive
+    wanted.arguments = arguments
+    _ = try declareExchange(wanted)
+  }
+
+  func bind(
+    exchange destination: Name, to source: Name, key: Name = "", arguments: FieldTable = [:]
+  ) throws(PeerError) {
+    _ = try bindExchange(destination, to: source, key: key, arguments: arguments)
+  }
+
+  func unbind(
+    exchange destination: Name, from source: Name, key: Name = "", arguments: FieldTable = [:]
+  ) throws(PeerError) {
+    _ = try unbindExchange(destination, from: source, key: key, arguments: arguments)
+  }
+
+  func delete(exchange name: Name, ifUnused: Bool = false) throws(PeerError) {
+    _ = try deleteExchange(name, ifUnused: ifUnused)
+  }
+}
+
+/// The peer's mistake that `body` makes; nil if there is none.
+func mistake(_ body: () throws -> Void) -> PeerError? {
+  do {
+    try body()
+    return nil
+  } catch {
+    return error as? PeerError
+  }
+}

@@ -1,0 +1,61 @@
+import Base
+import Testbed
+import Testing
+
+@testable import Broker
+@testable import Journal
+
+extension TestBroker {
+  func queue(_ name: Name) -> Queue? { vhost.queues[name] }
+
+  /// The broker does not own its clients; this object does.
+  func connect(user: Name = "guest") -> TestClient {
+    let client = TestClient(vhost: vhost, user: user)
+    atClose.append { client.close() }
+    return client
+  }
+
+  // MARK: Ends
+
+  /// A durable turn, and more until no checkpoint is under way: nothing but the next turn will change
+  /// a file.
+  func quietTurn() {
+    turns {
+      !journal.isCommitting && !journal.hasUncommitted && journal.pendingCheckpoint == nil
+        && !journal.wantsCheckpoint
+    }
+  }
+
+  /// Stops in order and begins again.
+  func restarted(settings: Journal.Settings = .quick) throws -> TestBroker {
+    close()
+    return try TestBroker(in: directory, settings: settings)
+  }
+
+  /// Another broker on what a crash would have left behind now. This one lives on.
+  func crashed(settings: Journal.Settings = .quick) throws -> TestBroker {
+    try TestBroker(in: directory.copy(), settings: settings)
+  }
+
+  // MARK: What is held
+
+  /// Entries that refer to messages, as the journal counts them.
+  var referenceCount: Int {
+    (0..<journal.blockCapacity).reduce(0) { $0 + journal.blocks[$1].references }
+  }
+
+  /// Expects that no message is kept: after a durable turn only the two open blocks are left.
+  func expectNothingHeld(sourceLocation: SourceLocation = #_sourceLocation) {
+    durableTurn()
+    #expect(referenceCount == 0, sourceLocation: sourceLocation)
+    let open = [journal.durableTail, journal.transientTail].filter { $0.base != nil }
+    let openBytes = open.reduce(0) { $0 + $1.capacity }
+    #expect(journal.memoryBytes == openBytes, sourceLocation: sourceLocation)
+    let used = (0..<journal.blockCapacity).count { journal.blocks[$0].capacity > 0 }
+    #expect(used == open.count, sourceLocation: sourceLocation)
+    #expect(
+      Set(journal.freeSlots).count == journal.freeSlots.count
+        && journal.freeSlots.count == journal.blockCapacity - used,
+      "every block's slot is free once", sourceLocation: sourceLocation)
+  }
+}

@@ -1,0 +1,35 @@
+import Glibc
+import IO
+
+/// A directory that is removed, with what is in it, together with this object.
+package final class TemporaryDirectory {
+  package let path: String
+
+  package init() throws(SystemError) {
+    let parent = Environment.variables()["TMPDIR"] ?? "/tmp"
+    var template = Array("\(parent)/martlet-test-XXXXXX".utf8CString)
+    guard mkdtemp(&template) != nil else { throw SystemError("mkdtemp in \(parent)") }
+    path = String(decoding: template.dropLast().map(UInt8.init(bitPattern:)), as: UTF8.self)
+  }
+
+  deinit {
+    Self.remove(path)
+  }
+
+  /// What a crash would leave of the log: its segments and checkpoints as they are now. Nothing may
+  /// be writing them.
+  package func copy() throws -> TemporaryDirectory {
+    let copy = try TemporaryDirectory()
+    for name in try FileSystem.list(path) where !name.hasPrefix("spare-") {
+      let file = try File(copy.path + "/" + name, .readWrite, creates: true)
+      try file.write(at: 0, FileSystem.readWhole(path + "/" + name))
+    }
+    return copy
+  }
+
+  private static func remove(_ path: String) {
+    let names = (try? FileSystem.list(path)) ?? []
+    for name in names { unlink(path + "/" + name) }
+    rmdir(path)
+  }
+}

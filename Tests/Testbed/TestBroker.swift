@@ -1,0 +1,96 @@
+import Base
+import Broker
+import IO
+import Journal
+
+/// A broker on a journal in a directory of its own. The test is its clock and its loop.
+package final class TestBroker {
+  package let broker: Broker
+  package let journal: Journal
+  package let recovery: Recovery
+  /// Messages that recovery found.
+  package let recoveredCount: Int
+  package let directory: TemporaryDirectory
+  private let wake: JournalWake
+  private var now: Int64 = 1_700_000_000_000
+  /// Ends those who use the broker; what it holds lives as long as the broker.
+  package var atClose: [() -> Void] = []
+  private var isClosed = false
+
+  package init(
+    in directory: TemporaryDirectory? = nil, settings: Journal.Settings = .quick,
+    limits: BrokerLimits = BrokerLimits()
+  ) throws {
+    let directory = try directory ?? TemporaryDirectory()
+    let wake = try JournalWake()
+    var random = SeededRandom(1)
+    var made: Broker?
+    (journal, recovery) = try Journal.open(
+      directory: directory.path, settings: settings, now: now, wake: { wake.signal() },
+      replay: { journal in
+        let broker = Broker(journal: journal, limits: limits) { random.next() }
+        broker.beginRecovery()
+        made = broker
+        return broker
+      })
+    broker = made!
+    recoveredCount = broker.endRecovery()
+    self.directory = directory
+    self.wake = wake
+  }
+
+  deinit {
+    close()
+  }
+
+  package var vhost: VirtualHost { broker.vhost("/")! }
+
+  /// One turn of the loop. The log's threads work on by themselves.
+  package func turn(_ body: () throws -> Void) rethrows {
+    now += 1
+    broker.begin(now: now)
+    broker.journalMoved()
+    try body()
+    broker.end()
+  }
+
+  package func turn() { turn {} }
+
+  /// A turn, and more until the log is durable and what waits for it is confirmed.
+  package func durableTurn(_ body: () throws -> Void) rethrows {
+    try turn(body)
+    durableTurn()
+  }
+
+  package func durableTurn() {
+    turns { !journal.isCommitting && !journal.hasUncommitted }
+  }
+
+  /// Turns, each after the log's threads have done something, until `isDone` or the log failed.
+  package func turns(until isDone: () -> Bool) {
+    turn()
+    while journal.failure == nil, !isDone() {
+      wake.wait()
+      turn()
+    }
+  }
+
+  /// Stops in order.
+  package func close() {
+    guard !isClosed else { return }
+    isClosed = true
+    for end in atClose { end() }
+    broker.close()
+  }
+}
+
+extension Journal.Settings {
+  /// Small segments, and no waiting for the disk: what the process wrote survives the process.
+  package static var quick: Journal.Settings {
+    var settings = Journal.Settings()
+    settings.segmentBytes = 1 << 20
+    settings.isSynced = false
+    settings.diskReserveBytes = 0
+    return settings
+  }
+}
