@@ -35,8 +35,12 @@ let package = Package(
       name: "martlet",
       dependencies: ["Base", "IO", "AMQP", "Journal", "Broker", "Server", "Client"],
       swiftSettings: core),
-    .testTarget(name: "BaseTests", dependencies: ["Base"], swiftSettings: common),
-    .testTarget(name: "AMQPTests", dependencies: ["AMQP"], swiftSettings: common),
+    .target(
+      name: "Arbitrary", dependencies: ["Base", "IO", "AMQP"], path: "Tests/Arbitrary",
+      swiftSettings: common),
+    .testTarget(name: "BaseTests", dependencies: ["Base", "Arbitrary"], swiftSettings: common),
+    .testTarget(
+      name: "AMQPTests", dependencies: ["Base", "AMQP", "Arbitrary"], swiftSettings: common),
     .testTarget(name: "ClientTests", dependencies: ["Client", "IO"], swiftSettings: common),
     .testTarget(name: "JournalTests", dependencies: ["Journal"], swiftSettings: common),
     .testTarget(name: "BrokerTests", dependencies: ["Broker"], swiftSettings: common),
