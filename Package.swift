@@ -40,7 +40,7 @@ let package = Package(
       swiftSettings: common),
     .testTarget(name: "BaseTests", dependencies: ["Base", "Arbitrary"], swiftSettings: common),
     .testTarget(
-      name: "AMQPTests", dependencies: ["Base", "AMQP", "Arbitrary"], swiftSettings: common),
+      name: "AMQPTests", dependencies: ["Base", "IO", "AMQP", "Arbitrary"], swiftSettings: common),
     .testTarget(name: "ClientTests", dependencies: ["Client", "IO"], swiftSettings: common),
     .testTarget(name: "JournalTests", dependencies: ["Journal"], swiftSettings: common),
     .testTarget(name: "BrokerTests", dependencies: ["Broker"], swiftSettings: common),
