@@ -47,7 +47,8 @@ let package = Package(
     .testTarget(
       name: "MartletTests", dependencies: ["martlet", "Client"], swiftSettings: common),
     .testTarget(
-      name: "ServerTests", dependencies: ["Server", "Client"], swiftSettings: common),
+      name: "ServerTests", dependencies: ["Server", "Client", "Arbitrary"],
+      swiftSettings: common),
   ],
   swiftLanguageModes: [.v6]
 )

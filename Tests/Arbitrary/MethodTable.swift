@@ -1,12 +1,11 @@
 import AMQP
-import Arbitrary
 import Base
 import IO
 
 /// The methods as `Specs/Tables/methods.txt` has them: the codec is tested against its source, not
 /// against itself.
-enum MethodTable {
-  static let methods: [TableMethod] = {
+public enum MethodTable {
+  public static let methods: [TableMethod] = {
     let path = #filePath.split(separator: "/").dropLast(3).joined(separator: "/")
     do throws(SystemError) {
       let bytes = try WholeFile.read("/\(path)/Specs/Tables/methods.txt", bytesMax: 1 << 20)
@@ -20,18 +19,18 @@ enum MethodTable {
 
 /// A line of the table, such as
 /// `basic.get 60.70 client : reserved-1 short, queue shortstr, no-ack bit`.
-struct TableMethod: CustomStringConvertible, Sendable {
-  struct Field: Sendable {
-    let name: String
+public struct TableMethod: CustomStringConvertible, Sendable {
+  public struct Field: Sendable {
+    public let name: String
     let type: String
 
-    var isReserved: Bool { name.hasPrefix("reserved") }
+    public var isReserved: Bool { name.hasPrefix("reserved") }
   }
 
-  let name: String
-  let id: MethodID
-  let sender: String
-  let fields: [Field]
+  public let name: String
+  public let id: MethodID
+  public let sender: String
+  public let fields: [Field]
 
   init(line: Substring) {
     let halves = line.split(separator: ":", maxSplits: 1)
@@ -47,11 +46,11 @@ struct TableMethod: CustomStringConvertible, Sendable {
     }
   }
 
-  var description: String { name }
+  public var description: String { name }
 
   /// Random arguments as they are on the wire. What is reserved is zero, or as random as the rest;
   /// the rest is the same either way.
-  func arguments(
+  public func arguments(
     _ random: inout SeededGenerator, reservedIsZero: Bool = true
   ) -> [UInt8] {
     var reserved = random
