@@ -128,15 +128,28 @@ public final class VirtualHost {
     if queue.unacknowledgedCount > 0 { broker.keepUntilSettled(queue) }
     let bindings = queue.bindings
     queue.bindings = []
-    for binding in bindings { detach(binding) }
+    for binding in bindings {
+      detach(binding)
+      bindingsLeft(binding.source)
+    }
     queue.owner?.exclusiveQueues.removeAll { $0 === queue }
     changed()
     return count
   }
 
-  /// Deletes an exchange with all bindings from and to it.
+  /// Deletes an exchange with all bindings from and to it, and with it those that go with their last
+  /// binding: one after the other, since their chain may be longer than a stack is deep.
   func remove(_ exchange: Exchange) {
-    guard !exchange.isDeleted else { return }
+    var leaving = [exchange]
+    while let next = leaving.popLast() {
+      guard !next.isDeleted else { continue }
+      let incoming = next.incoming
+      takeOut(next)
+      leaving += incoming.map(\.source).filter(goesNow)
+    }
+  }
+
+  private func takeOut(_ exchange: Exchange) {
     exchange.isDeleted = true
     exchanges[exchange.name] = nil
     if exchange.isDurable, !broker.isRecovering { broker.catalog.appendDeleted(exchange) }
@@ -158,18 +171,20 @@ public final class VirtualHost {
   private func detach(_ binding: Binding) {
     let identity = BindingIdentity(
       destination: binding.destination, key: binding.key, arguments: binding.arguments)
-    let source = binding.source
-    guard source.bindings[identity] != nil else { return }
-    source.remove(identity)
+    guard binding.source.bindings[identity] != nil else { return }
+    binding.source.remove(identity)
     bindingCount -= 1
-    bindingsLeft(source)
   }
 
-  /// A binding from the exchange was removed: it may go with its last one. The log says so itself
-  /// when it is being read.
+  /// A binding from the exchange was removed: it may go with its last one.
   func bindingsLeft(_ exchange: Exchange) {
-    guard !broker.isRecovering else { return }
-    if exchange.isAutoDelete, exchange.bindings.isEmpty { remove(exchange) }
+    if goesNow(exchange) { remove(exchange) }
+  }
+
+  /// Whether the exchange goes, since it has no binding left. The log says so itself when it is
+  /// being read.
+  private func goesNow(_ exchange: Exchange) -> Bool {
+    !broker.isRecovering && exchange.isAutoDelete && exchange.bindings.isEmpty
   }
 
   /// A consumer of the queue ended: the queue may go with its last one.
@@ -197,12 +212,15 @@ public final class VirtualHost {
   func route(_ exchange: Exchange, keys: [Name], headers: FieldTable) -> Route {
     routeMark += 1
     var walk = RouteWalk(mark: routeMark, headers: headers)
-    visit(exchange, keys, &walk)
+    // Without recursion: a client can chain more exchanges than a stack is deep.
+    var waiting = [exchange]
+    while let next = waiting.popLast() { waiting += visit(next, keys, &walk).reversed() }
     return Route(walk.queues, needsHeaders: walk.needsHeaders)
   }
 
-  private func visit(_ exchange: Exchange, _ keys: [Name], _ walk: inout RouteWalk) {
-    guard exchange.routeMark != walk.mark else { return }
+  /// Adds the queues that the exchange leads to, and returns the exchanges.
+  private func visit(_ exchange: Exchange, _ keys: [Name], _ walk: inout RouteWalk) -> [Exchange] {
+    guard exchange.routeMark != walk.mark else { return [] }
     exchange.routeMark = walk.mark
     if exchange.kind == .headers { walk.needsHeaders = true }
     var found = false
@@ -226,7 +244,7 @@ public final class VirtualHost {
     if !found, let name = exchange.alternate, let alternate = exchanges[name] {
       next.append(alternate)
     }
-    for other in next { visit(other, keys, &walk) }
+    return next
   }
 
   // MARK: Direct replies

@@ -23,6 +23,49 @@ import Testing
     #expect(answer == [.method(.channelClose(close), channel: 1)])
   }
 
+  @Test func aBodyFrameMayBeEmpty() throws {
+    let loop = try TestLoop()
+    let client = loop.connect()
+    try client.open()
+    _ = try client.call(.queueDeclare(QueueDeclare(queue: "q", exclusive: true)))
+    let publish = Wire.publish(
+      BasicPublish(exchange: "", routingKey: "q"), body: [1, 2, 3], pieces: [0, 1, 0])
+    _ = try client.exchange(publish.flatMap(\.self))
+    let events = try client.call(.basicGet(BasicGet(queue: "q", noAck: true)))
+    guard case .message(let message)? = events.first else { return #expect(events == []) }
+    #expect(message.body == [1, 2, 3])
+  }
+
+  /// Routing walks from exchange to exchange, however many there are.
+  @Test(arguments: [false, true])
+  func aLongChainOfExchangesIsWalkedAndTakenApart(byAlternates: Bool) throws {
+    let loop = try TestLoop()
+    let client = loop.connect()
+    try client.open()
+    let count = 20_000
+    var requests: [UInt8] = []
+    for index in 0...count {
+      let next: FieldTable = ["alternate-exchange": .string("x\(index + 1)")]
+      requests += Wire.method(
+        .exchangeDeclare(
+          ExchangeDeclare(
+            exchange: Name("x\(index)"), type: "fanout", autoDelete: true, noWait: true,
+            arguments: byAlternates ? next : [:])))
+      if index > 0, !byAlternates {
+        requests += Wire.method(
+          .exchangeBind(
+            ExchangeBind(
+              destination: Name("x\(index)"), source: Name("x\(index - 1)"), noWait: true)))
+      }
+    }
+    requests += Wire.method(.queueDeclare(QueueDeclare(queue: "q", exclusive: true)))
+    requests += Wire.method(.queueBind(QueueBind(queue: "q", exchange: Name("x\(count)"))))
+    requests += Wire.publish(BasicPublish(exchange: "x0"), body: [1]).flatMap(\.self)
+    _ = try client.exchange(requests)
+    let events = try client.call(.queueDelete(QueueDelete(queue: "q")))
+    #expect(events == [.method(.queueDeleteOk(QueueDeleteOk(messageCount: 1)), channel: 1)])
+  }
+
   private static func deliverTwo(to client: TestClient) throws {
     _ = try client.call(.queueDeclare(QueueDeclare(queue: "q", exclusive: true)))
     let publish = Wire.publish(BasicPublish(exchange: "", routingKey: "q"), body: [1])
