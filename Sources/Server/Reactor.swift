@@ -287,12 +287,18 @@ final class Reactor {
     case .done:
       if session.state == .closed, !connection.isLingering { linger(connection) }
     }
-    // Consumers that waited for room are served again before the loop waits, or they would for ever.
-    if session.out.count < settings.outputMax / 2, let peer = session.peer, !peer.hasRoom {
+    if session.out.count < settings.outputMax / 2 { makeRoom(connection) }
+    watch(connection)
+  }
+
+  /// Consumers and requests that waited for room are served before the loop waits, or they would wait
+  /// for ever.
+  private func makeRoom(_ connection: Connection) {
+    if let peer = connection.session.peer, !peer.hasRoom {
       peer.roomMade()
       hasMore = true
     }
-    watch(connection)
+    if connection.session.isOutputFull, !connection.isThrottled { resume(connection) }
   }
 
   /// All is said: the client can read it to the end before the socket goes.

@@ -7,14 +7,20 @@ extension Session {
   private static let ackID: UInt32 = 60 << 16 | 80
 
   /// Takes as much of `bytes` as makes whole frames, or pieces of bodies; returns how much. What is
-  /// left must come again with more behind it, unless the session pauses or ends.
+  /// left must come again with more behind it, unless the session pauses or ends, or with room in
+  /// `out` if `isOutputFull`.
   func receive(_ bytes: RawSpan) -> Int {
     var offset = 0
     if state == .awaitingHeader {
       offset = receiveHeader(bytes)
       if state == .awaitingHeader { return offset }
     }
+    isOutputFull = false
     while pause == .none, state != .closed {
+      guard out.count < settings.answersMax else {
+        isOutputFull = true
+        break
+      }
       if partialBody != nil {
         let taken = receivePartialBody(bytes.extracting(offset..<bytes.byteCount))
         offset += taken

@@ -35,6 +35,8 @@ final class Session {
   var out = ByteBuffer()
   /// Has something in `out`, and is in the loop's list of sessions to flush.
   var isDirty = false
+  /// So many answers are unsent that the client's next requests wait.
+  var isOutputFull = false
   var onDirty: (() -> Void)?
   /// The handshake is over.
   var onOpen: (() -> Void)?
@@ -198,6 +200,8 @@ struct SessionSettings: Sendable {
   var messageSizeMax = 128 << 20
   /// Deliveries wait while so much is unsent.
   var outputMax = 1 << 20
+  /// Requests wait while so much is unsent: a few bytes may ask for a large message.
+  var answersMax: Int { 4 * outputMax }
   var product = "Martlet"
   var version = "4.0.0"
 

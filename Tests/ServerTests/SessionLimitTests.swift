@@ -36,6 +36,32 @@ import Testing
     #expect(message.body == [1, 2, 3])
   }
 
+  /// A few bytes can ask for a large message again and again.
+  @Test func repeatedGetsWaitUntilTheirAnswersAreRead() throws {
+    var settings = SessionSettings()
+    settings.outputMax = 64 << 10
+    let loop = try TestLoop(settings: settings)
+    let client = loop.connect()
+    try client.open()
+    _ = try client.call(.queueDeclare(QueueDeclare(queue: "q", exclusive: true)))
+    let body = [UInt8](repeating: 7, count: 100_000)
+    let publish = Wire.publish(BasicPublish(exchange: "", routingKey: "q"), body: body)
+    _ = try client.exchange(publish.flatMap(\.self))
+    var requests: [UInt8] = []
+    for tag in UInt64(1)...100 {
+      requests += Wire.method(.basicGet(BasicGet(queue: "q")))
+      requests += Wire.method(.basicReject(BasicReject(deliveryTag: tag, requeue: true)))
+    }
+    client.isReading = false
+    client.send(requests)
+    loop.settle()
+    #expect(client.outputPeak < settings.answersMax + 2 * body.count)
+    client.isReading = true
+    loop.settle()
+    let answers = try client.takeEvents()
+    #expect(answers.count == 100)
+  }
+
   /// Routing walks from exchange to exchange, however many there are.
   @Test(arguments: [false, true])
   func aLongChainOfExchangesIsWalkedAndTakenApart(byAlternates: Bool) throws {

@@ -41,7 +41,7 @@ final class TestClient {
   @discardableResult
   func goOn() -> Bool {
     _ = session.resume(durable: loop.broker.journal.durablePosition)
-    guard session.pause == .none, session.out.count < 4 * loop.settings.outputMax,
+    guard session.pause == .none, session.out.count < loop.settings.answersMax,
       !underway.isEmpty
     else { return false }
     let taken = session.receive(underway.span.bytes)
