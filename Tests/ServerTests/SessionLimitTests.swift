@@ -1,5 +1,6 @@
 import AMQP
 import Base
+import Broker
 import Testing
 
 @testable import Client
@@ -90,6 +91,49 @@ import Testing
     _ = try client.exchange(requests)
     let events = try client.call(.queueDelete(QueueDelete(queue: "q")))
     #expect(events == [.method(.queueDeleteOk(QueueDeleteOk(messageCount: 1)), channel: 1)])
+  }
+
+  /// No queue holds direct replies back, so that a requester that does not read loses some.
+  @Test func repliesThatNobodyReadsAreDropped() throws {
+    var settings = SessionSettings()
+    settings.outputMax = 64 << 10
+    var limits = BrokerLimits()
+    limits.unreadReplyBytesMax = 1 << 20
+    let loop = try TestLoop(settings: settings, limits: limits)
+    let (requester, replier) = (loop.connect(), loop.connect())
+    try requester.open()
+    try replier.open()
+    let address = try Self.replyAddress(of: requester)
+    let body = [UInt8](repeating: 7, count: 10_000)
+    let reply = Wire.publish(
+      BasicPublish(exchange: "", routingKey: address, mandatory: true), body: body)
+    requester.isReading = false
+    let answers = try replier.exchange((0..<400).flatMap { _ in reply.flatMap(\.self) })
+    #expect(requester.outputPeak < settings.outputMax + limits.unreadReplyBytesMax + 100_000)
+    requester.isReading = true
+    loop.settle()
+    let replies = try requester.takeEvents()
+    #expect(replies.count > 100)
+    #expect(replies.count + answers.count == 400)
+    // And there is room again.
+    #expect(try replier.exchange(reply.flatMap(\.self)) == [])
+    #expect(try requester.takeEvents().count == 1)
+  }
+
+  /// What a replier finds as the reply-to of the requester's request.
+  private static func replyAddress(of requester: TestClient) throws -> Name {
+    var properties = BasicProperties()
+    properties.replyTo = "amq.rabbitmq.reply-to"
+    _ = try requester.call(
+      .basicConsume(BasicConsume(queue: "amq.rabbitmq.reply-to", consumerTag: "c", noAck: true)))
+    _ = try requester.call(.queueDeclare(QueueDeclare(queue: "requests", exclusive: true)))
+    let request = Wire.publish(
+      BasicPublish(exchange: "", routingKey: "requests"), body: [], properties: properties.bytes)
+    _ = try requester.exchange(request.flatMap(\.self))
+    let got = try requester.call(.basicGet(BasicGet(queue: "requests", noAck: true)))
+    guard case .message(let message)? = got.first else { return "" }
+    var reader = ByteReader(message.properties.span.bytes)
+    return try BasicProperties(from: &reader).replyTo ?? ""
   }
 
   private static func deliverTwo(to client: TestClient) throws {
