@@ -39,8 +39,12 @@ let package = Package(
       name: "martlet",
       dependencies: ["Base", "IO", "AMQP", "Journal", "Broker", "Server", "Client"],
       swiftSettings: core),
-    .testTarget(name: "BaseTests", dependencies: ["Base"], swiftSettings: common),
-    .testTarget(name: "AMQPTests", dependencies: ["AMQP"], swiftSettings: common),
+    .target(
+      name: "Arbitrary", dependencies: ["Base", "IO", "AMQP"], path: "Tests/Arbitrary",
+      swiftSettings: common),
+    .testTarget(name: "BaseTests", dependencies: ["Base", "Arbitrary"], swiftSettings: common),
+    .testTarget(
+      name: "AMQPTests", dependencies: ["Base", "IO", "AMQP", "Arbitrary"], swiftSettings: common),
     .testTarget(name: "ClientTests", dependencies: ["Client", "IO"], swiftSettings: common),
     .target(
       name: "Testbed", dependencies: ["Base", "IO", "Journal", "Broker"], path: "Tests/Testbed",
@@ -54,7 +58,9 @@ let package = Package(
       name: "MartletTests", dependencies: ["martlet", "Client"], swiftSettings: common),
     .testTarget(
       name: "ServerTests",
-      dependencies: ["Base", "IO", "AMQP", "Journal", "Broker", "Server", "Client", "Testbed"],
+      dependencies: [
+        "Base", "IO", "AMQP", "Journal", "Broker", "Server", "Client", "Testbed", "Arbitrary",
+      ],
       swiftSettings: common),
   ],
   swiftLanguageModes: [.v6]

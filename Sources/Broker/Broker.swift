@@ -9,6 +9,8 @@ public struct BrokerLimits: Equatable, Sendable {
   public var bindingsMax = 10_000_000
   public var consumersMax = 65_535
   public var unacknowledgedMax = 10_000_000
+  /// Bytes of direct replies for a connection whose output is full; more are dropped.
+  public var unreadReplyBytesMax = 16 << 20
 
   public init() {}
 }

@@ -197,8 +197,9 @@ extension Channel {
   private func unroutable(
     _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan, isMandatory: Bool
   ) {
-    if let token = DirectReplies.token(names), let channel = vhost.replyChannel(token) {
+    if let token = DirectReplies.token(names), let channel = vhost.replyChannel(token),
       channel.deliverReply(names: names, properties: properties, body: body)
+    {
       return
     }
     guard isMandatory else { return }

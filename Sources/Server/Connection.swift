@@ -37,7 +37,8 @@ final class Connection {
   /// Whether bytes from the client are wanted now.
   var wantsReads: Bool {
     if isLingering { return true }
-    return session.pause == .none && !isThrottled && session.out.count < session.settings.replyMax
+    return session.pause == .none && !isThrottled
+      && session.out.count < session.settings.answersMax
   }
 
   enum FlushResult: Equatable {

@@ -294,17 +294,22 @@ final class Reactor {
     case .done:
       if session.state == .closed, !connection.isLingering { linger(connection) }
     }
-    // Consumers that waited for room are served again before the loop waits, or they would for ever.
-    if session.out.count < settings.outputMax / 2, let peer = session.peer, !peer.hasRoom {
+    if session.out.count < settings.outputMax / 2 { makeRoom(connection) }
+    watch(connection)
+  }
+
+  /// Consumers and requests that waited for room are served before the loop waits, or they would wait
+  /// for ever.
+  private func makeRoom(_ connection: Connection) {
+    if let peer = connection.session.peer, !peer.hasRoom {
       peer.roomMade()
       hasMore = true
     }
-    if session.isOutputFull, session.out.count < settings.outputMax / 2 {
-      session.isOutputFull = false
+    if connection.session.isOutputFull, !connection.isThrottled {
+      connection.session.isOutputFull = false
       resume(connection)
       hasMore = true
     }
-    watch(connection)
   }
 
   /// All is said: the client can read it to the end before the socket goes.
@@ -355,7 +360,7 @@ final class Reactor {
       if now - connection.receivedAt > 2 * interval + Self.sweepMilliseconds {
         return drop(connection, "no heartbeat for \(2 * session.heartbeat) seconds")
       }
-      let isUnread = session.out.count >= settings.replyMax
+      let isUnread = session.out.count >= settings.answersMax
       if isUnread, now - connection.sentAt > 2 * interval + Self.sweepMilliseconds {
         return drop(connection, "it has not read for \(2 * session.heartbeat) seconds")
       }

@@ -7,7 +7,8 @@ extension Session {
   private static let ackID: UInt32 = 60 << 16 | 80
 
   /// Takes as much of `bytes` as makes whole frames, or pieces of bodies; returns how much. What is
-  /// left must come again with more behind it, unless the session pauses or ends.
+  /// left must come again with more behind it, unless the session pauses or ends, or with room in
+  /// `out` if `isOutputFull`.
   func receive(_ bytes: RawSpan) -> Int {
     var offset = 0
     if state == .awaitingHeader {
@@ -16,8 +17,7 @@ extension Session {
     }
     isOutputFull = false
     while pause == .none, state != .closed {
-      // Replies that the client does not read must not pile up.
-      if out.count >= settings.replyMax {
+      guard out.count < settings.answersMax else {
         isOutputFull = true
         break
       }

@@ -32,13 +32,13 @@ final class Session {
   var pause = Pause.none
   /// The method that paused was not answered: its frame is to be parsed again.
   var isRepeating = false
-  /// Parsing stopped because too much waits to be sent.
-  var isOutputFull = false
   /// What is sent when the log is durable up to where `pause` says.
   private var delayedReply: (method: Method, channel: UInt16)?
   var out = ByteBuffer()
   /// Has something in `out`, and is in the loop's list of sessions to flush.
   var isDirty = false
+  /// So many answers are unsent that the client's next requests wait.
+  var isOutputFull = false
   var onDirty: (() -> Void)?
   /// The handshake is over.
   var onOpen: (() -> Void)?
@@ -204,8 +204,8 @@ struct SessionSettings: Sendable {
   var messageSizeMax = 128 << 20
   /// Deliveries wait while so much is unsent.
   var outputMax = 1 << 20
-  /// Nothing more is asked of a client that leaves so much unread.
-  var replyMax: Int { 4 * outputMax }
+  /// Requests wait while so much is unsent: a few bytes may ask for a large message.
+  var answersMax: Int { 4 * outputMax }
   var product = "Martlet"
   var version = "4.0.0"
 
