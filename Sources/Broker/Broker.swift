@@ -241,14 +241,14 @@ public final class Broker {
     journal.retain(message.location.block, count: route.count)
     if route.count == 1 {
       route.queues[0]._withUnsafeGuaranteedRef { queue in
-        enqueue(message, in: queue, body.byteCount, isDurable, at: message.rest)
+        enqueue(message, in: queue, isDurable, at: message.rest)
       }
       return
     }
     var place = message.rest
     for queue in route.queues {
       queue._withUnsafeGuaranteedRef { queue in
-        enqueue(message, in: queue, body.byteCount, isDurable && queue.isDurable, at: place)
+        enqueue(message, in: queue, isDurable && queue.isDurable, at: place)
         if isDurable, queue.isDurable { place += MessageView.destinationSize }
       }
     }
@@ -256,7 +256,7 @@ public final class Broker {
 
   @inline(__always)
   private func enqueue(
-    _ message: StoredMessage, in queue: Queue, _ bodySize: Int, _ isDurable: Bool,
+    _ message: StoredMessage, in queue: Queue, _ isDurable: Bool,
     at place: UnsafeMutableRawPointer
   ) {
     if isDurable {
@@ -264,6 +264,6 @@ public final class Broker {
       place.storeBytes(of: queue.nextSequence, toByteOffset: 4, as: UInt64.self)
     }
     queue.enqueue(
-      message.location, bodySize: bodySize, flags: isDurable ? .durable : [])
+      message.location, flags: isDurable ? .durable : [])
   }
 }

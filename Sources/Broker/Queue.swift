@@ -75,11 +75,10 @@ public final class Queue {
 
   /// Appends a message whose block was retained for this entry.
   @inline(__always)
-  func enqueue(_ location: RecordLocation, bodySize: Int, flags: Entry.Flags) {
+  func enqueue(_ location: RecordLocation, flags: Entry.Flags) {
     lane.append(
       Entry(
-        sequence: nextSequence, location: location,
-        bodySize: UInt32(truncatingIfNeeded: bodySize), flags: flags))
+        sequence: nextSequence, location: location, flags: flags))
     nextSequence &+= 1
     touch()
   }

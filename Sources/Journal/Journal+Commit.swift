@@ -163,6 +163,11 @@ extension Journal {
     if durableBytes > settings.cacheBytes { dropOldBlocks() }
   }
 
+  /// Gives memory that is kept for the next messages back to the kernel.
+  public func releaseUnused() {
+    memory.trim()
+  }
+
   /// Bytes of memory that messages take.
   public var memoryBytes: Int { memory.bytesInUse }
 

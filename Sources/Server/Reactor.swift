@@ -52,12 +52,17 @@ final class Reactor {
   var isMemoryHigh = false
   var spaceProblem: String?
   private var nextSweep: Int64 = 0
+  /// When a client was heard last, and whether memory was given back since then.
+  private var heardAt: Int64 = 0
+  private var hasReleasedMemory = true
   /// Monotonic milliseconds of this turn.
   private(set) var now: Int64 = 0
 
   private let readBuffer: UnsafeMutableRawBufferPointer
   private static let readBytes = 64 << 10
   private static let sweepMilliseconds: Int64 = 250
+  /// After so long without a word from any client, unused memory is given back.
+  private static let quietMilliseconds: Int64 = 2000
   static let lingerMilliseconds: Int64 = 3000
   private static let stopMilliseconds: Int64 = 2000
 
@@ -150,7 +155,8 @@ final class Reactor {
 
   private func waitMilliseconds() -> Int32 {
     let isWaiting = spaceProblem != nil || broker.alarm != nil || stopDeadline != nil
-    guard connectionCount > 0 || isWaiting || !isAccepting else { return -1 }
+    let hasWork = connectionCount > 0 || isWaiting || !isAccepting || !hasReleasedMemory
+    guard hasWork else { return -1 }
     return Int32(clamping: max(1, nextSweep - now))
   }
 
@@ -196,6 +202,8 @@ final class Reactor {
     switch connection.socket.descriptor.read(into: room) {
     case .count(let count):
       connection.receivedAt = now
+      heardAt = now
+      hasReleasedMemory = false
       if connection.isLingering { return }
       connection.leftover.removeAll()
       take(connection, UnsafeRawBufferPointer(rebasing: readBuffer[..<(kept + count)]))
@@ -345,6 +353,11 @@ final class Reactor {
     watchSpace()
     watchListeners()
     for case let connection? in connections { sweep(connection) }
+    if !hasReleasedMemory, now - heardAt >= Self.quietMilliseconds {
+      hasReleasedMemory = true
+      broker.journal.releaseUnused()
+      ProcessMemory.releaseUnused()
+    }
   }
 
   private func sweep(_ connection: Connection) {
