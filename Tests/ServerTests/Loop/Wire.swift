@@ -40,7 +40,7 @@ enum Wire {
       header(UInt64(body.count), properties: properties, on: channel),
     ]
     var rest = body[...]
-    for size in pieces {
+    for size in pieces where !rest.isEmpty {
       frames.append(frame(Frame.body, Array(rest.prefix(size)), on: channel))
       rest = rest.dropFirst(size)
     }
