@@ -30,13 +30,21 @@ let package = Package(
     .target(
       name: "Server", dependencies: ["Base", "IO", "AMQP", "Journal", "Broker"],
       swiftSettings: core),
-    .target(name: "Client", dependencies: ["Base", "IO", "AMQP"], swiftSettings: common),
+    // Its asynchronous functions stay where their caller is, so that a loop on an actor does not
+    // change threads for every message.
+    .target(
+      name: "Client", dependencies: ["Base", "IO", "AMQP"],
+      swiftSettings: common + [.enableUpcomingFeature("NonisolatedNonsendingByDefault")]),
     .executableTarget(
       name: "martlet",
       dependencies: ["Base", "IO", "AMQP", "Journal", "Broker", "Server", "Client"],
       swiftSettings: core),
-    .testTarget(name: "BaseTests", dependencies: ["Base"], swiftSettings: common),
-    .testTarget(name: "AMQPTests", dependencies: ["AMQP"], swiftSettings: common),
+    .target(
+      name: "Arbitrary", dependencies: ["Base", "IO", "AMQP"], path: "Tests/Arbitrary",
+      swiftSettings: common),
+    .testTarget(name: "BaseTests", dependencies: ["Base", "Arbitrary"], swiftSettings: common),
+    .testTarget(
+      name: "AMQPTests", dependencies: ["Base", "IO", "AMQP", "Arbitrary"], swiftSettings: common),
     .testTarget(name: "ClientTests", dependencies: ["Client", "IO"], swiftSettings: common),
     .target(
       name: "Testbed", dependencies: ["Base", "IO", "Journal", "Broker"], path: "Tests/Testbed",
@@ -50,7 +58,9 @@ let package = Package(
       name: "MartletTests", dependencies: ["martlet", "Client"], swiftSettings: common),
     .testTarget(
       name: "ServerTests",
-      dependencies: ["Base", "IO", "AMQP", "Journal", "Broker", "Server", "Client", "Testbed"],
+      dependencies: [
+        "Base", "IO", "AMQP", "Journal", "Broker", "Server", "Client", "Testbed", "Arbitrary",
+      ],
       swiftSettings: common),
   ],
   swiftLanguageModes: [.v6]

@@ -30,7 +30,7 @@ public struct ByteBuffer: ~Copyable, @unchecked Sendable {
     UnsafeRawBufferPointer(start: base.map { $0 + head }, count: count)
   }
 
-  /// Room for `size` more bytes, to be written before `advance(size)`.
+  /// Room for `size` more bytes, at least one, to be written before `advance(size)`.
   @inlinable
   @inline(__always)
   public mutating func reserve(_ size: Int) -> UnsafeMutableRawPointer {
@@ -79,9 +79,9 @@ public struct ByteBuffer: ~Copyable, @unchecked Sendable {
 
   @inlinable
   public mutating func append(_ span: RawSpan) {
+    guard span.byteCount > 0 else { return }
     let room = reserve(span.byteCount)
     span.withUnsafeBytes { source in
-      guard source.count > 0 else { return }
       room.copyMemory(from: source.baseAddress.unsafelyUnwrapped, byteCount: source.count)
     }
     tail &+= span.byteCount

@@ -5,7 +5,7 @@ public struct Name: Hashable, Sendable, Comparable {
 
   public let bytes: [UInt8]
 
-  /// Longer input is cut at 255 bytes, never inside a UTF-8 character.
+  /// Longer input is cut at 255 bytes, or a little before, never inside a UTF-8 character.
   public init(_ bytes: [UInt8]) {
     self.bytes = bytes.count <= Self.sizeMax ? bytes : Self.cut(bytes)
   }
@@ -30,9 +30,9 @@ public struct Name: Hashable, Sendable, Comparable {
   }
 
   private static func cut(_ bytes: [UInt8]) -> [UInt8] {
-    var end = sizeMax
-    while end > 0, bytes[end] & 0b1100_0000 == 0b1000_0000 { end -= 1 }
-    return Array(bytes[..<end])
+    // A character has at most three bytes behind its first; more than that is no UTF-8.
+    let end = (sizeMax - 3...sizeMax).last { bytes[$0] & 0b1100_0000 != 0b1000_0000 }
+    return Array(bytes[..<(end ?? sizeMax)])
   }
 }
 

@@ -9,8 +9,6 @@ private final class RecoveringQueue {
   var nextSequence: UInt64 = 1
   var deliveredUpTo: UInt64 = 0
 
-  private static let settledMark = UInt32.max
-
   func append(_ entry: Entry) {
     entries.append(entry)
     nextSequence = max(nextSequence, entry.sequence + 1)
@@ -20,13 +18,13 @@ private final class RecoveringQueue {
   func settle(first: UInt64, count: UInt64, _ body: (Entry) -> Void) {
     var index = lowerBound(first)
     while index < entries.count, entries[index].sequence - first < count {
-      if entries[index].bodySize != Self.settledMark {
+      if !entries[index].isSettled {
         body(entries[index])
-        entries[index].bodySize = Self.settledMark
+        entries[index].flags.insert(.settled)
       }
       index += 1
     }
-    while let front = entries.first, front.bodySize == Self.settledMark {
+    while let front = entries.first, front.isSettled {
       _ = entries.removeFirst()
     }
   }
@@ -36,7 +34,7 @@ private final class RecoveringQueue {
     var result: [Entry] = []
     while !entries.isEmpty {
       var entry = entries.removeFirst()
-      guard entry.bodySize != Self.settledMark else { continue }
+      guard !entry.isSettled else { continue }
       if entry.sequence <= deliveredUpTo { entry.flags.insert(.redelivered) }
       result.append(entry)
     }
@@ -68,7 +66,9 @@ extension Broker: JournalReplay {
   public func beginRecovery() {
     var recovering = RecoveringQueues()
     for vhost in vhosts.values {
-      for exchange in vhost.exchanges.values { recovering.exchanges[exchange.id] = (exchange, vhost) }
+      for exchange in vhost.exchanges.values {
+        recovering.exchanges[exchange.id] = (exchange, vhost)
+      }
     }
     self.recovering = recovering
   }
@@ -107,7 +107,7 @@ extension Broker: JournalReplay {
   }
 
   private func replayMessage(_ record: RecordView, _ location: RecordLocation) {
-    let count = Int(record.count)
+    let count = MessageView(record.base).destinationCount
     var offset = record.size - count * MessageView.destinationSize
     for _ in 0..<count {
       let queue = record.base.loadUnaligned(fromByteOffset: offset, as: UInt32.self)
@@ -116,7 +116,7 @@ extension Broker: JournalReplay {
       guard let messages = recovering?.messages[queue] else { continue }
       messages.append(
         Entry(
-          sequence: sequence, location: location, bodySize: record.word, flags: .durable))
+          sequence: sequence, location: location, flags: .durable))
       journal.retain(location.block)
     }
   }

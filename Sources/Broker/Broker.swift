@@ -9,6 +9,8 @@ public struct BrokerLimits: Equatable, Sendable {
   public var bindingsMax = 10_000_000
   public var consumersMax = 65_535
   public var unacknowledgedMax = 10_000_000
+  /// Bytes of direct replies for a connection whose output is full; more are dropped.
+  public var unreadReplyBytesMax = 16 << 20
 
   public init() {}
 }
@@ -26,6 +28,8 @@ public final class Broker {
   public private(set) var now: Int64 = 0
   /// Why publishers are to be blocked, such as "low on memory"; nil while they are not.
   public var alarm: String?
+  /// Bytes of messages that sessions have not received to their end.
+  public var assembledBytes = 0
   private var nextQueueID: UInt32 = 1
   private var nextExchangeID: UInt32 = VirtualHost.predeclaredIDMax + 1
 
@@ -34,6 +38,8 @@ public final class Broker {
   private var pumping: [Queue] = []
   /// Queues with settlements that are not in the log yet.
   private var unlogged: [Queue] = []
+  /// Queues whose next message may be delivered when the log knows that it may have been.
+  private var reserving: [Queue] = []
   /// Channels that published in this turn and confirm.
   private var confirming: [Channel] = []
   /// Channels with publishes that wait for the log.
@@ -73,7 +79,10 @@ public final class Broker {
   /// gathered.
   public func end() {
     pump()
-    if !confirming.isEmpty {
+    if !confirming.isEmpty, journal.failure != nil {
+      for channel in confirming { channel.refuseAll() }
+      confirming.removeAll()
+    } else if !confirming.isEmpty {
       let position = journal.endPosition
       for channel in confirming where channel.closeConfirmGroup(at: position) {
         awaiting.append(channel)
@@ -89,7 +98,9 @@ public final class Broker {
     guard !journal.isCommitting, journal.failure == nil else { return }
     for queue in unlogged { queue.logProgress() }
     unlogged.removeAll(keepingCapacity: true)
-    if journal.wantsCheckpoint { journal.checkpoint(payload: catalog.snapshot()) }
+    if journal.wantsCheckpoint(now: now) {
+      journal.checkpoint(payload: catalog.snapshot(), now: now)
+    }
     journal.commit(now: now)
   }
 
@@ -97,6 +108,8 @@ public final class Broker {
   public func journalMoved() {
     guard journal.poll() else { return }
     if journal.failure != nil { return refuseAwaiting() }
+    for queue in reserving { queue.touch() }
+    reserving.removeAll(keepingCapacity: true)
     let position = journal.durablePosition
     awaiting.removeAll { !$0.confirmDurable(upTo: position) }
   }
@@ -111,6 +124,9 @@ public final class Broker {
   public func close() {
     for queue in unlogged { queue.logProgress() }
     unlogged = []
+    for vhost in vhosts.values {
+      for queue in vhost.queues.values { queue.tightenHorizon() }
+    }
     journal.close(now: now)
   }
 
@@ -123,6 +139,13 @@ public final class Broker {
 
   func noteUnlogged(_ queue: Queue) {
     unlogged.append(queue)
+  }
+
+  /// Messages wait to be delivered until the log knows that they may have been.
+  var isReserving: Bool { !reserving.isEmpty }
+
+  func noteReserving(_ queue: Queue) {
+    reserving.append(queue)
   }
 
   func noteConfirming(_ channel: Channel) {
@@ -184,14 +207,13 @@ public final class Broker {
     let fixed = MessageView.namesOffset - Record.headerSize
     let contentSize = fixed &+ names.byteCount &+ properties.byteCount &+ body.byteCount
     let size = contentSize &+ destinations &* MessageView.destinationSize
-    let count = UInt16(truncatingIfNeeded: destinations)
     let word = UInt32(truncatingIfNeeded: body.byteCount)
     let (location, payload) =
       isDurable
-      ? journal.append(kind: MessageView.kind, count: count, word: word, payloadSize: size)
-      : journal.appendTransient(
-        kind: MessageView.kind, count: count, word: word, payloadSize: size)
-    payload.storeBytes(of: UInt64(UInt32(properties.byteCount)), as: UInt64.self)
+      ? journal.append(kind: MessageView.kind, word: word, payloadSize: size)
+      : journal.appendTransient(kind: MessageView.kind, word: word, payloadSize: size)
+    let counts = UInt64(UInt32(properties.byteCount)) | UInt64(UInt32(destinations)) << 32
+    payload.storeBytes(of: counts, as: UInt64.self)
     payload.storeBytes(of: now, toByteOffset: 8, as: Int64.self)
     var place = payload + fixed
     place = Self.copy(names, to: place)
@@ -219,47 +241,28 @@ public final class Broker {
   func store(
     names: RawSpan, properties: RawSpan, body: RawSpan, in route: Route, isDurable: Bool
   ) {
-    if isDurable, route.durableCount > MessageView.destinationsMax {
-      return storeInParts(names: names, properties: properties, body: body, in: route)
-    }
     let message = appendMessage(
       names: names, properties: properties, body: body,
       destinations: isDurable ? route.durableCount : 0, isDurable: isDurable)
     journal.retain(message.location.block, count: route.count)
     if route.count == 1 {
       route.queues[0]._withUnsafeGuaranteedRef { queue in
-        enqueue(message, in: queue, body.byteCount, isDurable, at: message.rest)
+        enqueue(message, in: queue, isDurable, at: message.rest)
       }
       return
     }
     var place = message.rest
     for queue in route.queues {
       queue._withUnsafeGuaranteedRef { queue in
-        enqueue(message, in: queue, body.byteCount, isDurable && queue.isDurable, at: place)
+        enqueue(message, in: queue, isDurable && queue.isDurable, at: place)
         if isDurable, queue.isDurable { place += MessageView.destinationSize }
       }
     }
   }
 
-  /// The same for a durable message to more queues than a record can name.
-  @inline(never)
-  private func storeInParts(
-    names: RawSpan, properties: RawSpan, body: RawSpan, in route: Route
-  ) {
-    for start in stride(from: 0, to: route.count, by: MessageView.destinationsMax) {
-      let end = min(start + MessageView.destinationsMax, route.count)
-      let part = Route(
-        route.queues[start..<end].map { $0.takeUnretainedValue() },
-        needsHeaders: route.needsHeaders)
-      store(
-        names: names, properties: properties, body: body, in: part,
-        isDurable: part.durableCount > 0)
-    }
-  }
-
   @inline(__always)
   private func enqueue(
-    _ message: StoredMessage, in queue: Queue, _ bodySize: Int, _ isDurable: Bool,
+    _ message: StoredMessage, in queue: Queue, _ isDurable: Bool,
     at place: UnsafeMutableRawPointer
   ) {
     if isDurable {
@@ -267,6 +270,6 @@ public final class Broker {
       place.storeBytes(of: queue.nextSequence, toByteOffset: 4, as: UInt64.self)
     }
     queue.enqueue(
-      message.location, bodySize: bodySize, flags: isDurable ? .durable : [])
+      message.location, flags: isDurable ? .durable : [])
   }
 }

@@ -67,10 +67,16 @@ final class Catalog {
 
   // MARK: To the log
 
-  func append(_ queue: Queue) -> Committed { append(Self.record(queue)) }
+  func append(_ queue: Queue) -> Committed {
+    let committed = append(Self.record(queue))
+    queue.declaredAt = journal.endPosition
+    return committed
+  }
 
   func append(_ exchange: Exchange, in vhost: VirtualHost) -> Committed {
-    append(Self.record(exchange, in: vhost))
+    let committed = append(Self.record(exchange, in: vhost))
+    exchange.declaredAt = journal.endPosition
+    return committed
   }
 
   func append(_ binding: Binding) -> Committed {
@@ -116,7 +122,7 @@ final class Catalog {
         Self.record(queue).append(to: &bytes)
         EncodedRecord(
           kind: CatalogRecord.queueState, word: queue.id,
-          payload: Self.bytes(queue.nextSequence) + Self.bytes(queue.deliveredUpTo)
+          payload: Self.bytes(queue.nextSequence) + Self.bytes(queue.horizon.upTo)
         ).append(to: &bytes)
       }
       for exchange in vhost.exchanges.values where exchange.isDurable {

@@ -197,8 +197,9 @@ extension Channel {
   private func unroutable(
     _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan, isMandatory: Bool
   ) {
-    if let token = DirectReplies.token(names), let channel = vhost.replyChannel(token) {
+    if let token = DirectReplies.token(names), let channel = vhost.replyChannel(token),
       channel.deliverReply(names: names, properties: properties, body: body)
+    {
       return
     }
     guard isMandatory else { return }
@@ -251,6 +252,8 @@ extension Channel {
 
   /// The log failed: nothing that waits will be confirmed.
   func refuseAll() {
+    confirms.isNoted = false
+    confirms.isDurable = false
     guard !isClosed, confirms.published > confirms.confirmed else { return }
     outlet.refused(
       upTo: confirms.published, isMultiple: confirms.published - confirms.confirmed > 1, on: self)

@@ -70,18 +70,27 @@ public final class Channel {
     }
   }
 
+  /// What a `basic.get` came to.
+  public enum GetResult: Equatable {
+    case message
+    case empty
+    /// To be asked again when the log is durable up to there.
+    case notBefore(Int)
+  }
+
   /// Takes one message for `basic.get` and shows it to `body` with its tag and the messages that
-  /// remain ready; false when the queue is empty.
+  /// remain ready.
   public func get(
     _ name: Name, isAutomatic: Bool,
     _ body: (MessageView, _ tag: UInt64, _ isRedelivered: Bool, _ remaining: Int) -> Void
-  ) throws(PeerError) -> Bool {
+  ) throws(PeerError) -> GetResult {
     let queue = try vhost.accessible(resolved(name), by: peer)
-    guard queue.hasReady else { return false }
+    guard queue.hasReady else { return .empty }
+    guard queue.mayTake() else { return .notBefore(queue.horizonPosition) }
     let entry = queue.take()
     guard let record = broker.journal.pointer(entry.location) else {
       queue.putBack(entry)
-      throw .journalFailed(reason: broker.journal.failure ?? "unknown")
+      throw .messageUnreadable(queue: queue.name)
     }
     let tag = nextTag
     nextTag += 1
@@ -93,7 +102,7 @@ public final class Channel {
       unacknowledged.append(
         PendingDelivery(tag: tag, entry: entry, queue: .passUnretained(queue), consumer: nil))
     }
-    return true
+    return .message
   }
 
   /// A tag for a delivery that needs no acknowledgement.

@@ -8,17 +8,15 @@ struct ConsumerRounds {
     /// Whose turn it is; at most one behind the last.
     var next = 0
 
+    /// The next one that can take a message, and whose turn it is after that.
     @inline(__always)
-    mutating func nextReady() -> Consumer? {
+    func nextReady() -> (consumer: Consumer, after: Int)? {
       var index = next
       for _ in 0..<consumers.count {
         if index == consumers.count { index = 0 }
         let consumer = consumers[index]
         index &+= 1
-        if consumer.isReady {
-          next = index
-          return consumer
-        }
+        if consumer.isReady { return (consumer, index) }
       }
       return nil
     }
@@ -27,6 +25,8 @@ struct ConsumerRounds {
   /// Each priority's round, the highest first.
   private var rounds: [Round] = []
   private(set) var count = 0
+  /// The round and the turn that `advance` goes on to.
+  private var chosen = (round: 0, next: 0)
 
   var all: [Consumer] { rounds.flatMap(\.consumers) }
 
@@ -55,12 +55,21 @@ struct ConsumerRounds {
     return true
   }
 
-  /// The consumer whose turn it is; nil while none can take a message.
+  /// The consumer whose turn it is, until `advance`; nil while none can take a message.
   @inline(__always)
   mutating func nextReady() -> Consumer? {
     for index in rounds.indices {
-      if let consumer = rounds[index].nextReady() { return consumer }
+      if let (consumer, after) = rounds[index].nextReady() {
+        chosen = (index, after)
+        return consumer
+      }
     }
     return nil
+  }
+
+  /// The consumer that `nextReady` gave is served: it is the next one's turn.
+  @inline(__always)
+  mutating func advance() {
+    rounds[chosen.round].next = chosen.next
   }
 }

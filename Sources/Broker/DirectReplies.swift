@@ -55,9 +55,10 @@ extension Channel {
     self.replies = nil
   }
 
-  /// Hands a reply to this channel's consumer.
-  func deliverReply(names: RawSpan, properties: RawSpan, body: RawSpan) {
-    guard let replies else { return }
+  /// Hands a reply to this channel's consumer. False if it is dropped, since nobody reads.
+  func deliverReply(names: RawSpan, properties: RawSpan, body: RawSpan) -> Bool {
+    let size = names.byteCount + properties.byteCount + body.byteCount
+    guard let replies, peer.takesReply(bytes: size) else { return false }
     let message = broker.appendMessage(
       names: names, properties: properties, body: body, destinations: 0, isDurable: false)
     broker.journal.retain(message.location.block)
@@ -65,5 +66,6 @@ extension Channel {
       MessageView(message.record), to: replies.consumer, on: self, tag: takeTag(),
       isRedelivered: false)
     broker.journal.release(message.location.block)
+    return true
   }
 }

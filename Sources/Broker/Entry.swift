@@ -1,14 +1,12 @@
 import Base
 import Journal
 
-/// A message's place in a queue: small, of fixed size, without an object. The message itself is in
-/// a journal block, which counts its entries.
+/// A message's place in a queue: 16 bytes, without an object. The message itself is in a journal
+/// block, which counts its entries.
 struct Entry: BitwiseCopyable {
-  /// Counts up in each queue and is never used again; the queue's order.
-  var sequence: UInt64
-  var location: RecordLocation
-  var bodySize: UInt32
-  var flags: Flags
+  /// The sequence in the upper 56 bits, the flags in the lower 8.
+  private var packed: UInt64
+  let location: RecordLocation
 
   struct Flags: OptionSet, BitwiseCopyable {
     let rawValue: UInt8
@@ -17,10 +15,26 @@ struct Entry: BitwiseCopyable {
     static let durable = Flags(rawValue: 1)
     /// A client may have seen it.
     static let redelivered = Flags(rawValue: 2)
+    /// It has left the queue; only recovery keeps such entries for a while.
+    static let settled = Flags(rawValue: 4)
+  }
+
+  @inline(__always)
+  init(sequence: UInt64, location: RecordLocation, flags: Flags) {
+    packed = sequence << 8 | UInt64(flags.rawValue)
+    self.location = location
+  }
+
+  /// Counts up in each queue and is never used again; the queue's order.
+  @inline(__always) var sequence: UInt64 { packed >> 8 }
+  @inline(__always) var flags: Flags {
+    get { Flags(rawValue: UInt8(truncatingIfNeeded: packed)) }
+    set { packed = packed & ~0xFF | UInt64(newValue.rawValue) }
   }
 
   @inline(__always) var isDurable: Bool { flags.contains(.durable) }
   @inline(__always) var isRedelivered: Bool { flags.contains(.redelivered) }
+  var isSettled: Bool { flags.contains(.settled) }
 }
 
 /// A message in a journal block; `Specs/Journal.md`, record 16, has the picture. Valid only while
@@ -30,15 +44,18 @@ public struct MessageView {
 
   static let kind = Record.brokerKinds
   static let propertiesSizeOffset = 16
-  static let timeOffset = 24
+  static let destinationsOffset = 20
   static let namesOffset = 32
   static let destinationSize = 12
-  /// The record's count has 16 bits.
-  static let destinationsMax = Int(UInt16.max)
 
   @inline(__always)
   init(_ record: UnsafeRawPointer) {
     self.record = record
+  }
+
+  /// How many durable queues the record names at its end.
+  var destinationCount: Int {
+    Int(record.load(fromByteOffset: Self.destinationsOffset, as: UInt32.self))
   }
 
   /// Exchange and routing key as they are on the wire: each with its length in front.

@@ -3,7 +3,7 @@ import Base
 /// Entries in their order, in chunks, so that a long lane never has to be copied to grow. An empty
 /// lane keeps one chunk and fills it anew.
 struct EntryLane: ~Copyable {
-  private static let chunkCount = 170
+  private static let chunkCount = 255
 
   private struct Chunk {
     var next: UnsafeMutableRawPointer?

@@ -20,6 +20,8 @@ public final class Exchange {
   /// Where messages go that no binding fits.
   let alternate: Name?
   var isDeleted = false
+  /// Where the log says that it was declared.
+  var declaredAt = 0
 
   /// All bindings from here.
   private(set) var bindings: [BindingIdentity: Binding] = [:]

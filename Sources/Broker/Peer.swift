@@ -31,6 +31,8 @@ public final class Peer {
 
   /// Deliveries go out only while the connection's output has room.
   public private(set) var hasRoom = true
+  /// Bytes of direct replies since there was room; no queue could hold them back.
+  private var unreadReplyBytes = 0
   var channels: [Channel] = []
   var exclusiveQueues: [Queue] = []
 
@@ -52,7 +54,15 @@ public final class Peer {
   public func roomMade() {
     guard !hasRoom else { return }
     hasRoom = true
+    unreadReplyBytes = 0
     for channel in channels { channel.touchQueues() }
+  }
+
+  /// Whether a direct reply is delivered; otherwise it is dropped.
+  func takesReply(bytes: Int) -> Bool {
+    guard !hasRoom else { return true }
+    unreadReplyBytes += bytes
+    return unreadReplyBytes <= broker.limits.unreadReplyBytesMax
   }
 
   public func openChannel(_ number: UInt16) -> Channel {

@@ -19,6 +19,8 @@ public final class Queue {
   /// Where it is bound, so that deleting it costs what it is bound to.
   var bindings: [Binding] = []
   var isDeleted = false
+  /// Where the log says that it was declared.
+  var declaredAt = 0
 
   /// Never delivered, in order.
   private var lane = EntryLane()
@@ -27,10 +29,8 @@ public final class Queue {
   /// Delivered and not yet acknowledged.
   private(set) var unacknowledgedCount = 0
   var nextSequence: UInt64 = 1
-  /// The highest sequence that was delivered for acknowledgement, and what of that the log knows.
-  private(set) var deliveredUpTo: UInt64 = 0
-  private var loggedDeliveredUpTo: UInt64 = 0
-  private var durableUnacknowledgedCount = 0
+  /// How far durable messages may be delivered, so that the log always knows it.
+  private(set) var horizon = DeliveryHorizon()
   /// Durable messages that left the queue since settlements were last written.
   private var settled: [SettledRange] = []
 
@@ -75,11 +75,10 @@ public final class Queue {
 
   /// Appends a message whose block was retained for this entry.
   @inline(__always)
-  func enqueue(_ location: RecordLocation, bodySize: Int, flags: Entry.Flags) {
+  func enqueue(_ location: RecordLocation, flags: Entry.Flags) {
     lane.append(
       Entry(
-        sequence: nextSequence, location: location,
-        bodySize: UInt32(truncatingIfNeeded: bodySize), flags: flags))
+        sequence: nextSequence, location: location, flags: flags))
     nextSequence &+= 1
     touch()
   }
@@ -88,10 +87,9 @@ public final class Queue {
   func restore(_ entries: [Entry], nextSequence: UInt64, deliveredUpTo: UInt64) {
     invariant(lane.count == 0 && returned.isEmpty, "a queue was restored twice")
     for entry in entries { lane.append(entry) }
-    // Transient messages had sequences too, which the log does not know unless they were delivered.
+    // What comes now was not delivered, so that it must be behind what may have been.
     self.nextSequence = max(nextSequence, deliveredUpTo + 1)
-    self.deliveredUpTo = deliveredUpTo
-    loggedDeliveredUpTo = deliveredUpTo
+    horizon = DeliveryHorizon(upTo: deliveredUpTo)
   }
 
   /// Takes the next message; it is locked until `settle` or `giveBack`, or settled at once.
@@ -100,22 +98,50 @@ public final class Queue {
     returned.isEmpty ? lane.removeFirst() : returned.removeLast()
   }
 
+  /// Whether the next message may leave now; otherwise the queue is pumped again when it may.
+  @inline(__always)
+  func mayTake() -> Bool {
+    guard isDurable, let next = returned.last ?? lane.first, next.isDurable else { return true }
+    return horizon.covers(next.sequence) || reserve(next.sequence)
+  }
+
+  /// Has the log know that messages up to this one, and some more, may have been delivered.
+  @inline(never)
+  private func reserve(_ sequence: UInt64) -> Bool {
+    if journal.failure != nil { return true }
+    horizon.reached(journal.durablePosition)
+    if let wanted = horizon.wants(sequence) {
+      CatalogRecord.appendDelivered(journal, queue: id, upTo: wanted)
+      horizon.requested(wanted, at: journal.endPosition)
+    }
+    if horizon.allows(sequence) { return true }
+    broker.noteReserving(self)
+    return false
+  }
+
+  /// Has the log know exactly what was delivered, once nobody takes messages any more.
+  func tightenHorizon() {
+    guard isDurable, !isDeleted, journal.failure == nil, let exact = horizon.tightened() else {
+      return
+    }
+    CatalogRecord.appendDelivered(journal, queue: id, upTo: exact)
+    horizon.requested(exact, at: journal.endPosition)
+  }
+
+  /// Where the log will be when a message that may not be taken yet may be.
+  var horizonPosition: Int { horizon.requestPosition }
+
   /// Counts a message that was taken as unacknowledged.
   @inline(__always)
   func lock(_ entry: Entry) {
     unacknowledgedCount &+= 1
-    if entry.sequence > deliveredUpTo { deliveredUpTo = entry.sequence }
-    if entry.isDurable {
-      durableUnacknowledgedCount &+= 1
-      markUnlogged()
-    }
+    if entry.isDurable { horizon.delivered(entry.sequence) }
   }
 
   /// A locked message is deleted.
   @inline(__always)
   func settleLocked(_ entry: Entry) {
     unacknowledgedCount &-= 1
-    if entry.isDurable { durableUnacknowledgedCount &-= 1 }
     settle(entry)
   }
 
@@ -123,23 +149,24 @@ public final class Queue {
   @inline(__always)
   func settle(_ entry: Entry) {
     journal.release(entry.location.block)
-    if entry.isDurable { noteSettled(entry.sequence) }
+    if entry.isDurable {
+      horizon.delivered(entry.sequence)
+      noteSettled(entry.sequence)
+    }
   }
 
   /// Locked messages come back, before all that was never delivered, in their old order.
   func giveBack(_ entries: [Entry]) {
     unacknowledgedCount -= entries.count
-    durableUnacknowledgedCount -= entries.count(where: \.isDurable)
     if isDeleted {
       for entry in entries { journal.release(entry.location.block) }
       return
     }
     for var entry in entries {
       entry.flags.insert(.redelivered)
-      returned.append(entry)
+      putBack(entry, isLast: entries.count == 1)
     }
-    returned.sort { $0.sequence > $1.sequence }
-    if isDurable { markUnlogged() }
+    if entries.count > 1 { returned.sort { $0.sequence > $1.sequence } }
     touch()
   }
 
@@ -177,15 +204,10 @@ public final class Queue {
     }
   }
 
-  /// Writes what left the queue, and what clients have seen, to the log.
+  /// Writes what left the queue to the log.
   func logProgress() {
     isUnlogged = false
     guard isDurable, !isDeleted else { return }
-    let wasSeen = durableUnacknowledgedCount > 0 || !returned.isEmpty
-    if wasSeen, deliveredUpTo > loggedDeliveredUpTo {
-      loggedDeliveredUpTo = deliveredUpTo
-      CatalogRecord.appendDelivered(journal, queue: id, upTo: deliveredUpTo)
-    }
     if !settled.isEmpty {
       settled.sort { $0.first < $1.first }
       CatalogRecord.appendSettled(journal, queue: id, ranges: settled)
@@ -207,7 +229,9 @@ public final class Queue {
   }
 
   func remove(_ consumer: Consumer) {
-    if rounds.remove(consumer) { touch() }
+    guard rounds.remove(consumer) else { return }
+    if rounds.count == 0 { tightenHorizon() }
+    touch()
   }
 
   /// Somebody may be able to take a message now.
@@ -223,11 +247,12 @@ public final class Queue {
   func pump() {
     isTouched = false
     if let consumer = rounds.single {
-      while hasReady, consumer.isReady {
+      while hasReady, consumer.isReady, mayTake() {
         guard deliver(to: consumer) else { return }
       }
     } else {
-      while hasReady, let consumer = rounds.nextReady() {
+      while hasReady, let consumer = rounds.nextReady(), mayTake() {
+        rounds.advance()
         guard deliver(to: consumer) else { return }
       }
     }
@@ -245,9 +270,17 @@ public final class Queue {
     return true
   }
 
-  /// Undoes `take`.
-  func putBack(_ entry: Entry) {
-    returned.append(entry)
-    returned.sort { $0.sequence > $1.sequence }
+  /// Undoes `take`: one entry finds its place, many are appended and sorted later.
+  func putBack(_ entry: Entry, isLast: Bool = true) {
+    guard isLast, let next = returned.last, next.sequence < entry.sequence else {
+      return returned.append(entry)
+    }
+    var low = 0
+    var high = returned.count
+    while low < high {
+      let middle = (low + high) / 2
+      if returned[middle].sequence > entry.sequence { low = middle + 1 } else { high = middle }
+    }
+    returned.insert(entry, at: low)
   }
 }

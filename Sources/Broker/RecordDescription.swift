@@ -52,8 +52,8 @@ public enum RecordDescription {
     let (exchange, key) = RouteMemo.split(view.names.bytes)
     var text =
       "message, \(record.word) bytes, exchange \"\(exchange)\" key \"\(key)\", to"
-    var offset = record.size - Int(record.count) * MessageView.destinationSize
-    for _ in 0..<record.count {
+    var offset = record.size - view.destinationCount * MessageView.destinationSize
+    for _ in 0..<view.destinationCount {
       let queue = record.base.loadUnaligned(fromByteOffset: offset, as: UInt32.self)
       let sequence = record.base.loadUnaligned(fromByteOffset: offset + 4, as: UInt64.self)
       text += " \(queue)#\(sequence)"

@@ -64,8 +64,9 @@ struct Unacknowledged: ~Copyable {
   private func index(of tag: UInt64) -> Int? {
     guard let first = deliveries.first, tag >= first.tag else { return nil }
     if isDense {
-      let distance = Int(tag - first.tag)
-      return distance < deliveries.count ? distance : nil
+      // A client can name any tag, however far behind the last.
+      let distance = tag - first.tag
+      return distance < UInt64(deliveries.count) ? Int(distance) : nil
     }
     var low = 0
     var high = deliveries.count

@@ -59,7 +59,7 @@ extension VirtualHost {
       let queue = try accessible(queue.name, by: channel.peer)
       if !wanted.isPassive { try requireEquivalent(queue, wanted) }
       channel.currentQueue = queue.name
-      return (status(queue), .now)
+      return (status(queue), .whenDurable(queue.declaredAt))
     }
     guard !wanted.isPassive else {
       throw .noQueue(queue: name, vhost: self.name)
@@ -145,7 +145,7 @@ extension VirtualHost {
     }
     if let current = exchanges[name] {
       try requireEquivalent(current, wanted)
-      return .now
+      return .whenDurable(current.declaredAt)
     }
     guard !name.hasPrefix("amq.") else { throw .reservedExchangeName(exchange: name) }
     guard exchangeCount < broker.limits.exchangesMax else {

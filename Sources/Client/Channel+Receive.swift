@@ -62,11 +62,12 @@ extension Channel {
       state.ended = error
       return old
     }
-    let isIntended = error == .channelNotOpen || error == .notConnected
+    let isIntended = error.isIntended
     for call in old.calls.takeAll() { call.finish(.failure(error)) }
     for waiter in old.confirms?.fail(error) ?? [] { waiter.finish(.failure(error)) }
     for consumer in old.consumers { consumer.end(isIntended ? nil : error) }
     for stream in old.returnStreams { stream.finish() }
+    for waiter in old.endWaiters { waiter.finish(.success(())) }
     old.closeWaiter?.finish(isIntended ? .success(()) : .failure(error))
   }
 
@@ -82,6 +83,11 @@ extension Channel {
     }
     for stream in streams { stream.yield(message) }
   }
+}
+
+extension ClientError {
+  /// It is what remains after this side has closed a channel or a connection.
+  var isIntended: Bool { self == .channelNotOpen || self == .notConnected }
 }
 
 /// Remembers what the last message of a consumer had, since the next most often has the same: then

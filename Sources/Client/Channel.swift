@@ -42,6 +42,24 @@ public final class Channel: Sendable {
     }
   }
 
+  /// Waits until the channel has ended, or its connection. The result is why; nil if it was closed by
+  /// this side.
+  public func waitUntilClosed() async -> ClientError? {
+    let waiter: Waiter<Void>? = state.withLock { state in
+      guard state.ended == nil else { return nil }
+      let waiter = Waiter<Void>()
+      state.endWaiters.append(waiter)
+      return waiter
+    }
+    do throws(ClientError) {
+      try await waiter?.value()
+    } catch {
+      return error
+    }
+    let ended = state.withLock { $0.ended }
+    return ended.flatMap { $0.isIntended ? nil : $0 }
+  }
+
   /// Whether `close` was called and the broker has not answered yet.
   var isClosing: Bool { state.withLock { $0.closeWaiter != nil } }
 
@@ -107,6 +125,7 @@ struct ChannelState {
   var confirms: ConfirmLedger?
   var returnStreams: [AsyncStream<ReturnedMessage>.Continuation] = []
   var closeWaiter: Waiter<Void>?
+  var endWaiters: [Waiter<Void>] = []
   /// Why the channel can no longer be used; nil while it can.
   var ended: ClientError?
 

@@ -125,6 +125,9 @@ public final class Connection: Sendable {
     return ended == .notConnected ? nil : ended
   }
 
+  /// Whether the connection has ended, for whatever reason.
+  public var isClosed: Bool { state.withLock { $0.ended != nil } }
+
   /// Why the broker takes no messages at the moment; nil while it does. What is published meanwhile
   /// waits.
   public var blockedReason: String? { state.withLock { $0.blockedReason } }

@@ -58,6 +58,8 @@ public final class Consumer: AsyncSequence, Sendable {
         state.error = nil
         throw error
       }
+      // Those whose task was cancelled would gather on a queue that stays empty.
+      while !state.waiters.isEmpty, state.waiters[0].isFinished { _ = state.waiters.popFirst() }
       let waiter = Waiter<Delivery?>()
       state.waiters.append(waiter)
       return .wait(waiter)

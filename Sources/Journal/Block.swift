@@ -13,10 +13,10 @@ struct Block {
   var capacity = 0
   /// Queue entries whose message is in this block.
   var references = 0
+  /// Closed, and in the list of blocks that wait for their commit to end.
+  var isPending = false
   /// Records are still being appended.
   var isOpen = false
-  /// It is the log's, and the commit that ends with its last byte has not been finished.
-  var awaitsCommit = false
 
   var isDurable: Bool { start >= 0 }
   var end: Int { start + used }

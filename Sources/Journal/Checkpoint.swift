@@ -25,6 +25,8 @@ struct CheckpointFile: Sendable {
   /// The log is read from here.
   let replayFrom: Int
   let payload: [UInt8]
+  /// Every write of the log was durable when it returned.
+  var isSynced = true
 
   static func name(_ position: Int) -> String {
     SegmentFiles.name(position).dropLast(".segment".count) + ".checkpoint"
@@ -34,6 +36,8 @@ struct CheckpointFile: Sendable {
   /// segments before `replayFrom`.
   func store(_ files: SegmentFiles) -> CheckpointOutcome {
     do throws(SystemError) {
+      // A checkpoint must not survive a power loss that the log before it does not.
+      if !isSynced { try files.sync(from: replayFrom, to: position) }
       let name = Self.name(position)
       let temporary = files.path(name + ".new")
       let file = try File(temporary, .readWrite, creates: true)
@@ -50,17 +54,17 @@ struct CheckpointFile: Sendable {
   private func removeOlder(
     _ files: SegmentFiles, than name: String
   ) throws(SystemError) -> CheckpointOutcome {
-    var recycled = 0
+    var retired: [String] = []
     let oldest = SegmentFiles.name(replayFrom - replayFrom % files.segmentBytes)
     for other in try FileSystem.list(files.directory) {
       if other.hasSuffix(".checkpoint"), other < name {
         try FileSystem.remove(files.path(other))
       } else if other.hasSuffix(".segment"), !other.hasPrefix("spare-"), other < oldest {
-        try files.retire(other, sparesMax: Background.sparesMax)
-        recycled += 1
+        retired.append(other)
       }
     }
-    return .stored(firstSegment: replayFrom / files.segmentBytes, recycled: recycled)
+    try files.retire(retired, sparesMax: Background.sparesMax)
+    return .stored(firstSegment: replayFrom / files.segmentBytes, recycled: retired.count)
   }
 
   private func encoded() -> [UInt8] {
@@ -108,7 +112,8 @@ struct CheckpointFile: Sendable {
     payload = Array(bytes[Self.headerBytes...])
   }
 
-  init(identity: UInt64, position: Int, replayFrom: Int, payload: [UInt8]) {
+  init(identity: UInt64, position: Int, replayFrom: Int, payload: [UInt8], isSynced: Bool) {
+    self.isSynced = isSynced
     self.identity = identity
     self.position = position
     self.replayFrom = replayFrom

@@ -25,5 +25,8 @@ struct CommitBatch: @unchecked Sendable {
 /// How a batch ended.
 enum CommitResult: Sendable {
   case durable(end: Int)
+  /// No byte was written, because a segment could not be made or opened; it may be tried again.
+  case postponed(String)
+  /// What is on the disk is not known; nothing may be written over it.
   case failed(String)
 }

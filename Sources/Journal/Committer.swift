@@ -107,7 +107,7 @@ final class SegmentWriter {
   }
 
   func write(_ batch: CommitBatch) -> CommitResult {
-    do throws(SystemError) {
+    do throws(WriteFailure) {
       for slice in batch.slices { Self.fillChecksums(slice, epoch: batch.epoch) }
       var index = 0
       while index < batch.slices.count {
@@ -115,13 +115,24 @@ final class SegmentWriter {
       }
       return .durable(end: batch.end)
     } catch {
-      return .failed("\(error)")
+      switch error {
+      case .noSegment(let cause): return .postponed("\(cause)")
+      case .unknown(let cause): return .failed("\(cause)")
+      }
     }
+  }
+
+  private enum WriteFailure: Error {
+    /// The segment could not be made or opened. What the batch has written before is whole and may
+    /// be written again.
+    case noSegment(SystemError)
+    /// A write or a sync failed.
+    case unknown(SystemError)
   }
 
   /// Writes the slices from `first` on that are in one segment; a slice that reaches over the
   /// segment's end is cut. Returns the next slice.
-  private func writeRun(_ batch: CommitBatch, from first: Int) throws(SystemError) -> Int {
+  private func writeRun(_ batch: CommitBatch, from first: Int) throws(WriteFailure) -> Int {
     var index = first
     let start = batch.slices[first].position
     let segment = start - start % files.segmentBytes
@@ -146,7 +157,7 @@ final class SegmentWriter {
   /// Writes what of a large block lies in the segments from `position` on.
   private func writeRest(
     of slice: CommitBatch.Slice, from position: Int, epoch: UInt64
-  ) throws(SystemError) {
+  ) throws(WriteFailure) {
     var segment = position
     let end = slice.position + slice.count
     while segment < end {
@@ -178,23 +189,32 @@ final class SegmentWriter {
     }
   }
 
-  private func flush(at offset: Int) throws(SystemError) {
+  private func flush(at offset: Int) throws(WriteFailure) {
     let copy = UnsafeMutableBufferPointer<iovec>.allocate(capacity: vectors.count)
     defer { copy.deallocate() }
     _ = copy.initialize(from: vectors)
-    try target?.write(at: offset, vectors: copy)
+    do throws(SystemError) {
+      try target?.write(at: offset, vectors: copy)
+    } catch {
+      throw .unknown(error)
+    }
   }
 
-  private func open(_ segment: Int, firstRecord: Int, epoch: UInt64) throws(SystemError) {
+  private func open(_ segment: Int, firstRecord: Int, epoch: UInt64) throws(WriteFailure) {
     guard segment != targetStart else { return }
     target = nil
-    if FileSystem.exists(files.path(SegmentFiles.name(segment))) {
-      target = try files.open(segment, isSynced: isSynced)
-    } else {
-      let header = SegmentHeader(
-        firstPosition: segment, segmentBytes: files.segmentBytes, identity: files.identity,
-        firstRecord: firstRecord, epoch: epoch)
-      target = try files.create(header, isSynced: isSynced)
+    targetStart = -1
+    do throws(SystemError) {
+      if FileSystem.exists(files.path(SegmentFiles.name(segment))) {
+        target = try files.open(segment, isSynced: isSynced)
+      } else {
+        let header = SegmentHeader(
+          firstPosition: segment, segmentBytes: files.segmentBytes, identity: files.identity,
+          firstRecord: firstRecord, epoch: epoch)
+        target = try files.create(header, isSynced: isSynced)
+      }
+    } catch {
+      throw .noSegment(error)
     }
     targetStart = segment
   }

@@ -6,19 +6,24 @@ extension Journal {
   static let batchBytesMax = 16 << 20
   /// Above so much that waits to be committed, publishers have to wait.
   static let uncommittedBytesMax = 64 << 20
+  static let checkpointRetryMilliseconds: Int64 = 5000
 
   /// Bytes appended and not yet durable.
   public var uncommittedBytes: Int { endPosition - durablePosition }
 
   /// Publishers should not be read from until a commit has ended.
-  public var isCongested: Bool { uncommittedBytes > Self.uncommittedBytesMax }
+  public var isCongested: Bool {
+    failure == nil && uncommittedBytes > Self.uncommittedBytesMax
+  }
 
   public var hasUncommitted: Bool { endPosition > durablePosition }
 
   /// Hands what gathered to the commit thread, unless it is still writing. `now` is wall-clock
   /// milliseconds.
   public func commit(now: Int64) {
-    guard !isCommitting, failure == nil, endPosition > sealedPosition else { return }
+    guard !isCommitting, failure == nil, postponed == nil, endPosition > sealedPosition else {
+      return
+    }
     appendBatchRecord(now: now)
     var slices: [CommitBatch.Slice] = []
     var bytes = 0
@@ -42,10 +47,16 @@ extension Journal {
     let batch = CommitBatch(
       start: sealedPosition, end: sealedPosition + bytes, epoch: epoch, slices: slices)
     sealedPosition = batch.end
-    isCommitting = true
     statistics.commits += 1
     statistics.bytesCommitted += bytes
-    committer.submit(batch)
+    submit(batch)
+  }
+
+  /// Tries a batch again that could not be begun; from time to time.
+  public func retryPostponed() {
+    guard let batch = postponed?.batch else { return }
+    postponed = nil
+    submit(batch)
   }
 
   /// Takes the results of the other threads. Returns whether the durable position moved or the log
@@ -62,6 +73,8 @@ extension Journal {
       dropOldBlocks()
       handOverCheckpoint()
       if files.spareCount < Background.sparesMin { background.refill() }
+    case .postponed(let reason):
+      if let batch = inFlight { postponed = (batch, reason) }
     case .failed(let reason):
       failure = reason
     }
@@ -86,7 +99,7 @@ extension Journal {
 
   /// A closed block became durable.
   private func finished(_ index: UInt32) {
-    blocks[Int(index)].awaitsCommit = false
+    blocks[Int(index)].isPending = false
     if blocks[Int(index)].references == 0 {
       free(index)
     } else {
@@ -112,7 +125,7 @@ extension Journal {
   }
 
   private func isDroppable(_ block: Block) -> Bool {
-    block.isDurable && !block.isOpen && !block.awaitsCommit && block.base != nil
+    block.isDurable && !block.isOpen && !block.isPending && block.base != nil
   }
 
   private func forgetStaleResidents() {
@@ -135,7 +148,7 @@ extension Journal {
         into: UnsafeMutableRawBufferPointer(start: base, count: block.used))
     } catch {
       memory.free(base, block.capacity)
-      failure = "\(error)"
+      lastProblem = "messages could not be read back: \(error)"
       return nil
     }
     blocks[Int(index)].base = base
@@ -150,6 +163,11 @@ extension Journal {
     if durableBytes > settings.cacheBytes { dropOldBlocks() }
   }
 
+  /// Gives memory that is kept for the next messages back to the kernel.
+  public func releaseUnused() {
+    memory.trim()
+  }
+
   /// Bytes of memory that messages take.
   public var memoryBytes: Int { memory.bytesInUse }
 
@@ -157,23 +175,25 @@ extension Journal {
   public var pinnedBytes: Int { memory.bytesInUse - min(durableBytes, settings.cacheBytes) }
 
   /// Why the log cannot take more, such as a full disk; nil if it can.
-  public var spaceProblem: String? { background.spaceProblem }
+  public var spaceProblem: String? { postponed?.reason ?? background.spaceProblem }
 
   // MARK: Checkpoints
 
   /// Segments could be given up if the catalog were written down.
-  public var wantsCheckpoint: Bool {
-    pendingCheckpoint == nil && failure == nil && endPosition >= nextCheckpointFrom
+  public func wantsCheckpoint(now: Int64) -> Bool {
+    pendingCheckpoint == nil && failure == nil && now >= nextCheckpointAt
       && segments.firstLive(notAbove: durablePosition) > segments.first
   }
 
-  /// Keeps what the catalog says now; it is written once the log before it is durable.
-  public func checkpoint(payload: [UInt8]) {
+  /// Keeps what the catalog says now; it is written once the log before it is durable. `now` is
+  /// wall-clock milliseconds.
+  public func checkpoint(payload: [UInt8], now: Int64) {
+    nextCheckpointAt = now
     let first = segments.firstLive(notAbove: durablePosition)
     pendingCheckpoint = PendingCheckpoint(
       file: CheckpointFile(
         identity: files.identity, position: endPosition, replayFrom: first * settings.segmentBytes,
-        payload: payload))
+        payload: payload, isSynced: settings.isSynced))
     handOverCheckpoint()
   }
 
@@ -194,7 +214,7 @@ extension Journal {
       pendingCheckpoint = nil
     case .failed(let reason):
       lastProblem = "a checkpoint could not be written: \(reason)"
-      nextCheckpointFrom = endPosition + settings.segmentBytes / 4
+      nextCheckpointAt += Self.checkpointRetryMilliseconds
       pendingCheckpoint = nil
     case nil:
       break
@@ -206,7 +226,7 @@ extension Journal {
   /// Marks that nothing is in doubt, waits until everything is durable, and ends the threads.
   public func close(now: Int64) {
     if failure == nil { _ = append(kind: Record.stop, payloadSize: 0) }
-    while failure == nil, isCommitting || hasUncommitted {
+    while failure == nil, postponed == nil, isCommitting || hasUncommitted {
       commit(now: now)
       committer.waitForResult()
       _ = poll()

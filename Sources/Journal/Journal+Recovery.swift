@@ -30,15 +30,15 @@ extension Journal {
     replay: (Journal) -> any JournalReplay
   ) throws(JournalError) -> (journal: Journal, recovery: Recovery) {
     try system { () throws(SystemError) in try FileSystem.makeDirectories(directory) }
-    var list = try SegmentList(directory: directory)
     let checkpoint = try newestCheckpoint(directory)
+    var list = try SegmentList(directory: directory, from: checkpoint?.replayFrom ?? 0)
     var settings = settings
+    settings.segmentBytes = (settings.segmentBytes + 4095) & ~4095
     if let first = list.first { settings.segmentBytes = first.segmentBytes }
     let identity = list.first?.identity ?? checkpoint?.identity ?? .random(in: .min ... .max)
     guard checkpoint?.identity ?? identity == identity else {
       throw .inconsistent("the checkpoint is of another log than the segments")
     }
-    if let checkpoint { list.dropBefore(checkpoint.replayFrom) }
     let files = SegmentFiles(
       directory: directory, segmentBytes: settings.segmentBytes, identity: identity,
       spares: list.spares)
@@ -159,16 +159,19 @@ extension Journal {
     after reader: LogReader, _ list: inout SegmentList, now: Int64
   ) throws(JournalError) {
     let end = reader.position
+    var lastEpoch = reader.epoch
     try system { () throws(SystemError) in
-      for header in list.dropFrom(end) {
-        try files.retire(
-          SegmentFiles.name(header.firstPosition), sparesMax: Background.sparesMax)
-      }
+      let stale = list.dropFrom(end)
+      lastEpoch = max(lastEpoch, stale.map(\.epoch).max() ?? 0)
+      try files.retire(
+        stale.map { SegmentFiles.name($0.firstPosition) }, sparesMax: Background.sparesMax)
+      // What was read may be in the page cache only; what comes next builds upon it.
+      if let first = list.first { try files.sync(from: first.firstPosition, to: end) }
       durablePosition = end
       sealedPosition = end
       try resumeTail(at: end)
     }
-    epoch = reader.epoch + 1
+    epoch = lastEpoch + 1 + UInt64(truncatingIfNeeded: now) % LogReader.epochStepMax
     let (_, payload) = append(kind: Record.epoch, payloadSize: 16)
     payload.storeBytes(of: epoch, as: UInt64.self)
     payload.storeBytes(of: now, toByteOffset: 8, as: Int64.self)

@@ -63,6 +63,9 @@ public final class Journal {
   /// Everything before was handed to the commit thread.
   var sealedPosition: Int
   public internal(set) var isCommitting = false
+  /// A batch that could not be begun, and why; it goes first when it is tried again.
+  var postponed: (batch: CommitBatch, reason: String)?
+  private(set) var inFlight: CommitBatch?
   /// Set when a commit failed; nothing is accepted then.
   public internal(set) var failure: String?
 
@@ -71,8 +74,8 @@ public final class Journal {
 
   var segments: SegmentLiveness
   var pendingCheckpoint: PendingCheckpoint?
-  /// After a checkpoint failed, the next is tried when the log has come this far.
-  var nextCheckpointFrom = 0
+  /// After a checkpoint failed, the next is not tried before this wall-clock millisecond.
+  var nextCheckpointAt: Int64 = 0
   public internal(set) var statistics = JournalStatistics()
 
   /// The block that recovery is filling.
@@ -99,6 +102,12 @@ public final class Journal {
 
   deinit {
     blocks.deallocate()
+  }
+
+  func submit(_ batch: CommitBatch) {
+    isCommitting = true
+    inFlight = batch
+    committer.submit(batch)
   }
 
   // MARK: Appending
@@ -167,7 +176,7 @@ public final class Journal {
     invariant(block.references == 0, "a block was released more often than retained")
     if block.isOpen {
       if !block.isDurable { transientTailDrained() }
-    } else if !block.awaitsCommit {
+    } else if !block.isPending {
       free(index)
     }
   }
@@ -218,6 +227,7 @@ public final class Journal {
     let opened = blocks[Int(index)]
     blocks[Int(index)].used = target
     blocks[Int(index)].isOpen = false
+    blocks[Int(index)].isPending = true
     closedBlocks.append(index)
     durableTail = BlockTail(position: opened.start + target)
   }
@@ -242,8 +252,7 @@ public final class Journal {
     let index = takeSlot()
     let base = memory.allocate(capacity)
     blocks[Int(index)] = Block(
-      base: base, start: start, used: 0, capacity: capacity, references: 0, isOpen: true,
-      awaitsCommit: start >= 0)
+      base: base, start: start, used: 0, capacity: capacity, references: 0, isOpen: true)
     tail = BlockTail(
       base: base, used: 0, capacity: capacity, block: index, start: max(0, start))
     if start >= 0 {
@@ -319,7 +328,6 @@ struct BlockTail {
   @inline(__always) var room: Int { capacity &- used }
   var position: Int { start + used }
 
-  /// Nothing refers to what is in the block any more: it is filled anew, while the caches have it.
   mutating func rewind() {
     used = 0
   }

@@ -38,8 +38,8 @@ public struct JournalInspection {
   /// `directory` is the data directory of a broker.
   public init(directory: String) throws(JournalError) {
     self.directory = directory + "/journal"
-    list = try SegmentList(directory: self.directory)
     checkpoint = try Journal.newestCheckpoint(self.directory)
+    list = try SegmentList(directory: self.directory, from: checkpoint?.replayFrom ?? 0)
     files = SegmentFiles(
       directory: self.directory, segmentBytes: list.first?.segmentBytes ?? 1,
       identity: list.first?.identity ?? 0, spares: list.spares)

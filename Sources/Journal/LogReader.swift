@@ -31,15 +31,21 @@ struct SegmentList {
   private(set) var headers: [SegmentHeader] = []
   private(set) var spares: [String] = []
 
-  init(directory: String) throws(JournalError) {
+  /// The segments that hold something from `position` on.
+  init(directory: String, from position: Int) throws(JournalError) {
     self.directory = directory
     let names = try system { () throws(SystemError) in try FileSystem.list(directory) }
-    for name in names where name.hasSuffix(".segment") {
-      if name.hasPrefix("spare-") {
-        spares.append(name)
-      } else {
-        headers.append(try Self.header(directory + "/" + name))
+      .filter { $0.hasSuffix(".segment") }
+    spares = names.filter { $0.hasPrefix("spare-") }
+    let segments = names.filter { !$0.hasPrefix("spare-") }
+    // Older ones are on their way to become spares; their content is of no interest.
+    let first = segments.last { $0 <= SegmentFiles.name(position) } ?? ""
+    for name in segments where name >= first {
+      let header = try Self.header(directory + "/" + name)
+      guard SegmentFiles.name(header.firstPosition) == name else {
+        throw .inconsistent("\(name) says that it begins at \(header.firstPosition)")
       }
+      headers.append(header)
     }
     try check()
   }
@@ -48,10 +54,6 @@ struct SegmentList {
 
   /// The end of the last segment.
   var end: Int { headers.last.map { $0.firstPosition + $0.segmentBytes } ?? 0 }
-
-  mutating func dropBefore(_ position: Int) {
-    headers.removeAll { $0.firstPosition + $0.segmentBytes <= position }
-  }
 
   mutating func dropFrom(_ position: Int) -> [SegmentHeader] {
     let dropped = headers.filter { $0.firstPosition >= position }
@@ -107,8 +109,10 @@ final class LogReader {
   private var bufferCount = 0
 
   static let readBytes = 1 << 20
-  /// How far behind an invalid record a proof of damage can be: the rest of its batch and the next.
-  static let proofBytes = 4 * Journal.batchBytesMax
+  /// How far behind the end of a log that was stopped in order a proof of damage is looked for.
+  static let cleanProofBytes = 4 << 20
+  /// A new life's epoch is at most so much above the last.
+  static let epochStepMax: UInt64 = 16
 
   init(files: SegmentFiles, position: Int, epoch: UInt64, end: Int) {
     self.files = files
@@ -125,7 +129,7 @@ final class LogReader {
   /// The next record; nil at the end of the log. The view is valid until the next call.
   func next() throws(JournalError) -> RecordView? {
     guard let view = try valid(at: position) else {
-      if !isClean { try lookForDamage() }
+      try lookForDamage()
       return nil
     }
     position += Record.padded(view.size)
@@ -161,17 +165,33 @@ final class LogReader {
 
   /// Throws if a later record proves that the one at `position` had been durable.
   private func lookForDamage() throws(JournalError) {
-    let limit = min(end, position + Self.proofBytes)
+    let limit = isClean ? min(end, position + Self.cleanProofBytes) : end
     var place = position + 8
     while place + 32 <= limit {
       let base = try bytes(at: place, 32)
-      if base.load(as: UInt32.self) == 32, let proof = try valid(at: place) {
-        let says = proof.payload.loadUnaligned(as: UInt64.self)
-        let isProof =
-          proof.kind == Record.epoch || (proof.kind == Record.batch && says > UInt64(position))
-        if isProof { throw damage("a later record at \(place) proves that it was written") }
+      if base.load(as: UInt32.self) == 32, try isProof(base, at: place) {
+        throw damage("a later record at \(place) proves that it was written")
       }
       place += 8
+    }
+  }
+
+  /// Whether 32 bytes are a record that was written when the one at `position` was durable: a batch
+  /// that says so, of this life or of the next, or the beginning of a later life.
+  private func isProof(_ base: UnsafeRawPointer, at place: Int) throws(JournalError) -> Bool {
+    let view = RecordView(position: place, base: base, size: 32)
+    let says = view.payload.loadUnaligned(as: UInt64.self)
+    let sum = base.load(fromByteOffset: Record.checksumOffset, as: UInt32.self)
+    switch view.kind {
+    case Record.epoch:
+      return says > epoch
+        && sum == Record.checksum(base, size: 32, position: place, epoch: says)
+    case Record.batch:
+      guard says > UInt64(position) else { return false }
+      return (epoch...epoch + Self.epochStepMax).contains {
+        sum == Record.checksum(base, size: 32, position: place, epoch: $0)
+      }
+    default: return false
     }
   }
 

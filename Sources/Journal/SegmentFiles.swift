@@ -50,12 +50,33 @@ final class SegmentFiles: Sendable {
     state.withLock { $0.spares.append(name) }
   }
 
-  /// Turns a segment that is no longer needed into a spare, or removes it when there are enough.
-  func retire(_ name: String, sparesMax: Int) throws(SystemError) {
-    guard spareCount < sparesMax else { return try FileSystem.remove(path(name)) }
-    let spare = newSpareName()
-    try FileSystem.rename(path(name), path(spare))
-    state.withLock { $0.spares.append(spare) }
+  /// Turns segments that are no longer needed into spares, or removes them when there are enough.
+  /// They are written to only when their new names are durable: a crash must not find a segment of
+  /// the old name with the content of another.
+  func retire(_ names: [String], sparesMax: Int) throws(SystemError) {
+    guard !names.isEmpty else { return }
+    var spares: [String] = []
+    for name in names {
+      if spareCount + spares.count < sparesMax {
+        let spare = newSpareName()
+        try FileSystem.rename(path(name), path(spare))
+        spares.append(spare)
+      } else {
+        try FileSystem.remove(path(name))
+      }
+    }
+    try FileSystem.syncDirectory(directory)
+    state.withLock { $0.spares += spares }
+  }
+
+  /// Makes what was written to the segments of these positions durable.
+  func sync(from start: Int, to end: Int) throws(SystemError) {
+    var first = start - start % segmentBytes
+    while first < end || first == start {
+      let path = path(Self.name(first))
+      if FileSystem.exists(path) { try File(path, .readWrite).sync() }
+      first += segmentBytes
+    }
   }
 
   /// Makes the segment that begins at `header.firstPosition` from a spare file and opens it. Its

@@ -37,11 +37,9 @@ final class Connection {
   /// Whether bytes from the client are wanted now.
   var wantsReads: Bool {
     if isLingering { return true }
-    return session.pause == .none && !isThrottled && session.out.count < outputMax
+    return session.pause == .none && !isThrottled
+      && session.out.count < session.settings.answersMax
   }
-
-  /// A client that does not read its replies is not asked for more requests.
-  private var outputMax: Int { 4 * session.settings.outputMax }
 
   enum FlushResult: Equatable {
     /// All is written.

@@ -5,7 +5,7 @@ import Broker
 extension Reactor {
   /// Messages take more memory than they may, or no longer do.
   func watchMemory() {
-    let bytes = broker.journal.pinnedBytes
+    let bytes = broker.journal.pinnedBytes + broker.assembledBytes
     let isHigh = bytes > memoryLimitBytes || (isMemoryHigh && bytes > memoryLimitBytes / 10 * 9)
     guard isHigh != isMemoryHigh else { return }
     isMemoryHigh = isHigh
@@ -21,11 +21,14 @@ extension Reactor {
     updateAlarm()
   }
 
-  func logFailed(_ reason: String) {
+  func announceFailure() {
+    guard !isFailureAnnounced, let reason = broker.journal.failure else { return }
+    isFailureAnnounced = true
     log.error(
       "the journal failed: \(reason); nothing durable is accepted any more, restart the broker")
     for case let connection? in connections {
       connection.session.logFailed(reason)
+      connection.isThrottled = false
       settle(connection)
     }
   }
@@ -44,6 +47,7 @@ extension Reactor {
       log.warning("publishers are blocked: \(reason)")
     } else {
       log.info("publishers are no longer blocked")
+      hasMore = true
       unblockAll()
     }
   }

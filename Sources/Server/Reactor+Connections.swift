@@ -11,6 +11,10 @@ extension Reactor {
     while true {
       do throws(SystemError) {
         guard let accepted = try listener.socket.accept() else { return }
+        guard connectionCount < socketsMax else {
+          log.warning("\(accepted.peer) is turned away: \(connectionCount) clients are connected")
+          continue
+        }
         try add(accepted)
       } catch {
         log.error("a client could not be accepted: \(error)")

@@ -32,6 +32,11 @@ final class Reactor {
   var connections: [Connection?] = []
   var freeSlots: [Int] = []
   var connectionCount = 0
+  /// Descriptors are kept free for the journal; clients above this are not even told why.
+  let socketsMax: Int
+  /// Clients above the limit that are told so at the same time.
+  private static let refusedMax = 64
+  private static let descriptorReserve = 64
   var generation: UInt64 = 0
 
   /// Connections whose sessions have something to send.
@@ -40,18 +45,24 @@ final class Reactor {
   /// Connections that wait for the log, for memory, or for the log to catch up.
   var paused: [Connection] = []
   /// A turn is due without waiting.
-  private var hasMore = false
+  var hasMore = false
+  var isFailureAnnounced = false
   private var stopDeadline: Int64?
   let memoryLimitBytes: Int
   var isMemoryHigh = false
   var spaceProblem: String?
   private var nextSweep: Int64 = 0
+  /// When a client was heard last, and whether memory was given back since then.
+  private var heardAt: Int64 = 0
+  private var hasReleasedMemory = true
   /// Monotonic milliseconds of this turn.
   private(set) var now: Int64 = 0
 
   private let readBuffer: UnsafeMutableRawBufferPointer
   private static let readBytes = 64 << 10
   private static let sweepMilliseconds: Int64 = 250
+  /// After so long without a word from any client, unused memory is given back.
+  private static let quietMilliseconds: Int64 = 2000
   static let lingerMilliseconds: Int64 = 3000
   private static let stopMilliseconds: Int64 = 2000
 
@@ -64,7 +75,7 @@ final class Reactor {
 
   init(
     options: Options, log: Log, broker: Broker, listeners: [Listener],
-    signals: consuming SignalQueue, journalWake: SharedWakeup
+    signals: consuming SignalQueue, journalWake: SharedWakeup, descriptorLimit: Int
   ) throws(SystemError) {
     self.options = options
     settings = SessionSettings(options)
@@ -72,6 +83,8 @@ final class Reactor {
     self.broker = broker
     self.listeners = listeners
     self.journalWake = journalWake
+    socketsMax = min(
+      options.connectionsMax + Self.refusedMax, descriptorLimit - Self.descriptorReserve)
     poller = try Poller()
     memoryLimitBytes =
       options.memoryLimitBytes > 0
@@ -126,6 +139,11 @@ final class Reactor {
     if hasSignal { handleSignals() }
     if now >= nextSweep { sweep() }
     broker.end()
+    if let problem = broker.journal.lastProblem {
+      log.error(problem)
+      broker.journal.lastProblem = nil
+    }
+    announceFailure()
     watchMemory()
     flushDirty()
   }
@@ -136,9 +154,9 @@ final class Reactor {
   }
 
   private func waitMilliseconds() -> Int32 {
-    guard connectionCount > 0 || broker.alarm != nil || stopDeadline != nil || !isAccepting else {
-      return -1
-    }
+    let isWaiting = spaceProblem != nil || broker.alarm != nil || stopDeadline != nil
+    let hasWork = connectionCount > 0 || isWaiting || !isAccepting || !hasReleasedMemory
+    guard hasWork else { return -1 }
     return Int32(clamping: max(1, nextSweep - now))
   }
 
@@ -184,6 +202,8 @@ final class Reactor {
     switch connection.socket.descriptor.read(into: room) {
     case .count(let count):
       connection.receivedAt = now
+      heardAt = now
+      hasReleasedMemory = false
       if connection.isLingering { return }
       connection.leftover.removeAll()
       take(connection, UnsafeRawBufferPointer(rebasing: readBuffer[..<(kept + count)]))
@@ -237,11 +257,6 @@ final class Reactor {
     journalWake.clear()
     broker.journalMoved()
     let journal = broker.journal
-    if let problem = journal.lastProblem {
-      log.error(problem)
-      journal.lastProblem = nil
-    }
-    if let failure = journal.failure, broker.alarm == nil { logFailed(failure) }
     resumePaused { connection in
       let mayGoOn = connection.session.resume(durable: journal.durablePosition)
       guard connection.isThrottled, !journal.isCongested else { return mayGoOn }
@@ -287,12 +302,22 @@ final class Reactor {
     case .done:
       if session.state == .closed, !connection.isLingering { linger(connection) }
     }
-    // Consumers that waited for room are served again before the loop waits, or they would for ever.
-    if session.out.count < settings.outputMax / 2, let peer = session.peer, !peer.hasRoom {
+    if session.out.count < settings.outputMax / 2 { makeRoom(connection) }
+    watch(connection)
+  }
+
+  /// Consumers and requests that waited for room are served before the loop waits, or they would wait
+  /// for ever.
+  private func makeRoom(_ connection: Connection) {
+    if let peer = connection.session.peer, !peer.hasRoom {
       peer.roomMade()
       hasMore = true
     }
-    watch(connection)
+    if connection.session.isOutputFull, !connection.isThrottled {
+      connection.session.isOutputFull = false
+      resume(connection)
+      hasMore = true
+    }
   }
 
   /// All is said: the client can read it to the end before the socket goes.
@@ -324,9 +349,15 @@ final class Reactor {
   /// Heartbeats and deadlines, a few times in a second.
   private func sweep() {
     nextSweep = now + Self.sweepMilliseconds
+    broker.journal.retryPostponed()
     watchSpace()
     watchListeners()
     for case let connection? in connections { sweep(connection) }
+    if !hasReleasedMemory, now - heardAt >= Self.quietMilliseconds {
+      hasReleasedMemory = true
+      broker.journal.releaseUnused()
+      ProcessMemory.releaseUnused()
+    }
   }
 
   private func sweep(_ connection: Connection) {
@@ -342,7 +373,8 @@ final class Reactor {
       if now - connection.receivedAt > 2 * interval + Self.sweepMilliseconds {
         return drop(connection, "no heartbeat for \(2 * session.heartbeat) seconds")
       }
-      if !session.out.isEmpty, now - connection.sentAt > 2 * interval + Self.sweepMilliseconds {
+      let isUnread = session.out.count >= settings.answersMax
+      if isUnread, now - connection.sentAt > 2 * interval + Self.sweepMilliseconds {
         return drop(connection, "it has not read for \(2 * session.heartbeat) seconds")
       }
       if now - connection.sentAt >= interval / 2, session.out.isEmpty {

@@ -36,7 +36,7 @@ private struct Server {
     let started = Clock.monotonicNanoseconds()
     signal(SIGPIPE, SIG_IGN)
     let signals = try SignalQueue([SIGTERM, SIGINT])
-    raiseDescriptorLimit()
+    let descriptorLimit = DescriptorLimit.raise()
     let listeners = try listen()
     try FileSystem.makeDirectories(options.data)
     guard let lock = try DirectoryLock(directory: options.data) else {
@@ -48,7 +48,7 @@ private struct Server {
     let broker = try recover(wake)
     let reactor = try Reactor(
       options: options, log: log, broker: broker, listeners: listeners, signals: signals,
-      journalWake: wake)
+      journalWake: wake, descriptorLimit: descriptorLimit)
     let milliseconds = (Clock.monotonicNanoseconds() - started) / 1_000_000
     for listener in listeners { log.info("listening on \(listener.socket.localAddress)") }
     log.info("Martlet \(SessionSettings().version) is ready after \(milliseconds) ms")
@@ -142,14 +142,6 @@ private struct Server {
       let process = Int(String(decoding: bytes, as: UTF8.self).filter(\.isNumber))
     else { return "" }
     return " (process \(process))"
-  }
-
-  /// As many clients as the system lets us have.
-  private func raiseDescriptorLimit() {
-    var limit = rlimit()
-    guard getrlimit(__rlimit_resource_t(7), &limit) == 0 else { return }
-    limit.rlim_cur = limit.rlim_max
-    _ = setrlimit(__rlimit_resource_t(7), &limit)
   }
 }
 

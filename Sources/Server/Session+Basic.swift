@@ -44,7 +44,7 @@ extension Session {
   }
 
   private func get(_ arguments: BasicGet, _ channel: SessionChannel) throws(PeerError) {
-    let found = try channel.core.get(arguments.queue, isAutomatic: arguments.noAck) {
+    let result = try channel.core.get(arguments.queue, isAutomatic: arguments.noAck) {
       message, tag, isRedelivered, remaining in
       let names = message.names
       let properties = message.properties(behind: names)
@@ -63,7 +63,13 @@ extension Session {
         channel: channel.number, properties: properties, body: body, frameMax: frameMax)
       markDirty()
     }
-    if !found { send(.basicGetEmpty(.init()), on: channel.number) }
+    switch result {
+    case .message: break
+    case .empty: send(.basicGetEmpty(.init()), on: channel.number)
+    case .notBefore(let position):
+      pause = .untilDurable(position)
+      isRepeating = true
+    }
   }
 }
 

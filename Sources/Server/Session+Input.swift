@@ -7,14 +7,20 @@ extension Session {
   private static let ackID: UInt32 = 60 << 16 | 80
 
   /// Takes as much of `bytes` as makes whole frames, or pieces of bodies; returns how much. What is
-  /// left must come again with more behind it, unless the session pauses or ends.
+  /// left must come again with more behind it, unless the session pauses or ends, or with room in
+  /// `out` if `isOutputFull`.
   func receive(_ bytes: RawSpan) -> Int {
     var offset = 0
     if state == .awaitingHeader {
       offset = receiveHeader(bytes)
       if state == .awaitingHeader { return offset }
     }
+    isOutputFull = false
     while pause == .none, state != .closed {
+      guard out.count < settings.answersMax else {
+        isOutputFull = true
+        break
+      }
       if partialBody != nil {
         let taken = receivePartialBody(bytes.extracting(offset..<bytes.byteCount))
         offset += taken
@@ -156,9 +162,11 @@ extension Session {
       start()
       return 8
     }
-    if bytes.byteCount < 8, bytes.extracting(0..<min(4, count)).withUnsafeBytes({
-      $0.elementsEqual(wanted[..<min(4, count)])
-    }) {
+    if bytes.byteCount < 8,
+      bytes.extracting(0..<min(4, count)).withUnsafeBytes({
+        $0.elementsEqual(wanted[..<min(4, count)])
+      })
+    {
       return 0
     }
     log.warning("\(peerName) does not speak AMQP 0-9-1: \(Self.guess(bytes))")
@@ -246,8 +254,9 @@ extension Session {
       if state != .closing { fail(.unknownMethod(class: id.classID, method: id.methodID), id) }
       return true
     }
+    isRepeating = false
     handle(method, on: channel)
-    return true
+    return !isRepeating
   }
 }
 

@@ -30,11 +30,15 @@ final class Session {
 
   var state = State.awaitingHeader
   var pause = Pause.none
+  /// The method that paused was not answered: its frame is to be parsed again.
+  var isRepeating = false
   /// What is sent when the log is durable up to where `pause` says.
   private var delayedReply: (method: Method, channel: UInt16)?
   var out = ByteBuffer()
   /// Has something in `out`, and is in the loop's list of sessions to flush.
   var isDirty = false
+  /// So many answers are unsent that the client's next requests wait.
+  var isOutputFull = false
   var onDirty: (() -> Void)?
   /// The handshake is over.
   var onOpen: (() -> Void)?
@@ -58,7 +62,9 @@ final class Session {
   /// Bytes that are missing of the body frame that is arriving in pieces, and its channel.
   var partialBody: (missing: Int, channel: UInt16)?
   /// Bytes of all bodies that are being assembled.
-  var assembledBytes = 0
+  var assembledBytes = 0 {
+    didSet { broker.assembledBytes += assembledBytes - oldValue }
+  }
 
   init(
     broker: Broker, settings: SessionSettings, log: Log, peerName: String, isLoopback: Bool
@@ -198,6 +204,8 @@ struct SessionSettings: Sendable {
   var messageSizeMax = 128 << 20
   /// Deliveries wait while so much is unsent.
   var outputMax = 1 << 20
+  /// Requests wait while so much is unsent: a few bytes may ask for a large message.
+  var answersMax: Int { 4 * outputMax }
   var product = "Martlet"
   var version = "4.0.0"
 

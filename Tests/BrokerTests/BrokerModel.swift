@@ -8,6 +8,13 @@ final class BrokerModel {
     let text: String
     let isDurable: Bool
     var isRedelivered = false
+    /// A crash came over it: the log may have said that it was delivered before it was.
+    var mayBeRedelivered = false
+
+    /// Whether a client may be told this. Never that a message is new which somebody has seen.
+    func allows(redelivered flag: Bool) -> Bool {
+      flag == isRedelivered || (flag && mayBeRedelivered)
+    }
   }
 
   final class Queue {
@@ -224,17 +231,25 @@ final class BrokerModel {
   /// Everybody leaves, and the broker begins again.
   func restart() {
     for client in clients.values { close(client) }
-    crash()
+    begin(isUnordered: false)
   }
 
-  /// The broker begins again with what is durable.
+  /// The broker begins again with what a crash left.
   func crash() {
+    begin(isUnordered: true)
+  }
+
+  private func begin(isUnordered: Bool) {
     let contents = afterCrash()
     clients = [:]
     toldEnds = []
     queues = queues.filter(\.value.isDurable)
     for (name, entries) in contents {
-      queues[name]?.ready = entries
+      queues[name]?.ready = entries.map { entry in
+        var entry = entry
+        entry.mayBeRedelivered = entry.mayBeRedelivered || isUnordered
+        return entry
+      }
       queues[name]?.consumers = []
       queues[name]?.hadConsumers = false
     }

@@ -152,7 +152,7 @@ import Testing
         #expect(error == (isThere ? nil : .noExchange(exchange: exchange, vhost: "/")), comment)
       }
       for name in queues where model.queues[name] != nil {
-        let count = try channel.drain(name).count
+        let (count, _) = try vhost.purgeQueue(name, on: channel)
         #expect(count == (expected.contains(name) ? 3 : 0), comment)
       }
     }

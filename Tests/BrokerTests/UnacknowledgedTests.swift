@@ -15,7 +15,7 @@ import Testing
 
   private func delivery(_ tag: UInt64) -> PendingDelivery {
     let entry = Entry(
-      sequence: tag * 3, location: RecordLocation(block: 0, offset: 0), bodySize: 0, flags: [])
+      sequence: tag * 3, location: RecordLocation(block: 0, offset: 0), flags: [])
     return PendingDelivery(tag: tag, entry: entry, queue: queue, consumer: nil)
   }
 

@@ -70,6 +70,37 @@ import Testing
     try await connection.close()
   }
 
+  @Test(.needsBroker) func heartbeatsGoOnWhileNothingIsRead() async throws {
+    var url = try ConnectionURL(try #require(Broker.url))
+    url.heartbeatSeconds = 1
+    var options = ConnectionOptions()
+    options.undeliveredMaxBytes = 10_000
+    let connection = try await Connection.open(url, options: options)
+    let channel = try await connection.openChannel()
+    let queue = try await channel.declareQueue(exclusive: true).name
+    let body = [UInt8](repeating: 1, count: 10_000)
+    for _ in 0..<2000 { try await channel.publish(body, key: queue) }
+    let consumer = try await channel.consume(queue, withoutAck: true)
+    try await Task.sleep(for: .seconds(4))
+    for _ in 0..<2000 { #expect(try await consumer.next()?.body.count == 10_000) }
+    try await connection.close()
+  }
+
+  @MainActor
+  @Test(.needsBroker) func actorsConsumeWithoutLeaving() async throws {
+    let connection = try await Connection.open(try #require(Broker.url))
+    let channel = try await connection.openChannel()
+    let queue = try await channel.declareQueue(exclusive: true).name
+    let consumer = try await channel.consume(queue, withoutAck: true)
+    for _ in 0..<100 { try await channel.publish("x", key: queue) }
+    var count = 0
+    for try await _ in consumer {
+      count += 1
+      if count == 100 { break }
+    }
+    try await connection.close()
+  }
+
   @Test(.needsBroker) func manyChannelsAreOpenedAndFreed() async throws {
     var url = try ConnectionURL(try #require(Broker.url))
     url.channelMax = 20

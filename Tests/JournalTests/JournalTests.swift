@@ -1,4 +1,5 @@
 import Base
+import Glibc
 import IO
 import Testbed
 import Testing
@@ -106,8 +107,8 @@ import Testing
       }
       journal.settle()
       for location in locations { journal.journal.release(location.block) }
-      if journal.journal.wantsCheckpoint {
-        journal.journal.checkpoint(payload: [])
+      if journal.journal.wantsCheckpoint(now: 5) {
+        journal.journal.checkpoint(payload: [], now: 5)
         journal.settle()
         let before = journal.journal.statistics.checkpoints
         journal.wait { journal.journal.statistics.checkpoints > before }
@@ -119,6 +120,56 @@ import Testing
     #expect(journal.journal.statistics.segmentsRecycled > 3)
     journal.close()
     let again = try Harness(directory.path)
+    again.close()
+  }
+
+  @Test func aBlockThatEndsWithItsCommitIsGivenUpOnce() throws {
+    let directory = try TemporaryDirectory()
+    let harness = try Harness(directory.path)
+    let journal = harness.journal
+    harness.settle()
+    // Leaves room for the batch record and nothing else in the block.
+    let size = 40 * 4096 + 4064 - Record.headerSize
+    let full = harness.append(Message(number: 1, body: [UInt8](repeating: 1, count: size)))
+    harness.settle()
+    harness.append(Message(number: 2, body: [2]))
+    journal.commit(now: 3)
+    journal.release(full.block)
+    harness.settle()
+    #expect(Set(journal.freeSlots).count == journal.freeSlots.count)
+    let others = (3..<6).map { number in
+      harness.append(
+        Message(number: number, body: [UInt8](repeating: UInt8(number), count: 50_000)))
+    }
+    #expect(Set(others.map(\.block)).count == 3)
+    for (number, location) in zip(UInt8(3)..., others) {
+      #expect(harness.body(at: location) == [UInt8](repeating: number, count: 50_000))
+    }
+    harness.close()
+  }
+
+  @Test func aBatchThatFindsNoSegmentIsTriedAgain() throws {
+    let directory = try TemporaryDirectory()
+    let harness = try Harness(directory.path)
+    harness.settle()
+    harness.wait { harness.journal.files.spareCount > 0 }
+    // Where the next segment has to be made stands something else.
+    let obstacle = directory.path + "/" + SegmentFiles.name(1 << 20)
+    try FileSystem.makeDirectories(obstacle)
+    let body = [UInt8](repeating: 1, count: 30_000)
+    let expected = (0..<50).map { Message(number: $0, body: body) }
+    for message in expected { harness.append(message) }
+    harness.journal.commit(now: 2)
+    harness.wait { harness.journal.postponed != nil }
+    #expect(harness.journal.failure == nil)
+    #expect(harness.journal.spaceProblem != nil)
+    rmdir(obstacle)
+    harness.journal.retryPostponed()
+    harness.settle()
+    #expect(harness.journal.spaceProblem == nil)
+    harness.close()
+    let again = try Harness(directory.path)
+    #expect(again.collector.messages.map(\.message) == expected)
     again.close()
   }
 

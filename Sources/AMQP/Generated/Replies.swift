@@ -548,4 +548,9 @@ extension PeerError {
   public static func tooMuchContent(limit: some CustomStringConvertible) -> PeerError {
     PeerError(.resourceError, "more than \(limit) bytes of unfinished messages")
   }
+
+  /// 541: "a message of queue '{queue}' could not be read back from disk"
+  public static func messageUnreadable(queue: some CustomStringConvertible) -> PeerError {
+    PeerError(.internalError, "a message of queue '\(queue)' could not be read back from disk")
+  }
 }

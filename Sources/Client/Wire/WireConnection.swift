@@ -121,7 +121,8 @@ public final class WireConnection {
       return count
     case .wouldBlock: return 0
     case .ended: throw fail(.disconnected)
-    case .failed(let error): throw fail(ClientError(error))
+    case .failed(let error):
+      throw fail(.system(operation: "write to the broker", code: error.code))
     }
   }
 
@@ -177,7 +178,8 @@ public final class WireConnection {
       return true
     case .wouldBlock: return false
     case .ended: throw fail(.disconnected)
-    case .failed(let error): throw fail(ClientError(error))
+    case .failed(let error):
+      throw fail(.system(operation: "read from the broker", code: error.code))
     }
   }
 

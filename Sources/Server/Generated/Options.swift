@@ -77,7 +77,7 @@ public struct Options: Equatable, Sendable {
   public var segmentSizeBytes: Int = 67_108_864
 
   /// Journal blocks kept in memory once they are on disk; older ones are read back when they are needed.
-  public var journalCacheBytes: Int = 67_108_864
+  public var journalCacheBytes: Int = 33_554_432
 
   /// The product name told to clients; some branch on "RabbitMQ".
   public var product: String = "Martlet"
@@ -200,7 +200,7 @@ public struct Options: Equatable, Sendable {
       help: "Size of a journal segment file.",
       set: .size(\.segmentSizeBytes, 1_048_576...1_073_741_824)),
     OptionDeclaration(
-      name: "journal-cache", values: "size", standard: "64MiB",
+      name: "journal-cache", values: "size", standard: "32MiB",
       bounds: "1MiB..1TiB",
       help:
         "Journal blocks kept in memory once they are on disk; older ones are read back when they are needed.",

@@ -40,7 +40,7 @@ final class Bench {
     report.before = snapshot()
     defer { cleanUp() }
     report.broker = try declare()
-    try idle.open(options.idleConnections, options) { noteSignals() && stopRequests > 0 }
+    idle.open(options.idleConnections, options) { noteSignals() && stopRequests > 0 }
     report.idleConnections = idle.count
     report.idleOpenSeconds = idle.openSeconds
     // Until they have ended, the threads use nothing but the topology and the control.

@@ -35,8 +35,8 @@ enum BenchCommand {
         "martlet bench --exchange-type fanout --queues 10 --consumers 10",
         "Every message to ten queues."),
       .init(
-        "martlet bench --idle 10000 --pid PID --duration 1m",
-        "What ten thousand connections cost that do nothing."),
+        "martlet bench --idle 10000 --pid 4711 --duration 1m",
+        "What ten thousand connections cost the broker in process 4711 that do nothing."),
     ],
     action: .blocking(run))
 
@@ -54,17 +54,13 @@ enum BenchCommand {
   }
 
   private static let all: [any AnyOption] = [
-    url, name, publishers, consumers, queues, queue, queueType, exchange, exchangeType, bindings,
-    size, persistent, durable, mandatory, confirm, prefetch, ackEvery, rate, duration, messages,
-    warmUp, drain, idle, keep, pid, json, progress,
+    BrokerOptions.url, name, publishers, consumers, queues, queue, queueType, exchange,
+    exchangeType, bindings, size, persistent, durable, mandatory, confirm, prefetch, ackEvery,
+    rate, duration, messages, warmUp, drain, idle, keep, pid, json, progress,
   ]
 
   // MARK: Who
 
-  static let url = Option.value(
-    "url", short: "u", "URL", as: .text, default: "amqp://guest:guest@localhost:5672/",
-    shown: "amqp://guest:guest@localhost:5672/", variable: "MARTLET_URL",
-    "Broker and virtual host: amqp://USER:PASSWORD@HOST:PORT/VHOST.")
   static let name = Option.value(
     "name", "NAME", as: .text, default: "bench", shown: "bench",
     "Stands in connection names and in the report.")

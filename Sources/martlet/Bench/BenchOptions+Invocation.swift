@@ -5,7 +5,7 @@ extension BenchOptions {
   /// what cannot work.
   init(_ invocation: Invocation) throws(Failure) {
     do {
-      url = try ConnectionURL(invocation[BenchCommand.url])
+      url = try ConnectionURL(invocation[BrokerOptions.url])
     } catch {
       throw Failure("--url: \(error)", code: .usage)
     }

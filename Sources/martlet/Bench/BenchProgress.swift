@@ -21,7 +21,7 @@ struct BenchProgress {
     guard seconds >= 1 else { return }
     self.last = now
     func rate(_ counter: (BenchSnapshot) -> Int) -> String {
-      Figures.grouped(Int(Double(counter(now) - counter(last)) / seconds)) + "/s"
+      HumanWords.grouped(Int(Double(counter(now) - counter(last)) / seconds)) + "/s"
     }
     var parts: [String] = []
     if options.publishers > 0 { parts.append("published \(rate { $0.published })") }

@@ -32,25 +32,23 @@ extension BenchReport {
   }
 
   private var summary: String {
-    if options.isIdle { return "\(Figures.grouped(options.idleConnections)) idle connections" }
-    func counted(_ count: Int, _ noun: String) -> String {
-      "\(Figures.grouped(count)) \(noun)\(count == 1 ? "" : "s")"
-    }
+    if options.isIdle { return "\(HumanWords.grouped(options.idleConnections)) idle connections" }
     var parts = [
-      counted(options.publishers, "publisher"), counted(options.consumers, "consumer"),
-      counted(options.queues, options.isDurable ? "durable queue" : "transient queue"),
+      HumanWords.count(options.publishers, "publisher"),
+      HumanWords.count(options.consumers, "consumer"),
+      HumanWords.count(options.queues, options.isDurable ? "durable queue" : "transient queue"),
     ]
     if options.publishers > 0 {
       let kind = options.isPersistent ? "persistent" : "transient"
-      parts.append("\(Figures.grouped(options.size)) B \(kind)")
+      parts.append("\(HumanWords.grouped(options.size)) B \(kind)")
     }
     if options.exchangeType != .default {
       parts.append("\(options.exchangeType.rawValue) exchange")
     }
-    if options.bindings > 0 { parts.append(counted(options.bindings, "idle binding")) }
-    if options.rate > 0 { parts.append("\(Figures.grouped(options.rate))/s wanted") }
+    if options.bindings > 0 { parts.append(HumanWords.count(options.bindings, "idle binding")) }
+    if options.rate > 0 { parts.append("\(HumanWords.grouped(options.rate))/s wanted") }
     if options.confirmWindow > 0 {
-      parts.append("confirm window \(Figures.grouped(options.confirmWindow))")
+      parts.append("confirm window \(HumanWords.grouped(options.confirmWindow))")
     }
     if options.consumers > 0 {
       parts.append(
@@ -73,8 +71,8 @@ extension BenchReport {
 
   private var idleText: String {
     let perSecond = idleOpenSeconds > 0 ? Double(idleConnections) / idleOpenSeconds : 0
-    var text = "\(Figures.grouped(idleConnections)) connections"
-    text += ", opened at \(Figures.grouped(Int(perSecond)))/s"
+    var text = "\(HumanWords.grouped(idleConnections)) connections"
+    text += ", opened at \(HumanWords.grouped(Int(perSecond)))/s"
     if let bytes = brokerBytesPerIdleConnection {
       text += ", \(Figures.bytes(bytes)) of the broker's memory each"
     }
@@ -89,8 +87,8 @@ extension BenchReport {
   }
 
   private func rateText(_ rated: Rated) -> String {
-    Figures.right(Figures.grouped(Int(rated.perSecond)), 12) + "/s"
-      + Figures.right(Figures.grouped(rated.total), 15) + " in all"
+    Figures.right(HumanWords.grouped(Int(rated.perSecond)), 12) + "/s"
+      + Figures.right(HumanWords.grouped(rated.total), 15) + " in all"
   }
 
   private func latencyText(_ latency: LatencyHistogram) -> String {
@@ -134,7 +132,7 @@ extension BenchReport {
       (errors.refused, "refused"), (errors.returned, "returned"),
       (errors.unconfirmed, "never confirmed"),
     ]
-    var parts = counts.filter { $0.0 > 0 }.map { "\(Figures.grouped($0.0)) \($0.1)" }
+    var parts = counts.filter { $0.0 > 0 }.map { "\(HumanWords.grouped($0.0)) \($0.1)" }
     if parts.isEmpty, errors.failures.isEmpty { parts = ["none"] }
     var lines = parts.isEmpty ? [] : [row("errors", parts.joined(separator: ", "))]
     lines += errors.failures.map { row("failure", $0) }

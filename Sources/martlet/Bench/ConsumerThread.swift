@@ -31,16 +31,30 @@ final class ConsumerThread {
       try open(index)
     }
     control.noteReady(control.consuming)
-    for consumer in consumers { consumer.takeBuffered() }
+    for index in consumers.indices {
+      consumers[index].takeBuffered()
+      try watchForWriting(index)
+    }
     try consume()
     watch.finish()
     var result = SideResult()
     result.processorTime = watch.processorTime
-    for consumer in consumers {
-      result.latency.add(consumer.takeLatency())
-      consumer.close()
-    }
+    for consumer in consumers { result.latency.add(consumer.takeLatency()) }
+    close()
     return result
+  }
+
+  /// Says goodbye to a broker that still answers, and hangs up on one that does not.
+  private func close() {
+    var isAnswering = true
+    for consumer in consumers where !consumer.hasFailed {
+      guard isAnswering else {
+        consumer.connection.disconnect()
+        continue
+      }
+      consumer.close()
+      isAnswering = !consumer.hasFailed
+    }
   }
 
   private func open(_ index: Int) throws {
@@ -52,19 +66,23 @@ final class ConsumerThread {
   }
 
   private func consume() throws {
+    var served: [Int] = []
     while true {
       let phase = control.phase
       if watch.observe(phase) {
         for consumer in consumers { _ = consumer.takeLatency() }
       }
       if isOver(phase) { return }
+      served.removeAll(keepingCapacity: true)
       try poller.wait(timeoutMilliseconds: 250) { event in
         guard event.token != Self.wakeupToken else { return control.consuming.wakeup.clear() }
-        let consumer = consumers[Int(event.token)]
+        let index = Int(event.token)
+        let consumer = consumers[index]
+        served.append(index)
         if event.isWritable { consumer.flush() }
         if event.isReadable || event.isHangup { consumer.receive() }
       }
-      try watchForWriting()
+      for index in served { try watchForWriting(index) }
       tick(Clock.monotonicNanoseconds())
     }
   }
@@ -89,15 +107,16 @@ final class ConsumerThread {
     return Clock.monotonicNanoseconds() - since > silence
   }
 
-  private func watchForWriting() throws {
-    for (index, consumer) in consumers.enumerated()
-    where watchesWrite[index] != consumer.wantsWrite {
-      guard consumer.connection.isConnected else { continue }
-      watchesWrite[index] = consumer.wantsWrite
-      try poller.change(
-        consumer.connection.descriptor, token: UInt64(index), reads: true,
-        writes: consumer.wantsWrite)
+  /// Asks for room to write while there is something to write.
+  private func watchForWriting(_ index: Int) throws(SystemError) {
+    let consumer = consumers[index]
+    guard watchesWrite[index] != consumer.wantsWrite, consumer.connection.isConnected else {
+      return
     }
+    watchesWrite[index] = consumer.wantsWrite
+    try poller.change(
+      consumer.connection.descriptor, token: UInt64(index), reads: true,
+      writes: consumer.wantsWrite)
   }
 
   private func tick(_ now: Int64) {

@@ -1,4 +1,4 @@
-/// Numbers as people read them.
+/// Measured quantities as people read them, and columns of them.
 enum Figures {
   /// `text` at the end of a column of `width`.
   static func right(_ text: String, _ width: Int, fill: Character = " ") -> String {
@@ -8,18 +8,6 @@ enum Figures {
   /// `text` at the beginning of a column of `width`.
   static func left(_ text: String, _ width: Int) -> String {
     text + String(repeating: " ", count: max(0, width - text.count))
-  }
-
-  /// 1,234,567
-  static func grouped(_ number: Int) -> String {
-    var digits = String(number.magnitude)
-    var groups: [String] = []
-    while digits.count > 3 {
-      groups.insert(String(digits.suffix(3)), at: 0)
-      digits.removeLast(3)
-    }
-    groups.insert(digits, at: 0)
-    return (number < 0 ? "-" : "") + groups.joined(separator: ",")
   }
 
   /// A number with so many decimals.

@@ -17,20 +17,28 @@ final class IdleConnections: WireSink {
 
   var count: Int { connections.count { $0.isConnected } }
 
-  /// Opens `count` connections, one after the other, until `shouldStop` says so.
-  func open(_ count: Int, _ options: BenchOptions, _ shouldStop: () -> Bool) throws {
+  /// Opens `count` connections, one after the other, until `shouldStop` says so or one fails.
+  func open(_ count: Int, _ options: BenchOptions, _ shouldStop: () -> Bool) {
     let start = Clock.monotonicNanoseconds()
     for index in 0..<count where !shouldStop() {
-      var wire = WireOptions()
-      wire.connectionName = "\(options.name) idle \(index)"
-      wire.readSize = 1024
-      let connection = try WireConnection(options.url, wire)
-      try poller.add(
-        connection.descriptor, token: UInt64(index), reads: true, writes: false)
-      connections.append(connection)
+      do {
+        try open(index, options)
+      } catch {
+        control.fail("idle connection \(index): \(error)")
+        break
+      }
       if index % 256 == 0 { tick() }
     }
     openSeconds = Double(Clock.monotonicNanoseconds() - start) / 1_000_000_000
+  }
+
+  private func open(_ index: Int, _ options: BenchOptions) throws {
+    var wire = WireOptions()
+    wire.connectionName = "\(options.name) idle \(index)"
+    wire.readSize = 1024
+    let connection = try WireConnection(options.url, wire)
+    try poller.add(connection.descriptor, token: UInt64(index), reads: true, writes: false)
+    connections.append(connection)
   }
 
   /// Takes and answers heartbeats. To be called a few times a second.
@@ -49,9 +57,11 @@ final class IdleConnections: WireSink {
     }
   }
 
+  /// Says goodbye to a broker that still answers.
   func close() {
     for index in connections.indices {
       attempt(index) { connection throws(ClientError) in try connection.close() }
+      if !control.failures.isEmpty { return }
     }
   }
 

@@ -29,7 +29,8 @@ struct Pacer {
     max(time(dueOfAll(now: now)), now + Self.pauseNanosecondsMin)
   }
 
-  private func dueOfAll(now: Int64) -> Int {
+  /// How many messages all publishers together should have published by `now`.
+  func dueOfAll(now: Int64) -> Int {
     let elapsed = Double(max(0, now - startNanoseconds))
     return Int(elapsed * messagesPerSecond / 1_000_000_000) + 1
   }

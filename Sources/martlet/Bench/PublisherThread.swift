@@ -11,7 +11,13 @@ final class PublisherThread {
   private var publishers: [BenchPublisher] = []
   /// What the poller was last told, by publisher.
   private var watchesWrite: [Bool] = []
+  /// Publishers that may have something to do, and whether each is among them: with thousands of
+  /// connections most have nothing to do at most times.
+  private var touched: [Int] = []
+  private var isTouched: [Bool] = []
   private var pacer: Pacer?
+  /// Messages of the schedule whose publishers were touched when they were due.
+  private var dueCount = 0
   private var watch = PhaseWatch()
   private var result = SideResult()
   private var lastTick: Int64 = 0
@@ -43,11 +49,22 @@ final class PublisherThread {
     watch.finish()
     result.processorTime = watch.processorTime
     result.unsettled = publishers.reduce(0) { $0 + $1.outstanding }
-    for publisher in publishers {
-      result.latency.add(publisher.takeConfirmLatency())
-      publisher.close()
-    }
+    for publisher in publishers { result.latency.add(publisher.takeConfirmLatency()) }
+    close()
     return result
+  }
+
+  /// Says goodbye to a broker that still answers, and hangs up on one that does not.
+  private func close() {
+    var isAnswering = true
+    for publisher in publishers where !publisher.hasFailed {
+      guard isAnswering else {
+        publisher.connection.disconnect()
+        continue
+      }
+      publisher.close()
+      isAnswering = !publisher.hasFailed
+    }
   }
 
   private func open(_ index: Int) throws {
@@ -56,6 +73,7 @@ final class PublisherThread {
       publisher.connection.descriptor, token: UInt64(index), reads: true, writes: false)
     publishers.append(publisher)
     watchesWrite.append(false)
+    isTouched.append(false)
   }
 
   private func begin() {
@@ -69,6 +87,7 @@ final class PublisherThread {
 
   private func publish() throws {
     var deadline = Int64.max
+    touchAll()
     while true {
       let phase = control.phase
       if watch.observe(phase) {
@@ -78,11 +97,12 @@ final class PublisherThread {
       if phase >= .stopping, deadline == .max {
         for publisher in publishers { publisher.stop() }
         deadline = now + Int64(BenchOptions.confirmSecondsMax * 1_000_000_000)
+        touchAll()
       }
-      for publisher in publishers where !publisher.isFinished { publisher.publish(pacer) }
+      touchDue(now)
+      try visitTouched()
       noteProgress(now)
       if publishers.allSatisfy(\.isFinished) || now > deadline || phase == .ended { return }
-      try watchForWriting()
       if let pacer, phase < .stopping { timer.arm(atNanoseconds: pacer.nextTime(after: now)) }
       try wait(timeoutMilliseconds: 250)
       tick(now)
@@ -99,23 +119,49 @@ final class PublisherThread {
     }
   }
 
-  private func watchForWriting() throws {
-    for (index, publisher) in publishers.enumerated()
-    where watchesWrite[index] != publisher.wantsWrite {
-      guard publisher.connection.isConnected else { continue }
+  // MARK: Who has something to do
+
+  private func touch(_ index: Int) {
+    guard !isTouched[index] else { return }
+    isTouched[index] = true
+    touched.append(index)
+  }
+
+  private func touchAll() {
+    for index in publishers.indices { touch(index) }
+  }
+
+  /// Touches those whose turn in the schedule has come.
+  private func touchDue(_ now: Int64) {
+    guard let pacer else { return }
+    let due = pacer.dueOfAll(now: now)
+    for number in max(dueCount, due - publishers.count)..<due { touch(number % publishers.count) }
+    dueCount = due
+  }
+
+  private func visitTouched() throws(SystemError) {
+    for index in touched {
+      isTouched[index] = false
+      let publisher = publishers[index]
+      publisher.publish(pacer)
+      guard watchesWrite[index] != publisher.wantsWrite, publisher.connection.isConnected else {
+        continue
+      }
       watchesWrite[index] = publisher.wantsWrite
       try poller.change(
         publisher.connection.descriptor, token: UInt64(index), reads: true,
         writes: publisher.wantsWrite)
     }
+    touched.removeAll(keepingCapacity: true)
   }
 
-  private func wait(timeoutMilliseconds: Int32) throws {
+  private func wait(timeoutMilliseconds: Int32) throws(SystemError) {
     try poller.wait(timeoutMilliseconds: timeoutMilliseconds) { event in
       switch event.token {
       case Self.wakeupToken: control.publishing.wakeup.clear()
       case Self.timerToken: timer.clear()
       case let token:
+        touch(Int(token))
         if event.isReadable || event.isHangup { publishers[Int(token)].receive() }
       }
     }

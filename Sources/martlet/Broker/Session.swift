@@ -54,7 +54,7 @@ struct Session: Sendable {
     do throws(ClientError) {
       url = try ConnectionURL(invocation[BrokerOptions.url])
     } catch {
-      throw Failure("--url: \(error)", code: .usage)
+      throw Failure("--url or MARTLET_URL: \(error)", code: .usage)
     }
     do throws(ClientError) {
       let name = invocation.path.joined(separator: " ")
@@ -86,6 +86,8 @@ extension Failure {
     case .connectionClosed(let reason), .channelClosed(_, let reason):
       self.init("the broker refused: \(Self.words(of: reason))")
     case .cancelled: self.init("interrupted", code: .interrupted)
+    case .consumerCancelled:
+      self.init("the broker ended the subscription; most likely the queue was deleted")
     case .system(_, let code):
       self.init("the connection was lost: \(String(cString: strerror(code)))")
     case .disconnected: self.init("the connection was lost: the broker ended it without a word")

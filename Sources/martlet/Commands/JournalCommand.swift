@@ -7,7 +7,8 @@ enum JournalCommand {
   private static let directory = Option.argument(
     "DIR", as: .text, "Data directory of a broker that is stopped, or a copy of one.")
   private static let limit = Option.value(
-    "limit", "N", as: .integer(0...1_000_000_000), default: 0, "Show only the last N records; 0 shows all.")
+    "limit", "N", as: .integer(0...1_000_000_000), default: 0,
+    "Show only the last N records; 0 shows all.")
 
   static let command = Command(
     name: "journal", summary: "look into the log of a stopped broker",

@@ -36,7 +36,7 @@ struct Publication {
     let blocking = reportBlocking()
     defer { blocking.cancel() }
     let (failure, settled) = await progress.shown {
-      let failure = await publish(source)
+      let failure = await publishWhileOpen(source)
       // In a task of its own: what was sent before an interruption is not forgotten.
       return (failure, await Task { await settle() }.value)
     }
@@ -46,10 +46,27 @@ struct Publication {
       if let failure { throw failure }
       return code
     case .failure(let failure):
-      let sent = HumanWords.count(progress.count, "message")
-      let doubt = isConfirmed ? "not all of them confirmed" : "nobody knows how many arrived"
-      if progress.count > 0 { session.notes.say("sent \(sent) before, \(doubt)") }
+      if session.connection.isClosed, progress.count > 0 {
+        let sent = HumanWords.count(progress.count, "message")
+        session.notes.say("\(sent) had been sent; how many of them arrived is not known")
+      }
       throw failure
+    }
+  }
+
+  /// Sends everything. Does not wait for more input once the channel has ended: then `settle` says
+  /// why it has.
+  private func publishWhileOpen(_ source: MessageSource) async -> Failure? {
+    let publishing = Task { await publish(source) }
+    let watching = Task {
+      _ = await session.channel.waitUntilClosed()
+      publishing.cancel()
+    }
+    defer { watching.cancel() }
+    return await withTaskCancellationHandler {
+      await publishing.value
+    } onCancel: {
+      publishing.cancel()
     }
   }
 

@@ -12,6 +12,10 @@ struct Subscription: ~Copyable {
     case timedOut
     case interrupted
     case failed(Failure)
+
+    var isFailure: Bool {
+      if case .failed = self { true } else { false }
+    }
   }
 
   private let session: Session
@@ -129,8 +133,11 @@ struct Subscription: ~Copyable {
 
   /// Writes and settles what remains, in any case, and says what it all came to.
   private mutating func finish(_ ending: Ending) async throws(Failure) -> ExitCode {
-    if case .failed = ending {} else { try output.flush() }
-    if appendedTag > 0, case .failed = ending {} else { writtenTag = appendedTag }
+    // A failure comes when everything is written, or because writing failed.
+    if !ending.isFailure {
+      try output.flush()
+      writtenTag = appendedTag
+    }
     let (session, consumer, mode) = (session, consumer, mode)
     let tag = writtenTag > settledTag ? writtenTag : nil
     // In a task of its own, since this one may be cancelled.
@@ -146,7 +153,10 @@ struct Subscription: ~Copyable {
         return .failure(error)
       }
     }.value
-    if case .failed(let failure) = ending { throw failure }
+    if case .failed(let failure) = ending {
+      if taken > 0 { session.notes.say("received \(progress.summary())") }
+      throw failure
+    }
     try settling.get()
     return conclude(ending)
   }

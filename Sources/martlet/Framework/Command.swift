@@ -1,5 +1,20 @@
 /// One command: what it is called, what it takes, what help says of it, and what it does. Parsing,
 /// help and error messages all derive from this declaration.
+///
+///     enum Count {
+///       private static let file = Option.argument("FILE", as: .text, "File to look at.")
+///       private static let words = Option.flag("words", short: "w", "Count words, not lines.")
+///
+///       static let command = Command(
+///         name: "count", summary: "count the lines of a file", arguments: [file], options: [words],
+///         examples: [.init("martlet count notes.txt", "Prints the number of lines.")],
+///         action: .blocking { invocation throws(Failure) in
+///           Console.show("\(try count(invocation[file], words: invocation[words]))\n")
+///           return .success
+///         })
+///     }
+///
+/// It is listed in `CommandTable.swift`, or in the `.group` of the command that it belongs under.
 struct Command: Sendable {
   let name: String
   /// Half a line for the list of commands, without a full stop.

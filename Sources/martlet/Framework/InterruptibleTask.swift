@@ -1,11 +1,14 @@
-import CSystem
 import Glibc
 import IO
 import Synchronization
 
 /// Runs asynchronous work from a synchronous main thread. The first SIGINT or SIGTERM cancels the
-/// work, which then ends in order; a second one ends the process at once.
+/// work, which then ends in order; another one, later, ends the process at once.
 enum InterruptibleTask {
+  /// Signals that follow the first one sooner are the same request: timeout(1) and others send one
+  /// to the process and one to its group.
+  private static let impatienceNanoseconds: Int64 = 500_000_000
+
   static func run(
     _ work: @escaping @Sendable () async throws(Failure) -> ExitCode
   ) throws(Failure) -> ExitCode {
@@ -34,13 +37,16 @@ enum InterruptibleTask {
       pollfd(fd: completion.wakeup.descriptor.raw, events: Int16(POLLIN), revents: 0),
       pollfd(fd: signals.descriptor.raw, events: Int16(POLLIN), revents: 0),
     ]
+    var firstSignal: Int64?
     while true {
       guard poll(&waits, nfds_t(waits.count), -1) >= 0 || errno == EINTR else {
         throw SystemError("poll")
       }
       if let result = completion.result { return result }
       guard let signal = signals.next() else { continue }
-      if task.isCancelled { _exit(128 + signal) }
+      let now = Clock.monotonicNanoseconds()
+      if let firstSignal, now - firstSignal > impatienceNanoseconds { _exit(128 + signal) }
+      firstSignal = firstSignal ?? now
       task.cancel()
     }
   }

@@ -4,13 +4,6 @@ import Testing
 
 @Suite struct FiguresTests {
   @Test(arguments: [
-    (0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567"), (-1000, "-1,000"),
-  ])
-  func thousandsAreGrouped(number: Int, text: String) {
-    #expect(Figures.grouped(number) == text)
-  }
-
-  @Test(arguments: [
     (0.0, 2, "0.00"), (1.005, 0, "1"), (0.05, 1, "0.1"), (12.345, 2, "12.35"), (-0.5, 1, "-0.5"),
     (.infinity, 1, "?"),
   ])
@@ -29,16 +22,5 @@ import Testing
   @Test(arguments: [(12, "12 B"), (2048, "2.0 KiB"), (5_242_880, "5.0 MiB"), (3 << 30, "3.00 GiB")])
   func sizesHaveTheirUnit(bytes: Int, text: String) {
     #expect(Figures.bytes(bytes) == text)
-  }
-
-  @Test func textsAreQuotedForJSON() {
-    var object = JSONObject()
-    object.add("a\"b", text: "c\\d\n\u{1}é")
-    object.add("n", number: 1.5)
-    object.add("bad", number: Double.nan)
-    object.add("list", texts: ["x", "y"])
-    #expect(
-      object.text
-        == #"{"a\"b":"c\\d\u000a\u0001é","n":1.500000,"bad":null,"list":["x","y"]}"#)
   }
 }

@@ -1,0 +1,168 @@
+import AMQP
+import Base
+
+@testable import Client
+@testable import Server
+
+/// A session and the client at its other end.
+final class TestClient {
+  let session: Session
+  private unowned let loop: TestLoop
+  /// Sent, and not taken by the session yet.
+  private var underway: [UInt8] = []
+  /// Read by the client, as it came, since it was last asked for.
+  private var received: [UInt8] = []
+  /// A client that does not read leaves everything in the session.
+  var isReading = true
+  /// The most that the session ever had to say at once.
+  private(set) var outputPeak = 0
+
+  /// What `Reactor` reads at once.
+  private static let readBytes = 64 << 10
+
+  init(_ session: Session, of loop: TestLoop) {
+    self.session = session
+    self.loop = loop
+  }
+
+  // MARK: Sending
+
+  /// Sends bytes, which arrive in one piece unless they are very many.
+  func send(_ bytes: [UInt8]) {
+    var rest = bytes[...]
+    repeat {
+      underway += rest.prefix(Self.readBytes)
+      rest = rest.dropFirst(Self.readBytes)
+      goOn()
+    } while !rest.isEmpty
+  }
+
+  /// Gives the session what is underway, unless it waits for something. Returns whether it took some.
+  @discardableResult
+  func goOn() -> Bool {
+    _ = session.resume(durable: loop.broker.journal.durablePosition)
+    guard session.pause == .none, session.out.count < loop.settings.answersMax,
+      !underway.isEmpty
+    else { return false }
+    let taken = session.receive(underway.span.bytes)
+    underway.removeFirst(taken)
+    outputPeak = max(outputPeak, session.out.count)
+    loop.broker.pump()
+    outputPeak = max(outputPeak, session.out.count)
+    return taken > 0
+  }
+
+  /// Takes what the session has to say. Returns whether there was something.
+  @discardableResult
+  func flush() -> Bool {
+    outputPeak = max(outputPeak, session.out.count)
+    session.isDirty = false
+    guard isReading else { return false }
+    let count = session.out.count
+    received += Array(session.out.readable)
+    session.out.consume(count)
+    if let peer = session.peer, !peer.hasRoom {
+      peer.roomMade()
+      return true
+    }
+    return count > 0
+  }
+
+  // MARK: Reading
+
+  /// What the client has read since it was last asked.
+  func takeBytes() -> [UInt8] {
+    flush()
+    defer { received = [] }
+    return received
+  }
+
+  /// The same as events; throws when it is no AMQP.
+  func takeEvents() throws(ClientError) -> [ClientEvent] {
+    try ClientEvent.parse(takeBytes())
+  }
+
+  /// Sends, waits until the broker has nothing left to do, and returns what it answered.
+  func exchange(_ bytes: [UInt8]) throws(ClientError) -> [ClientEvent] {
+    send(bytes)
+    loop.settle()
+    return try takeEvents()
+  }
+
+  func call(_ method: Method, on channel: UInt16 = 1) throws(ClientError) -> [ClientEvent] {
+    try exchange(Wire.method(method, on: channel))
+  }
+
+  /// Says hello as `guest` and opens channel 1.
+  func open(frameMax: Int = 0) throws(ClientError) {
+    _ = try exchange(Frame.protocolHeader)
+    _ = try exchange(
+      Wire.method(.connectionStartOk(Wire.startOK), on: 0)
+        + Wire.method(.connectionTuneOk(Wire.tuneOK(frameMax: frameMax)), on: 0)
+        + Wire.method(.connectionOpen(ConnectionOpen(virtualHost: "/")), on: 0)
+        + Wire.method(.channelOpen(ChannelOpen()), on: 1))
+  }
+}
+
+/// What a client hears, channel by channel.
+enum ClientEvent: Equatable {
+  case method(Method, channel: UInt16)
+  /// A delivery, the answer to a get, or what was returned.
+  case message(ClientMessage)
+  case confirm(tag: UInt64, isMultiple: Bool, isAccepted: Bool, channel: UInt16)
+
+  /// The events in whole frames; throws when they are no valid AMQP, or end in the middle.
+  static func parse(_ bytes: [UInt8]) throws(ClientError) -> [ClientEvent] {
+    let collector = EventCollector()
+    var parser = FrameParser()
+    parser.payloadMax = 16 << 20
+    var offset = 0
+    let all = bytes.span.bytes
+    while offset < bytes.count {
+      switch try parser.step(all.extracting(offset..<bytes.count), into: collector) {
+      case .incomplete: throw .protocolViolation("\(bytes.count - offset) bytes are no frame")
+      case .handled(let size): offset += size
+      case .method(let method, let channel, let size):
+        collector.events.append(.method(method, channel: channel))
+        offset += size
+      }
+    }
+    return collector.events
+  }
+}
+
+/// A message as a client has it.
+struct ClientMessage: Equatable {
+  let kind: WireMessage.Kind
+  let channel: UInt16
+  let deliveryTag: UInt64
+  let isRedelivered: Bool
+  let exchange: Name
+  let routingKey: Name
+  let properties: [UInt8]
+  let body: [UInt8]
+}
+
+private final class EventCollector: WireSink {
+  var events: [ClientEvent] = []
+
+  func received(_ message: borrowing WireMessage) {
+    events.append(
+      .message(
+        ClientMessage(
+          kind: message.kind, channel: message.channel, deliveryTag: message.deliveryTag,
+          isRedelivered: message.isRedelivered, exchange: Name(copying: message.exchange),
+          routingKey: Name(copying: message.routingKey),
+          properties: message.properties.withUnsafeBytes { Array($0) },
+          body: message.body.withUnsafeBytes { Array($0) })))
+  }
+
+  func confirmed(tag: UInt64, isMultiple: Bool, isAccepted: Bool, channel: UInt16) {
+    events.append(
+      .confirm(tag: tag, isMultiple: isMultiple, isAccepted: isAccepted, channel: channel))
+  }
+
+  func received(_ method: Method, channel: UInt16) {
+    events.append(.method(method, channel: channel))
+  }
+}
