@@ -90,6 +90,7 @@ public final class Broker {
       confirming.removeAll(keepingCapacity: true)
     }
     commit()
+    if journal.failure != nil { refuseAwaiting() }
     journal.trim()
   }
 
@@ -106,15 +107,17 @@ public final class Broker {
   /// Takes what the journal's threads have done, and confirms what became durable.
   public func journalMoved() {
     guard journal.poll() else { return }
-    if journal.failure != nil {
-      for channel in awaiting { channel.refuseAll() }
-      awaiting = []
-      return
-    }
     for queue in reserving { queue.touch() }
     reserving.removeAll(keepingCapacity: true)
+    if journal.failure != nil { return refuseAwaiting() }
     let position = journal.durablePosition
     awaiting.removeAll { !$0.confirmDurable(upTo: position) }
+  }
+
+  /// The log failed: what waits for it is not confirmed any more.
+  private func refuseAwaiting() {
+    for channel in awaiting { channel.refuseAll() }
+    awaiting = []
   }
 
   /// Writes all that is left and ends the journal.

@@ -4,16 +4,26 @@ import IO
 /// A directory that is removed, with what is in it, together with this object.
 package final class TemporaryDirectory {
   package let path: String
+  /// Where it is now.
+  private var place: String
 
   package init() throws(SystemError) {
     let parent = Environment.variables()["TMPDIR"] ?? "/tmp"
     var template = Array("\(parent)/martlet-test-XXXXXX".utf8CString)
     guard mkdtemp(&template) != nil else { throw SystemError("mkdtemp in \(parent)") }
     path = String(decoding: template.dropLast().map(UInt8.init(bitPattern:)), as: UTF8.self)
+    place = path
   }
 
   deinit {
-    Self.remove(path)
+    for name in (try? FileSystem.list(place)) ?? [] { unlink(place + "/" + name) }
+    rmdir(place)
+  }
+
+  /// Nothing is found at `path` from now on.
+  package func vanish() throws(SystemError) {
+    try FileSystem.rename(path, path + "-gone")
+    place = path + "-gone"
   }
 
   /// What a crash would leave of the log: its segments and checkpoints as they are now. Nothing may
@@ -25,11 +35,5 @@ package final class TemporaryDirectory {
       try file.write(at: 0, FileSystem.readWhole(path + "/" + name))
     }
     return copy
-  }
-
-  private static func remove(_ path: String) {
-    let names = (try? FileSystem.list(path)) ?? []
-    for name in names { unlink(path + "/" + name) }
-    rmdir(path)
   }
 }
