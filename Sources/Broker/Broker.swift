@@ -79,10 +79,7 @@ public final class Broker {
   /// gathered.
   public func end() {
     pump()
-    if !confirming.isEmpty, journal.failure != nil {
-      for channel in confirming { channel.refuseAll() }
-      confirming.removeAll()
-    } else if !confirming.isEmpty {
+    if !confirming.isEmpty {
       let position = journal.endPosition
       for channel in confirming where channel.closeConfirmGroup(at: position) {
         awaiting.append(channel)
