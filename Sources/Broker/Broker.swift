@@ -138,6 +138,9 @@ public final class Broker {
     unlogged.append(queue)
   }
 
+  /// Messages wait to be delivered until the log knows that they may have been.
+  var isReserving: Bool { !reserving.isEmpty }
+
   func noteReserving(_ queue: Queue) {
     reserving.append(queue)
   }

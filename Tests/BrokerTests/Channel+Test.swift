@@ -1,5 +1,6 @@
 import AMQP
 import Base
+import Glibc
 
 @testable import Broker
 
@@ -86,15 +87,27 @@ extension Channel {
       queue, tag: tag, isAutomatic: isAutomatic, isExclusive: isExclusive, arguments: arguments)
   }
 
-  /// basic.get.
+  /// basic.get. Waits for the log when the message may not be seen before.
   func take(_ queue: Name, isAutomatic: Bool = true) throws(PeerError) -> Delivery? {
     var result: Delivery?
-    _ = try get(queue, isAutomatic: isAutomatic) { view, tag, isRedelivered, _ in
-      result = Delivery(
-        consumer: "", channel: number, tag: tag, isRedelivered: isRedelivered,
-        message: Message(view))
+    while true {
+      let outcome = try get(queue, isAutomatic: isAutomatic) { view, tag, isRedelivered, _ in
+        result = Delivery(
+          consumer: "", channel: number, tag: tag, isRedelivered: isRedelivered,
+          message: Message(view))
+      }
+      guard case .notBefore(let position) = outcome else { return result }
+      waitForLog(position)
     }
-    return result
+  }
+
+  /// Has the log written and gives way to its thread until it is durable up to `position`.
+  private func waitForLog(_ position: Int) {
+    while broker.journal.durablePosition < position, broker.journal.failure == nil {
+      broker.journal.commit(now: broker.now)
+      broker.journalMoved()
+      sched_yield()
+    }
   }
 
   /// All ready messages, taken for good.

@@ -7,6 +7,7 @@ import Base
 struct RoutingModel {
   struct ExchangeRow {
     var type: Name
+    var isDurable: Bool
     var isAutoDelete: Bool
     var alternate: Name?
   }
@@ -25,10 +26,11 @@ struct RoutingModel {
   }
 
   private(set) var exchanges: [Name: ExchangeRow] = [:]
-  private(set) var queues: Set<Name> = []
+  /// Whether each is durable.
+  private(set) var queues: [Name: Bool] = [:]
   private(set) var rows: Set<Row> = []
 
-  mutating func declare(queue: Name) { queues.insert(queue) }
+  mutating func declare(queue: Name, isDurable: Bool) { queues[queue] = isDurable }
 
   mutating func declare(exchange: Name, _ row: ExchangeRow) { exchanges[exchange] = row }
 
@@ -39,7 +41,7 @@ struct RoutingModel {
   }
 
   mutating func delete(queue: Name) {
-    guard queues.remove(queue) != nil else { return }
+    guard queues.removeValue(forKey: queue) != nil else { return }
     removeRows(to: .queue(queue))
   }
 
@@ -60,6 +62,20 @@ struct RoutingModel {
     guard exchanges[source]?.isAutoDelete == true, !rows.contains(where: { $0.source == source })
     else { return }
     delete(exchange: source)
+  }
+
+  /// The broker begins again: what is durable remains, and bindings between such.
+  mutating func restart() {
+    exchanges = exchanges.filter(\.value.isDurable)
+    queues = queues.filter(\.value)
+    let (exchanges, queues) = (exchanges, queues)
+    rows = rows.filter { row in
+      guard exchanges[row.source] != nil || row.source.hasPrefix("amq.") else { return false }
+      return switch row.destination {
+      case .queue(let name): queues[name] != nil
+      case .exchange(let name): exchanges[name] != nil
+      }
+    }
   }
 
   // MARK: Routing

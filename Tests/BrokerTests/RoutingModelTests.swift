@@ -5,7 +5,8 @@ import Testing
 
 @testable import Broker
 
-/// Random changes of the table, each followed by publishes whose queues a model names.
+/// Random changes of the table, with crashes and restarts between them, each followed by publishes
+/// whose queues a model names.
 @Suite struct RoutingModelTests {
   private static let exchanges: [Name] = ["x1", "x2", "x3", "x4", "x5"]
   private static let queues: [Name] = ["q1", "q2", "q3", "q4"]
@@ -14,33 +15,48 @@ import Testing
 
   @Test(arguments: Seeds.all)
   func everyPublishReachesTheQueuesThatTheModelNames(seed: UInt64) throws {
-    let broker = try TestBroker()
-    var run = Run(broker: broker, client: broker.connect(), random: SeededRandom(seed))
-    for step in 0..<600 {
+    var run = Run(broker: try TestBroker(), random: SeededRandom(seed))
+    for step in 1...600 {
       try run.change()
+      if step.isMultiple(of: 60) { try run.restart(inOrder: step.isMultiple(of: 120)) }
       for _ in 0..<3 { try run.publish("seed \(seed), step \(step)") }
-      #expect(broker.vhost.bindings == run.model.rows.count, "seed \(seed), step \(step)")
-      let names = Set(broker.vhost.exchanges.keys.filter { $0.hasPrefix("x") })
+      let vhost = run.broker.vhost
+      #expect(vhost.bindings == run.model.rows.count, "seed \(seed), step \(step)")
+      let names = Set(vhost.exchanges.keys.filter { $0.hasPrefix("x") })
       #expect(names == Set(run.model.exchanges.keys), "seed \(seed), step \(step)")
     }
     for name in Self.queues { try run.channel.delete(name) }
-    for name in Self.exchanges { try broker.vhost.delete(exchange: name) }
-    #expect(broker.vhost.bindings == 0)
-    broker.expectNothingHeld()
+    for name in Self.exchanges { try run.broker.vhost.delete(exchange: name) }
+    #expect(run.broker.vhost.bindings == 0)
+    run.broker.expectNothingHeld()
   }
 
   private struct Run {
-    let broker: TestBroker
-    let channel: Channel
-    let other: Channel
-    var random: SeededRandom
-    var model = RoutingModel()
+    private(set) var broker: TestBroker
+    private(set) var channel: Channel
+    private var other: Channel
+    private var random: SeededRandom
+    private(set) var model = RoutingModel()
 
-    init(broker: TestBroker, client: TestClient, random: SeededRandom) {
+    init(broker: TestBroker, random: SeededRandom) {
       self.broker = broker
       self.random = random
+      let client = broker.connect()
       channel = client.open(1)
       other = client.open(2)
+    }
+
+    mutating func restart(inOrder: Bool) throws {
+      if inOrder {
+        broker = try broker.restarted()
+      } else {
+        broker.quietTurn()
+        broker = try broker.crashed()
+      }
+      let client = broker.connect()
+      channel = client.open(1)
+      other = client.open(2)
+      model.restart()
     }
 
     private var vhost: VirtualHost { broker.vhost }
@@ -51,8 +67,10 @@ import Testing
       switch random.number(0..<12) {
       case 0, 1: try declare(exchange)
       case 2:
-        try channel.declare(queue, isDurable: queue == "q1")
-        model.declare(queue: queue)
+        guard model.queues[queue] == nil else { return }
+        let isDurable = random.isOne(in: 2)
+        try channel.declare(queue, isDurable: isDurable)
+        model.declare(queue: queue, isDurable: isDurable)
       case 3 where random.isOne(in: 3):
         try vhost.delete(exchange: exchange)
         model.delete(exchange: exchange)
@@ -68,10 +86,10 @@ import Testing
       guard model.exchanges[name] == nil else { return }
       let row = RoutingModel.ExchangeRow(
         type: random.element(["direct", "fanout", "topic", "headers"])!,
-        isAutoDelete: random.isOne(in: 3),
+        isDurable: random.isOne(in: 2), isAutoDelete: random.isOne(in: 3),
         alternate: random.isOne(in: 3) ? random.element(exchanges)! : nil)
       try vhost.declare(
-        exchange: name, row.type, isDurable: random.isOne(in: 2), isAutoDelete: row.isAutoDelete,
+        exchange: name, row.type, isDurable: row.isDurable, isAutoDelete: row.isAutoDelete,
         arguments: row.alternate.map { ["alternate-exchange": .string($0.description)] } ?? [:])
       model.declare(exchange: name, row)
     }
@@ -92,7 +110,7 @@ import Testing
       guard model.exchanges[row.source] != nil else { return }
       switch row.destination {
       case .queue(let name):
-        guard model.queues.contains(name) else { return }
+        guard model.queues[name] != nil else { return }
         try channel.bind(name, to: row.source, key: row.key, arguments: arguments(row))
       case .exchange(let name):
         guard model.exchanges[name] != nil else { return }
@@ -133,7 +151,7 @@ import Testing
         let isThere = model.exchanges[exchange] != nil
         #expect(error == (isThere ? nil : .noExchange(exchange: exchange, vhost: "/")), comment)
       }
-      for name in queues where model.queues.contains(name) {
+      for name in queues where model.queues[name] != nil {
         let (count, _) = try vhost.purgeQueue(name, on: channel)
         #expect(count == (expected.contains(name) ? 3 : 0), comment)
       }

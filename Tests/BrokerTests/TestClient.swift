@@ -31,6 +31,9 @@ final class TestClient {
   /// The bodies among what happened since the last call.
   func bodies() -> [String] { deliveries().map(\.text) }
 
+  /// Gets each event when it happens, in place of `events`.
+  func observe(_ body: @escaping (Event) -> Void) { outlet.observer = body }
+
   /// After so many deliveries from now on the output is full.
   func limitRoom(to count: Int) { outlet.room = count }
 }
@@ -81,13 +84,18 @@ struct Delivery: Equatable {
 private final class RecordingOutlet: Outlet {
   unowned var peer: Peer!
   var events: [Event] = []
+  var observer: ((Event) -> Void)?
   var room: Int?
+
+  private func note(_ event: Event) {
+    if let observer { observer(event) } else { events.append(event) }
+  }
 
   func deliver(
     _ message: MessageView, to consumer: Consumer, on channel: Channel, tag: UInt64,
     isRedelivered: Bool
   ) {
-    events.append(
+    note(
       .delivered(
         Delivery(
           consumer: consumer.tag, channel: channel.number, tag: tag,
@@ -98,22 +106,22 @@ private final class RecordingOutlet: Outlet {
   }
 
   func consumerCancelled(_ tag: Name, on channel: Channel) {
-    events.append(.cancelled(tag, on: channel.number))
+    note(.cancelled(tag, on: channel.number))
   }
 
   func confirmed(upTo sequence: UInt64, isMultiple: Bool, on channel: Channel) {
-    events.append(.confirmed(sequence, isMultiple: isMultiple, on: channel.number))
+    note(.confirmed(sequence, isMultiple: isMultiple, on: channel.number))
   }
 
   func refused(upTo sequence: UInt64, isMultiple: Bool, on channel: Channel) {
-    events.append(.refused(sequence, isMultiple: isMultiple, on: channel.number))
+    note(.refused(sequence, isMultiple: isMultiple, on: channel.number))
   }
 
   func returned(
     names: UnsafeRawBufferPointer, properties: UnsafeRawBufferPointer,
     body: UnsafeRawBufferPointer, on channel: Channel
   ) {
-    events.append(
+    note(
       .returned(Message(names: names, properties: properties, body: body), on: channel.number))
   }
 }

@@ -1,0 +1,42 @@
+import Testbed
+import Testing
+
+@testable import Broker
+@testable import Journal
+
+/// Random use of a broker that is looked at after crashes and restarts.
+@Suite struct RecoveryModelTests {
+  @Test(arguments: Seeds.all)
+  func aCrashLeavesWhatWasDurable(seed: UInt64) throws {
+    let run = try BrokerModelRun(seed: seed, broker: TestBroker())
+    for _ in 0..<25 {
+      for _ in 0..<20 { try run.doStep() }
+      try run.crash()
+    }
+    try run.finish()
+  }
+
+  @Test(arguments: Seeds.all)
+  func aBrokerThatBeginsAgainGoesOn(seed: UInt64) throws {
+    let run = try BrokerModelRun(seed: seed, broker: TestBroker())
+    for round in 0..<16 {
+      for _ in 0..<30 { try run.doStep() }
+      try run.restart(inOrder: !round.isMultiple(of: 3))
+    }
+    try run.finish()
+  }
+
+  @Test(arguments: Seeds.all)
+  func segmentsAreRecycledUnderneath(seed: UInt64) throws {
+    let run = try BrokerModelRun(seed: seed, broker: TestBroker())
+    var recycled = 0
+    for round in 0..<6 {
+      for _ in 0..<300 { try run.doStep() }
+      try run.crash()
+      recycled += run.broker.journal.statistics.segmentsRecycled
+      try run.restart(inOrder: round.isMultiple(of: 2))
+    }
+    #expect(recycled > 0, "seed \(seed)")
+    try run.finish()
+  }
+}
