@@ -45,7 +45,8 @@ let package = Package(
     .testTarget(name: "BaseTests", dependencies: ["Base", "Arbitrary"], swiftSettings: common),
     .testTarget(
       name: "AMQPTests", dependencies: ["Base", "IO", "AMQP", "Arbitrary"], swiftSettings: common),
-    .testTarget(name: "ClientTests", dependencies: ["Client", "IO"], swiftSettings: common),
+    .testTarget(
+      name: "ClientTests", dependencies: ["Client", "IO", "Arbitrary"], swiftSettings: common),
     .target(
       name: "Testbed", dependencies: ["Base", "IO", "Journal", "Broker"], path: "Tests/Testbed",
       swiftSettings: common),

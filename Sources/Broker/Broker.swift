@@ -79,10 +79,7 @@ public final class Broker {
   /// gathered.
   public func end() {
     pump()
-    if !confirming.isEmpty, journal.failure != nil {
-      for channel in confirming { channel.refuseAll() }
-      confirming.removeAll()
-    } else if !confirming.isEmpty {
+    if !confirming.isEmpty {
       let position = journal.endPosition
       for channel in confirming where channel.closeConfirmGroup(at: position) {
         awaiting.append(channel)
@@ -107,9 +104,9 @@ public final class Broker {
   /// Takes what the journal's threads have done, and confirms what became durable.
   public func journalMoved() {
     guard journal.poll() else { return }
-    if journal.failure != nil { return refuseAwaiting() }
     for queue in reserving { queue.touch() }
     reserving.removeAll(keepingCapacity: true)
+    if journal.failure != nil { return refuseAwaiting() }
     let position = journal.durablePosition
     awaiting.removeAll { !$0.confirmDurable(upTo: position) }
   }

@@ -15,7 +15,6 @@ enum CatalogRecord {
   static let queueState: UInt8 = 48
   static let ids: UInt8 = 49
 
-  static let isExclusive: UInt8 = 1
   static let isAutoDelete: UInt8 = 2
   static let isInternal: UInt8 = 2
   static let isExchangeAutoDelete: UInt8 = 1

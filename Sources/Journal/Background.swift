@@ -83,15 +83,11 @@ final class Background: Sendable {
   private func prepareSpares(
     _ files: SegmentFiles, _ settings: Journal.Settings, _ wake: () -> Void
   ) {
-    var problem: String?
+    var problem = lackOfSpace(files, settings)
     while files.spareCount < Self.sparesMin, problem == nil, !state.withLock({ $0.isStopping }) {
       do throws(SystemError) {
-        let free = try FileSystem.freeBytes(files.directory)
-        if free < settings.diskReserveBytes + settings.segmentBytes {
-          problem = "\(free >> 20) MiB are free on the file system of \(files.directory)"
-        } else {
-          try files.prepareSpare()
-        }
+        try files.prepareSpare()
+        problem = lackOfSpace(files, settings)
       } catch {
         problem = "\(error)"
       }
@@ -101,5 +97,20 @@ final class Background: Sendable {
       return state.spaceProblem != problem
     }
     if isNews { wake() }
+  }
+
+  /// The file system has less free than the reserve and a segment; once it had, it must have two
+  /// segments more than the reserve.
+  private func lackOfSpace(_ files: SegmentFiles, _ settings: Journal.Settings) -> String? {
+    let segments = state.withLock { $0.spaceProblem == nil } ? 1 : 2
+    do throws(SystemError) {
+      let free = try FileSystem.freeBytes(files.directory)
+      let (wanted, isTooMuch) = settings.diskReserveBytes.addingReportingOverflow(
+        segments * settings.segmentBytes)
+      guard isTooMuch || free < wanted else { return nil }
+      return "the file system of \(files.directory) has less free space than disk-reserve asks for"
+    } catch {
+      return "\(error)"
+    }
   }
 }

@@ -91,7 +91,7 @@ extension Journal {
   }
 
   private func appendBatchRecord(now: Int64) {
-    let claim = settings.isSynced ? durablePosition : 0
+    let claim = settings.isSynced ? durablePosition : syncedPosition
     let (_, payload) = append(kind: Record.batch, payloadSize: 16)
     payload.storeBytes(of: UInt64(claim), as: UInt64.self)
     payload.storeBytes(of: now, toByteOffset: 8, as: Int64.self)
@@ -225,13 +225,30 @@ extension Journal {
 
   /// Marks that nothing is in doubt, waits until everything is durable, and ends the threads.
   public func close(now: Int64) {
+    finishCommits(now: now)
+    if failure == nil, !settings.isSynced { syncAll() }
     if failure == nil { _ = append(kind: Record.stop, payloadSize: 0) }
+    finishCommits(now: now)
+    if failure == nil, !settings.isSynced { syncAll() }
+    committer.stop()
+    background.stop()
+  }
+
+  private func finishCommits(now: Int64) {
     while failure == nil, postponed == nil, isCommitting || hasUncommitted {
       commit(now: now)
       committer.waitForResult()
       _ = poll()
     }
-    committer.stop()
-    background.stop()
+  }
+
+  /// Makes durable what was only written, so that the log can say so.
+  private func syncAll() {
+    do throws(SystemError) {
+      try files.sync(from: segments.first * settings.segmentBytes, to: durablePosition)
+      syncedPosition = durablePosition
+    } catch {
+      failure = "\(error)"
+    }
   }
 }

@@ -168,6 +168,7 @@ extension Journal {
       // What was read may be in the page cache only; what comes next builds upon it.
       if let first = list.first { try files.sync(from: first.firstPosition, to: end) }
       durablePosition = end
+      syncedPosition = end
       sealedPosition = end
       try resumeTail(at: end)
     }

@@ -60,6 +60,8 @@ public final class Journal {
 
   /// Everything before is durable (or written, as the settings say).
   public internal(set) var durablePosition: Int
+  /// Where writes are not synced: everything before was, at a start or an orderly stop.
+  var syncedPosition = 0
   /// Everything before was handed to the commit thread.
   var sealedPosition: Int
   public internal(set) var isCommitting = false

@@ -14,8 +14,7 @@ public enum JournalError: Error, Equatable, Sendable, CustomStringConvertible {
   public var description: String {
     switch self {
     case .damaged(let file, let offset, let position, let reason):
-      "the journal is damaged: \(file), offset \(offset) (log position \(position)): \(reason);"
-        + " `martlet journal verify` tells more"
+      "the journal is damaged: \(file), offset \(offset) (log position \(position)): \(reason)"
     case .newer(let file, let version):
       "\(file) has format version \(version), newer than this program can read"
     case .inconsistent(let reason): "the journal is inconsistent: \(reason)"

@@ -37,7 +37,7 @@ final class Connection {
   /// Whether bytes from the client are wanted now.
   var wantsReads: Bool {
     if isLingering { return true }
-    return session.pause == .none && !isThrottled
+    return session.pause == .none && !isThrottled && !session.isOutputFull
       && session.out.count < session.settings.answersMax
   }
 

@@ -33,6 +33,9 @@ private struct Server {
   }
 
   func run() throws {
+    guard !options.data.isEmpty else {
+      throw StartError(description: "the data directory has no name; give one with --data")
+    }
     let started = Clock.monotonicNanoseconds()
     signal(SIGPIPE, SIG_IGN)
     let signals = try SignalQueue([SIGTERM, SIGINT])
@@ -51,7 +54,7 @@ private struct Server {
       journalWake: wake, descriptorLimit: descriptorLimit)
     let milliseconds = (Clock.monotonicNanoseconds() - started) / 1_000_000
     for listener in listeners { log.info("listening on \(listener.socket.localAddress)") }
-    log.info("Martlet \(SessionSettings().version) is ready after \(milliseconds) ms")
+    log.info("Martlet \(Version.text) is ready after \(milliseconds) ms")
     if options.user == "guest", options.password == "guest", !options.guestLoopbackOnly {
       log.warning("user guest with password guest may log in from anywhere")
     }
@@ -151,7 +154,7 @@ extension SessionSettings {
     password = Array(options.password.utf8)
     guestLoopbackOnly = options.guestLoopbackOnly
     frameMax = options.frameMaxBytes
-    frameMaxBeforeTune = max(options.frameMaxBytes, 64 << 10)
+    frameMaxBeforeTune = 64 << 10
     channelMax = options.channelMax
     connectionsMax = options.connectionsMax
     heartbeat = options.heartbeatMilliseconds / 1000

@@ -50,8 +50,8 @@ final class Session {
   var peer: Peer?
   var channels: [SessionChannel?] = []
   var channelCount = 0
-  /// The largest frame, with its overhead of 8 bytes; 4096 bytes more than that are tolerated from
-  /// clients that count differently.
+  /// The largest frame. Its overhead of 8 bytes may come on top, since some clients count it and
+  /// some do not.
   var frameMax: Int
   var channelMax: Int
   /// Seconds; 0 is none.
@@ -174,7 +174,7 @@ final class Session {
     channelCount = 0
     assembledBytes = 0
     partialBody = nil
-    if case .untilDurable = pause { pause = .none }
+    pause = .none
     delayedReply = nil
   }
 
@@ -196,7 +196,7 @@ struct SessionSettings: Sendable {
   var guestLoopbackOnly = true
   var frameMax = 131_072
   /// Start-ok with a long token must fit before anything is negotiated.
-  var frameMaxBeforeTune = 131_072
+  var frameMaxBeforeTune = 65_536
   var channelMax = 2047
   var connectionsMax = 100_000
   /// Seconds.
@@ -207,6 +207,7 @@ struct SessionSettings: Sendable {
   /// Requests wait while so much is unsent: a few bytes may ask for a large message.
   var answersMax: Int { 4 * outputMax }
   var product = "Martlet"
+  /// Told to clients: some of them ask a broker for features by RabbitMQ's version.
   var version = "4.0.0"
 
 }

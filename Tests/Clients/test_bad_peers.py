@@ -12,7 +12,7 @@ import struct
 import pytest
 from pika import spec
 
-from raw_peer import FRAME_OVERHEAD, PROTOCOL_HEADER, RawPeer, content, encode
+from raw_peer import PROTOCOL_HEADER, RawPeer, content, encode
 from watched_broker import MEBI, Bystander, connections_allowed, eventually, serving
 
 MEMORY_GROWTH_MAX = 32 * MEBI
@@ -138,7 +138,8 @@ def test_thousand_half_open_connections_are_closed_in_time(tmp_path, said):
 
 # Frames that are wrong
 
-OVERSIZED = frame(1, 1, 131072 - FRAME_OVERHEAD + 1, bytes(1000))
+# Clients that leave the overhead out of the count are let through, as with RabbitMQ.
+OVERSIZED = frame(1, 1, 131072 + 1, bytes(1000))
 
 
 @pytest.mark.parametrize(
@@ -149,11 +150,11 @@ OVERSIZED = frame(1, 1, 131072 - FRAME_OVERHEAD + 1, bytes(1000))
         (frame(3, 1, 0xFFFFFFFF, bytes(100)), 501, "larger than the negotiated frame_max"),
         (frame(9, 1, 0), 501, "unknown frame type 9"),
         (frame(1, 1, 4, b"\x00\x3c\x00\x0a", b"\x00"), 501, "frame end marker missing"),
-        (frame(8, 1, 0), 501, "heartbeat"),
-        (frame(1, 1, 3, bytes(3)), 501, "malformed"),
-        (frame(1, 1, 5, b"\x00\x3c\x00\x0a\x00"), 501, "malformed"),
+        (frame(8, 1, 0), 505, "heartbeat"),
+        (frame(1, 1, 3, bytes(3)), 502, "malformed"),
+        (frame(1, 1, 5, b"\x00\x3c\x00\x0a\x00"), 502, "malformed"),
         (frame(1, 1, 4, b"\x00\x63\x00\x63"), 540, "method"),
-        (frame(1, 77, 9, b"\x00\x3c\x00\x14\x00\x00\x00\x00\x00"), 504, ""),
+        (encode(spec.Basic.Get(queue="q"), 77), 504, "channel"),
         (frame(3, 1, 5, b"12345"), 505, "body"),
         (frame(2, 1, 14, b"\x00\x3c" + bytes(12)), 505, "header"),
         (content(1, "q", 3, b"12345"), 501, "body"),
@@ -167,11 +168,11 @@ OVERSIZED = frame(1, 1, 131072 - FRAME_OVERHEAD + 1, bytes(1000))
 def test_wrong_frame_closes_its_connection_with_a_code(broker, said, code, story):
     with RawPeer(broker.url).open() as peer:
         peer.send(said)
-        assert story in peer.expect_close(code)
+        assert story in peer.expect_close(code, hangs_up=code == 501)
         broker.expect_line(peer.name, "closed by the broker", str(code))
 
 
-@pytest.mark.parametrize("said", [OVERSIZED, frame(9, 0, 0), b"\xff" * 4096, bytes(4096)])
+@pytest.mark.parametrize("said", [OVERSIZED, b"\xff" * 4096])
 def test_wrong_frame_in_the_handshake_closes_its_connection(broker, said):
     with RawPeer(broker.url) as peer:
         peer.send(PROTOCOL_HEADER + said)
@@ -182,11 +183,11 @@ def test_wrong_frame_in_the_handshake_closes_its_connection(broker, said):
 def test_frames_may_be_as_large_as_negotiated_and_no_larger(broker):
     with RawPeer(broker.url).open(frame_max=4096) as peer:
         peer.ask(spec.Queue.Declare(queue="small"), spec.Queue.DeclareOk, channel=1)
-        largest = 4096 - FRAME_OVERHEAD
+        largest = 4096
         peer.send(content(1, "small", largest, bytes(largest)))
         peer.ask(spec.Basic.Get(queue="small", no_ack=True), spec.Basic.GetOk, channel=1)
         peer.send(content(1, "small", largest + 1, bytes(largest + 1)))
-        assert "frame_max 4096" in peer.expect_close(501)
+        assert "frame_max 4096" in peer.expect_close(501, hangs_up=True)
 
 
 def test_what_follows_a_mistake_is_ignored(broker):
@@ -200,7 +201,7 @@ def test_what_follows_a_mistake_is_ignored(broker):
 
 
 def test_random_frames_never_harm_the_broker(broker):
-    """Frames of a right shape with random bytes in them, or a whole conversation with some wrong."""
+    """Conversations with a few bytes changed, and frames of a right shape around random bytes."""
     source = random.Random(20261121)
     methods = [encode(spec.Queue.Declare(queue="q"), 1), content(1, "q", 4, b"1234")]
     for _ in range(300):

@@ -28,11 +28,6 @@ class WatchedBroker(Broker):
         """The most that it ever had."""
         return self._status("VmHWM")
 
-    def cpu_seconds(self) -> float:
-        """What it has computed so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 

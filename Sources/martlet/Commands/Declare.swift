@@ -36,11 +36,8 @@ private enum DeclareQueue {
     examples: [
       .init("martlet declare queue jobs --durable", "A queue that outlives restarts."),
       .init(
-        "martlet declare queue recent --arg x-message-ttl=60000 --arg x-max-length=1000",
-        "Messages live one minute, and there are at most a thousand."),
-      .init(
-        "martlet declare queue events --durable --arg x-queue-type=stream",
-        "A stream, which keeps its messages."),
+        "martlet declare queue recent --arg x-message-ttl=60000",
+        "With an argument; what it does is the broker's (Martlet has no message TTL yet)."),
       .init(
         "martlet declare queue jobs --passive",
         "Prints the numbers of messages and consumers as JSON."),

@@ -92,9 +92,11 @@ enum PropertyOptions {
   private static let correlationID = text("correlation-id", "What this message answers.")
   private static let replyTo = text("reply-to", "Queue for answers.")
   private static let expiration = Option.optional(
-    "expiration", "DURATION", as: .lifetime, "Drop the message after so long in a queue.")
+    "expiration", "DURATION", as: .lifetime,
+    "Ask the broker to drop the message after so long (Martlet does not yet).")
   private static let priority = Option.optional(
-    "priority", "N", as: .integer(0...255), "Higher goes first, in queues with priorities.")
+    "priority", "N", as: .integer(0...255),
+    "Higher goes first where the broker has priorities (Martlet not yet).")
   private static let messageID = text("message-id", "The sender's name for the message.")
   private static let type = text("type", "The kind of message.")
   private static let appID = text("app-id", "The sender.")

@@ -21,7 +21,7 @@ enum Subscribe {
     "Most messages under way that are not yet acknowledged; 0 is no limit.")
   static let exclusive = Option.flag("exclusive", "Be the queue's only consumer.")
   static let arguments = Option.fields(
-    "arg", short: "a", "An argument of the consumer, such as x-stream-offset=first,")
+    "arg", short: "a", "An argument of the consumer, such as x-priority=10,")
 
   static let command = Command(
     name: "subscribe", summary: "print messages as they come",
@@ -47,8 +47,8 @@ enum Subscribe {
         "martlet subscribe jobs --count 100 --timeout 5s > jobs.txt",
         "Takes a hundred messages, or what there is."),
       .init(
-        "martlet subscribe events --arg x-stream-offset=first",
-        "Reads a stream from its beginning."),
+        "martlet subscribe jobs --arg x-priority=10",
+        "Is served before consumers of lower priority."),
     ],
     exitCodes: [.empty],
     action: .asynchronous { invocation async throws(Failure) in
