@@ -120,7 +120,9 @@ extension Mistake {
     Mistake("unexpected-content", with: ["content body"], Wire.frame(Frame.body, [1], on: 0)),
     Mistake("expected-header", with: ["method"], by: qos.id, start, Wire.method(qos)),
     Mistake("expected-header", with: ["method"], by: publishID, start, start),
+    Mistake("expected-header", with: ["content body"], start, body),
     Mistake("expected-body", with: ["method"], by: qos.id, start, Wire.header(4), Wire.method(qos)),
+    Mistake("expected-body", with: ["content header"], start, Wire.header(4), Wire.header(4)),
     Mistake(
       "expected-body", with: ["method"], by: publishID, start, Wire.header(4), body, start),
     Mistake(
