@@ -40,6 +40,22 @@ import Testing
     }
   }
 
+  @Test func everyTextOfTheTableIsTried() {
+    let tried = Set(Mistake.all.map(\.text))
+    let elsewhere: Set = [
+      // In SessionHandshakeTests.
+      "login-refused", "unknown-mechanism", "malformed-response", "vhost-not-found",
+      "connection-limit", "frame-max-too-low", "frame-max-too-high", "channel-max-too-high",
+      // Below, since they need limits or a broker that has failed.
+      "too-many-consumers", "too-many-queues", "too-many-exchanges", "too-many-bindings",
+      "too-much-content", "broker-stopping", "journal-failed", "no-route",
+      // In RecoveryTests of the broker: a disk that cannot be read.
+      "message-unreadable",
+    ]
+    #expect(tried.union(elsewhere) == Set(ReplyTable.texts.keys))
+    #expect(tried.isDisjoint(with: elsewhere))
+  }
+
   // MARK: Limits
 
   @Test func theBrokersLimitsAreTold() throws {
