@@ -1,7 +1,8 @@
 import Base
 
 /// Entries in their order, in chunks, so that a long lane never has to be copied to grow. An empty
-/// lane keeps one chunk and fills it anew.
+/// lane keeps one chunk and fills it anew; one that is not keeps the last chunk that was emptied for
+/// the next that is needed.
 struct EntryLane: ~Copyable {
   private static let chunkCount = 255
 
@@ -12,6 +13,7 @@ struct EntryLane: ~Copyable {
 
   private var headChunk: UnsafeMutableRawPointer?
   private var tailChunk: UnsafeMutableRawPointer?
+  private var spareChunk: UnsafeMutableRawPointer?
   private var headIndex = 0
   private var tailIndex = 0
   private(set) var count = 0
@@ -19,6 +21,7 @@ struct EntryLane: ~Copyable {
   init() {}
 
   deinit {
+    spareChunk?.deallocate()
     var chunk = headChunk
     while let current = chunk {
       chunk = current.load(as: Chunk.self).next
@@ -47,6 +50,7 @@ struct EntryLane: ~Copyable {
     if count == 0 {
       headIndex = 0
       tailIndex = 0
+      if spareChunk != nil { dropSpare() }
     } else if headIndex == Self.chunkCount {
       dropHead()
     }
@@ -61,7 +65,8 @@ struct EntryLane: ~Copyable {
   @inline(never)
   private mutating func addChunk() {
     let bytes = MemoryLayout<Chunk>.stride + Self.chunkCount * MemoryLayout<Entry>.stride
-    let chunk = UnsafeMutableRawPointer.allocate(byteCount: bytes, alignment: 16)
+    let chunk = spareChunk ?? .allocate(byteCount: bytes, alignment: 16)
+    spareChunk = nil
     chunk.storeBytes(of: Chunk(), as: Chunk.self)
     if let tailChunk {
       tailChunk.assumingMemoryBound(to: Chunk.self).pointee.next = chunk
@@ -76,7 +81,14 @@ struct EntryLane: ~Copyable {
   private mutating func dropHead() {
     let chunk = headChunk.unsafelyUnwrapped
     headChunk = chunk.load(as: Chunk.self).next
-    chunk.deallocate()
     headIndex = 0
+    spareChunk?.deallocate()
+    spareChunk = chunk
+  }
+
+  @inline(never)
+  private mutating func dropSpare() {
+    spareChunk?.deallocate()
+    spareChunk = nil
   }
 }
