@@ -5,6 +5,11 @@ import Broker
 extension Session {
   private static let publishID: UInt32 = 60 << 16 | 40
   private static let ackID: UInt32 = 60 << 16 | 80
+  /// A message that is not larger is left where it is until all of it is there; larger ones are put
+  /// together from what arrives.
+  private static let fusedBytesMax = 16 << 10
+  /// What the fast path says of a message that it waits for.
+  private static let underway = -1
 
   /// Takes as much of `bytes` as makes whole frames, or pieces of bodies; returns how much. What is
   /// left must come again with more behind it, unless the session pauses or ends, or with room in
@@ -33,7 +38,7 @@ extension Session {
         offset += fused
         continue
       }
-      guard pause == .none, state != .closed else { break }
+      guard fused == 0, pause == .none, state != .closed else { break }
       let taken = receiveFrame(bytes, offset)
       if taken == 0 { break }
       offset += taken
@@ -46,7 +51,7 @@ extension Session {
 
   /// The frames that make up nearly all traffic, when they are whole in the buffer: a publish with
   /// header and one body, and an acknowledgement. Returns 0 for anything else, which the careful
-  /// path takes.
+  /// path takes, and `underway` when nothing is to be taken before more has come.
   @inline(__always)
   private func fastFrames(_ bytes: RawSpan, _ offset: Int) -> Int {
     let count = bytes.byteCount
@@ -79,7 +84,7 @@ extension Session {
     }
   }
 
-  /// Returns 0 unless method, header and body are whole, well-formed and need no assembly.
+  /// Returns 0 unless method, header and body are well-formed and need no assembly.
   @inline(__always)
   private func fastPublish(
     _ bytes: RawSpan, _ offset: Int, _ size: Int, _ channel: SessionChannel
@@ -96,13 +101,18 @@ extension Session {
       bytes.byte(flags) & 0b10 == 0
     else { return 0 }
     let header = flags &+ 2
-    guard count &- header >= 8 &+ 14,
-      bytes.byte(header) == Frame.header,
+    guard count &- header >= 8 &+ 14 else {
+      return Self.underway(bytes, header, Frame.header, channel.number)
+    }
+    guard bytes.byte(header) == Frame.header,
       bytes.bigEndian16(header &+ 1) == channel.number
     else { return 0 }
     let headerSize = Int(bytes.bigEndian32(header &+ 3))
-    guard headerSize >= 14, headerSize <= frameMax, count &- header >= headerSize &+ 8,
-      bytes.bigEndian32(header &+ 7) == UInt32(Frame.basicClass) << 16,
+    guard headerSize >= 14, headerSize <= frameMax else { return 0 }
+    guard count &- header >= headerSize &+ 8 else {
+      return headerSize <= Self.fusedBytesMax ? Self.underway : 0
+    }
+    guard bytes.bigEndian32(header &+ 7) == UInt32(Frame.basicClass) << 16,
       bytes.byte(header &+ 7 &+ headerSize) == Frame.end
     else { return 0 }
     let bodySize = bytes.bigEndian64(header &+ 11)
@@ -110,8 +120,14 @@ extension Session {
     var end = header &+ 8 &+ headerSize
     var body = bytes.extracting(end..<end)
     if bodySize > 0 {
-      guard bodySize <= UInt64(frameMax), bodySize <= UInt64(settings.messageSizeMax),
-        count &- end >= Int(bodySize) &+ 8, bytes.byte(end) == Frame.body,
+      guard bodySize <= UInt64(frameMax), bodySize <= UInt64(settings.messageSizeMax) else {
+        return 0
+      }
+      guard count &- end >= Int(bodySize) &+ 8 else {
+        return bodySize <= UInt64(Self.fusedBytesMax)
+          ? Self.underway(bytes, end, Frame.body, channel.number, size: UInt32(bodySize)) : 0
+      }
+      guard bytes.byte(end) == Frame.body,
         bytes.bigEndian16(end &+ 1) == channel.number,
         UInt64(bytes.bigEndian32(end &+ 3)) == bodySize,
         bytes.byte(end &+ 7 &+ Int(bodySize)) == Frame.end
@@ -128,6 +144,19 @@ extension Session {
       fail(error, BasicPublish.id, on: channel)
     }
     return end &- offset
+  }
+
+  /// `underway` if what has come at `place` can be the beginning of the frame that is missing, 0 if
+  /// it is that of another one.
+  @inline(never)
+  private static func underway(
+    _ bytes: RawSpan, _ place: Int, _ type: UInt8, _ channel: UInt16, size: UInt32? = nil
+  ) -> Int {
+    let count = bytes.byteCount &- place
+    if count >= 1, bytes.byte(place) != type { return 0 }
+    if count >= 3, bytes.bigEndian16(place &+ 1) != channel { return 0 }
+    if let size, count >= Frame.headerSize, bytes.bigEndian32(place &+ 3) != size { return 0 }
+    return underway
   }
 
   /// Whether the broker takes messages; otherwise this session pauses before the frame.

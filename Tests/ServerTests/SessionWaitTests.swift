@@ -143,11 +143,12 @@ import Testing
     #expect(status == [.method(.queueDeclareOk(one), channel: 1)])
   }
 
-  @Test func aMessageInPiecesIsFinishedUnderAnAlarm() throws {
+  @Test func aLargeMessageIsFinishedUnderAnAlarm() throws {
     let loop = try TestLoop()
     let client = try opened(loop)
     _ = try client.call(.queueDeclare(QueueDeclare(queue: "q")))
-    let frames = Wire.publish(BasicPublish(routingKey: "q"), body: [1, 2, 3], pieces: [1])
+    let frames = Wire.publish(
+      BasicPublish(routingKey: "q"), body: [UInt8](repeating: 1, count: 20_000), pieces: [1])
     _ = try client.exchange(frames[0] + frames[1])
     loop.setAlarm("low on disk")
     _ = try client.exchange(frames[2] + frames[3])
