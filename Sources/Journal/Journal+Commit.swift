@@ -136,7 +136,7 @@ extension Journal {
     }
   }
 
-  /// Reads a block back from its segments. On failure the log counts as failed.
+  /// Reads a block back from its segments; nil, and a problem that is told, if that fails.
   @inline(never)
   func load(_ index: UInt32) -> UnsafeMutableRawPointer? {
     let block = blocks[Int(index)]

@@ -7,7 +7,7 @@ extension Session {
   func receiveContentHeader(_ number: UInt16, _ payload: RawSpan) {
     guard let channel = openChannel(number, Frame.header) else { return }
     guard case .published(let publication) = channel.content else {
-      return fail(.unexpectedContent(frame: Frame.typeName(Frame.header)))
+      return fail(Self.outOfPlace(Frame.header, channel.content))
     }
     guard payload.byteCount >= 14 else {
       return fail(.malformedHeader(reason: MalformedInput.truncated.reason), BasicPublish.id)
@@ -37,7 +37,7 @@ extension Session {
       return Frame.headerSize
     }
     guard case .headed(_, _, let bodySize) = channel.content else {
-      fail(.unexpectedContent(frame: Frame.typeName(Frame.body)))
+      fail(Self.outOfPlace(Frame.body, channel.content))
       return Frame.headerSize
     }
     guard channel.body.count + size <= bodySize else {
@@ -72,7 +72,7 @@ extension Session {
   func receiveBody(_ number: UInt16, _ payload: RawSpan, isWhole: Bool) {
     guard state == .open, let channel = openChannel(number, Frame.body) else { return }
     guard case .headed(_, _, let bodySize) = channel.content else {
-      return fail(.unexpectedContent(frame: Frame.typeName(Frame.body)))
+      return fail(Self.outOfPlace(Frame.body, channel.content))
     }
     let received = channel.body.count + payload.byteCount
     guard received <= bodySize else {
@@ -84,6 +84,18 @@ extension Session {
     channel.body.append(payload)
     assembledBytes += payload.byteCount
     if isWhole, received == bodySize { publish(channel) }
+  }
+
+  /// What is said of a frame that is not the one that the channel's content needs next.
+  static func outOfPlace(
+    _ type: UInt8, _ content: SessionChannel.Content
+  ) -> PeerError {
+    let frame = Frame.typeName(type)
+    return switch content {
+    case .none: .unexpectedContent(frame: frame)
+    case .published: .expectedHeader(frame: frame)
+    case .headed: .expectedBody(frame: frame)
+    }
   }
 
   private func publish(_ channel: SessionChannel) {

@@ -44,11 +44,7 @@ extension Session {
         fail(error, method.id, on: channel)
       }
     } else {
-      let isHeadMissing = if case .published = channel.content { true } else { false }
-      fail(
-        isHeadMissing
-          ? .expectedHeader(frame: Frame.typeName(Frame.method))
-          : .expectedBody(frame: Frame.typeName(Frame.method)), method.id)
+      fail(Self.outOfPlace(Frame.method, channel.content), method.id)
     }
   }
 

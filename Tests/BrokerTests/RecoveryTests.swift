@@ -302,4 +302,27 @@ import Testing
     try channel.acknowledge(0, isMultiple: true)
     broker.expectNothingHeld()
   }
+
+  @Test func aMessageThatCannotBeReadStaysInItsQueue() throws {
+    var settings = Journal.Settings.quick
+    settings.cacheBytes = 0
+    let broker = try TestBroker(settings: settings)
+    let client = broker.connect()
+    let channel = client.open()
+    for name in ["q", "p"] as [Name] { try channel.declare(name, isDurable: true) }
+    try broker.durableTurn {
+      for _ in 0..<3 {
+        try channel.publish([UInt8](repeating: 1, count: 400_000), key: "q", isPersistent: true)
+      }
+    }
+    try broker.directory.vanish()
+    let error = mistake { _ = try channel.take("q") }
+    #expect(error == .messageUnreadable(queue: "q"))
+    try channel.consume("q", tag: "c")
+    try channel.consume("p", tag: "d")
+    try broker.turn { try channel.publish("m", key: "p") }
+    #expect(client.bodies() == ["m"], "others are served")
+    #expect(broker.queue("q")?.readyCount == 3)
+    #expect(broker.journal.lastProblem?.hasPrefix("messages could not be read back") == true)
+  }
 }

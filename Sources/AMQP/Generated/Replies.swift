@@ -168,20 +168,6 @@ extension PeerError {
       .preconditionFailed, "cannot bind: binding limit in vhost '\(vhost)' (\(limit)) is reached")
   }
 
-  /// 406: "number of unacknowledged deliveries on the channel has reached the limit ({limit})"
-  public static func tooManyUnacknowledged(limit: some CustomStringConvertible) -> PeerError {
-    PeerError(
-      .preconditionFailed,
-      "number of unacknowledged deliveries on the channel has reached the limit (\(limit))")
-  }
-
-  /// 406: "binding key '{key}' has more than {limit} '#' wildcards"
-  public static func tooManyHashes(
-    key: some CustomStringConvertible, limit: some CustomStringConvertible
-  ) -> PeerError {
-    PeerError(.preconditionFailed, "binding key '\(key)' has more than \(limit) '#' wildcards")
-  }
-
   /// 320: "broker is shutting down"
   public static let brokerStopping = PeerError(
     .connectionForced, "broker is shutting down")
@@ -190,10 +176,6 @@ extension PeerError {
   public static func journalFailed(reason: some CustomStringConvertible) -> PeerError {
     PeerError(.internalError, "the journal cannot be written: \(reason)")
   }
-
-  /// 320: "handshake timed out"
-  public static let handshakeTimeout = PeerError(
-    .connectionForced, "handshake timed out")
 
   /// 501: "unknown frame type {type}"
   public static func unknownFrameType(type: some CustomStringConvertible) -> PeerError {
@@ -515,10 +497,6 @@ extension PeerError {
   /// 540: "immediate=true"
   public static let immediate = PeerError(
     .notImplemented, "immediate=true")
-
-  /// 540: "active=false"
-  public static let flowInactive = PeerError(
-    .notImplemented, "active=false")
 
   /// 540: "transactions are not implemented"
   public static let transactions = PeerError(

@@ -58,8 +58,11 @@ enum Wire {
       ]), "product": .string("tests"),
     ], mechanism: "PLAIN", response: Array("\0guest\0guest".utf8), locale: "en_US")
 
-  static func tuneOK(frameMax: Int) -> ConnectionTuneOk {
-    ConnectionTuneOk(channelMax: 0, frameMax: UInt32(frameMax), heartbeat: 0)
+  static func tuneOK(
+    channelMax: UInt16 = 0, frameMax: Int = 0, heartbeat: UInt16 = 0
+  ) -> ConnectionTuneOk {
+    ConnectionTuneOk(
+      channelMax: channelMax, frameMax: UInt32(frameMax), heartbeat: heartbeat)
   }
 }
 
