@@ -23,6 +23,12 @@
 // O_DIRECT is hidden without _GNU_SOURCE, which must not be defined in one module alone.
 static inline int system_open_direct_flag(void) { return __O_DIRECT; }
 
+// fallocate with FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, hidden for the same reason.
+extern int fallocate(int descriptor, int mode, off_t offset, off_t count);
+static inline int system_punch_hole(int descriptor, int64_t offset, int64_t count) {
+  return fallocate(descriptor, 1 | 2, offset, count);
+}
+
 // epoll_data is a union with a name that Swift cannot build in one expression.
 static inline struct epoll_event system_epoll_event(uint32_t events, uint64_t data) {
   struct epoll_event event;

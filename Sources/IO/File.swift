@@ -104,6 +104,15 @@ public struct File: ~Copyable, Sendable {
     guard error == 0 else { throw SystemError("allocate \(path)", code: error) }
   }
 
+  /// Gives the blocks of a range back to the file system; it reads as zero. Does nothing where the
+  /// file system cannot.
+  public func punch(at offset: Int, count: Int) throws(SystemError) {
+    guard retrying({ system_punch_hole(descriptor.raw, Int64(offset), Int64(count)) }) != 0 else {
+      return
+    }
+    guard errno == EOPNOTSUPP || errno == ENOSYS else { throw SystemError("punch \(path)") }
+  }
+
   /// Drops `count` bytes of `vectors` from the front; returns the first vector that is left.
   private static func skip(
     _ count: Int, in vectors: UnsafeMutableBufferPointer<iovec>, from start: Int

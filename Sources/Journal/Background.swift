@@ -2,42 +2,47 @@ import Base
 import IO
 import Synchronization
 
-/// The background thread: prepares spare segments, writes checkpoints, recycles segments. What goes
-/// wrong here is tried again, and said; nothing confirmed depends on it.
+/// The core's end of the background thread: prepares spare segments, writes checkpoints, recycles
+/// segments. What goes wrong here is tried again, and said; nothing confirmed depends on it.
 final class Background: Sendable {
   private struct State {
-    var checkpoint: CheckpointFile?
     var finished: CheckpointOutcome?
     var spaceProblem: String?
+    /// A look for missing spares is due already.
+    var isRefilling = false
     var isStopping = false
   }
 
   private let state = Mutex(State())
-  private let work: Wakeup
-  private let ended: Wakeup
+  private let worker: any Worker
+  private let files: SegmentFiles
+  private let settings: Journal.Settings
+  private let wake: @Sendable () -> Void
 
   /// Spare segments kept ready; more are removed.
   static let sparesMin = 1
   static let sparesMax = 4
 
+  /// `wake` is called on the background thread when something is to be taken.
   init(
-    files: SegmentFiles, settings: Journal.Settings, wake: @escaping @Sendable () -> Void
-  ) throws(SystemError) {
-    work = try Wakeup()
-    ended = try Wakeup()
-    _ = try Thread(name: "background") { [self] in
-      run(files, settings, wake)
-      ended.signal()
-    }
-    work.signal()
+    worker: any Worker, files: SegmentFiles, settings: Journal.Settings,
+    wake: @escaping @Sendable () -> Void
+  ) {
+    self.worker = worker
+    self.files = files
+    self.settings = settings
+    self.wake = wake
   }
 
   /// Why no segment can be prepared, such as a full disk; nil if one can.
   var spaceProblem: String? { state.withLock { $0.spaceProblem } }
 
   func write(_ checkpoint: CheckpointFile) {
-    state.withLock { $0.checkpoint = checkpoint }
-    work.signal()
+    worker.submit { [self] in
+      let outcome = checkpoint.store(files)
+      state.withLock { $0.finished = outcome }
+      wake()
+    }
   }
 
   /// How the checkpoint ended, once.
@@ -48,46 +53,31 @@ final class Background: Sendable {
     }
   }
 
-  /// Looks again whether spare segments are missing.
+  /// Makes the spare segments that are missing, or finds out why that cannot be done.
   func refill() {
-    work.signal()
-  }
-
-  /// Ends the thread after what it is doing; a checkpoint that was handed over is still written.
-  func stop() {
-    state.withLock { $0.isStopping = true }
-    work.signal()
-    ended.wait()
-  }
-
-  private func run(
-    _ files: SegmentFiles, _ settings: Journal.Settings, _ wake: () -> Void
-  ) {
-    while true {
-      let hasProblem = state.withLock { $0.spaceProblem != nil }
-      work.wait(timeoutMilliseconds: hasProblem ? 1000 : -1)
-      let (checkpoint, isStopping) = state.withLock { state in
-        defer { state.checkpoint = nil }
-        return (state.checkpoint, state.isStopping)
-      }
-      if let checkpoint {
-        let outcome = checkpoint.store(files)
-        state.withLock { $0.finished = outcome }
-        wake()
-      }
-      if isStopping { return }
-      prepareSpares(files, settings, wake)
+    let isDue = state.withLock { state in
+      defer { state.isRefilling = true }
+      return state.isRefilling
+    }
+    guard !isDue else { return }
+    worker.submit { [self] in
+      state.withLock { $0.isRefilling = false }
+      prepareSpares()
     }
   }
 
-  private func prepareSpares(
-    _ files: SegmentFiles, _ settings: Journal.Settings, _ wake: () -> Void
-  ) {
-    var problem = lackOfSpace(files, settings)
+  /// Ends the thread after what it was given; a checkpoint that was handed over is still written.
+  func stop() {
+    state.withLock { $0.isStopping = true }
+    worker.stop()
+  }
+
+  private func prepareSpares() {
+    var problem = lackOfSpace()
     while files.spareCount < Self.sparesMin, problem == nil, !state.withLock({ $0.isStopping }) {
       do throws(SystemError) {
         try files.prepareSpare()
-        problem = lackOfSpace(files, settings)
+        problem = lackOfSpace()
       } catch {
         problem = "\(error)"
       }
@@ -101,10 +91,10 @@ final class Background: Sendable {
 
   /// The file system has less free than the reserve and a segment; once it had, it must have two
   /// segments more than the reserve.
-  private func lackOfSpace(_ files: SegmentFiles, _ settings: Journal.Settings) -> String? {
+  private func lackOfSpace() -> String? {
     let segments = state.withLock { $0.spaceProblem == nil } ? 1 : 2
     do throws(SystemError) {
-      let free = try FileSystem.freeBytes(files.directory)
+      let free = try files.disk.freeBytes(files.directory)
       let (wanted, isTooMuch) = settings.diskReserveBytes.addingReportingOverflow(
         segments * settings.segmentBytes)
       guard isTooMuch || free < wanted else { return nil }

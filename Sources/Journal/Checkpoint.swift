@@ -40,11 +40,11 @@ struct CheckpointFile: Sendable {
       if !isSynced { try files.sync(from: replayFrom, to: position) }
       let name = Self.name(position)
       let temporary = files.path(name + ".new")
-      let file = try File(temporary, .readWrite, creates: true)
+      let file = try files.disk.open(temporary, .readWrite, creates: true)
       try file.write(at: 0, encoded())
       try file.sync()
-      try FileSystem.rename(temporary, files.path(name))
-      try FileSystem.syncDirectory(files.directory)
+      try files.disk.rename(temporary, files.path(name))
+      try files.disk.syncDirectory(files.directory)
       return try removeOlder(files, than: name)
     } catch {
       return .failed("\(error)")
@@ -56,9 +56,9 @@ struct CheckpointFile: Sendable {
   ) throws(SystemError) -> CheckpointOutcome {
     var retired: [String] = []
     let oldest = SegmentFiles.name(replayFrom - replayFrom % files.segmentBytes)
-    for other in try FileSystem.list(files.directory) {
+    for other in try files.disk.list(files.directory) {
       if other.hasSuffix(".checkpoint"), other < name {
-        try FileSystem.remove(files.path(other))
+        try files.disk.remove(files.path(other))
       } else if other.hasSuffix(".segment"), !other.hasPrefix("spare-"), other < oldest {
         retired.append(other)
       }

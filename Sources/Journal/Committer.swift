@@ -3,89 +3,57 @@ import Glibc
 import IO
 import Synchronization
 
-/// The commit thread: computes checksums, writes one batch at a time, and says when it is durable.
+/// The core's end of the commit thread, which computes checksums, writes one batch at a time, and
+/// says when it is durable.
 final class Committer: Sendable {
-  private struct State {
-    var batch: CommitBatch?
-    var result: CommitResult?
-    var isStopping = false
-    var hasWaiter = false
-  }
+  private let worker: any Worker
+  private let writer: SegmentWriter
+  private let wake: @Sendable () -> Void
+  private let result = Mutex<CommitResult?>(nil)
 
-  private let state = Mutex(State())
-  private let work: Wakeup
-  private let finished: Wakeup
-  private let ended: Wakeup
-
-  /// `wake` is called, on the commit thread, when a result waits.
+  /// `wake` is called on the commit thread when a result waits.
   init(
-    files: SegmentFiles, isSynced: Bool, wake: @escaping @Sendable () -> Void
-  ) throws(SystemError) {
-    work = try Wakeup()
-    finished = try Wakeup()
-    ended = try Wakeup()
-    _ = try Thread(name: "commit") { [self] in
-      let writer = SegmentWriter(files: files, isSynced: isSynced)
-      run(writer, wake)
-      ended.signal()
-    }
+    worker: any Worker, files: SegmentFiles, isSynced: Bool, wake: @escaping @Sendable () -> Void
+  ) {
+    self.worker = worker
+    self.wake = wake
+    writer = SegmentWriter(files: files, isSynced: isSynced)
   }
 
   /// Hands a batch over; the one before must have been finished.
   func submit(_ batch: CommitBatch) {
-    state.withLock { state in
-      invariant(state.batch == nil && state.result == nil, "two batches at once")
-      state.batch = batch
+    worker.submit { [self] in
+      let outcome = writer.write(batch)
+      result.withLock { result in
+        invariant(result == nil, "two batches at once")
+        result = outcome
+      }
+      wake()
     }
-    work.signal()
   }
 
   /// How the batch ended, once.
   func takeResult() -> CommitResult? {
-    state.withLock { state in
-      defer { state.result = nil }
-      return state.result
+    result.withLock { result in
+      defer { result = nil }
+      return result
     }
   }
 
   /// Blocks until the batch that was handed over has ended.
   func waitForResult() {
-    let isDone = state.withLock { state in
-      state.hasWaiter = state.result == nil && state.batch != nil
-      return !state.hasWaiter
-    }
-    if !isDone { finished.wait() }
+    worker.drain()
   }
 
   /// Ends the thread after the batch it is writing.
   func stop() {
-    state.withLock { $0.isStopping = true }
-    work.signal()
-    ended.wait()
-  }
-
-  private func run(_ writer: SegmentWriter, _ wake: () -> Void) {
-    while true {
-      work.wait()
-      let (batch, isStopping) = state.withLock { ($0.batch, $0.isStopping) }
-      if let batch {
-        let result = writer.write(batch)
-        let hasWaiter = state.withLock { state in
-          state.batch = nil
-          state.result = result
-          defer { state.hasWaiter = false }
-          return state.hasWaiter
-        }
-        if hasWaiter { finished.signal() }
-        wake()
-      }
-      if isStopping { return }
-    }
+    worker.stop()
   }
 }
 
-/// Writes batches to segment files.
-final class SegmentWriter {
+/// Writes batches to segment files. The commit thread alone uses it, which is why it may be handed
+/// there.
+final class SegmentWriter: @unchecked Sendable {
   private let files: SegmentFiles
   private let isSynced: Bool
   private var target: WriteTarget?
@@ -205,7 +173,7 @@ final class SegmentWriter {
     target = nil
     targetStart = -1
     do throws(SystemError) {
-      if FileSystem.exists(files.path(SegmentFiles.name(segment))) {
+      if files.disk.exists(files.path(SegmentFiles.name(segment))) {
         target = try files.open(segment, isSynced: isSynced)
       } else {
         let header = SegmentHeader(

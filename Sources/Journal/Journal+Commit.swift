@@ -54,6 +54,7 @@ extension Journal {
 
   /// Tries a batch again that could not be begun; from time to time.
   public func retryPostponed() {
+    if background.spaceProblem != nil { background.refill() }
     guard let batch = postponed?.batch else { return }
     postponed = nil
     submit(batch)

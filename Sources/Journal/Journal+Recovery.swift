@@ -26,26 +26,29 @@ extension Journal {
   /// Opens the log in `directory`, or begins one, and replays it. `now` is wall-clock milliseconds;
   /// `wake` is called on other threads when `poll` has something to take.
   public static func open(
-    directory: String, settings: Settings, now: Int64, wake: @escaping @Sendable () -> Void,
-    replay: (Journal) -> any JournalReplay
+    directory: String, settings: Settings, environment: Environment = Environment(), now: Int64,
+    wake: @escaping @Sendable () -> Void, replay: (Journal) -> any JournalReplay
   ) throws(JournalError) -> (journal: Journal, recovery: Recovery) {
-    try system { () throws(SystemError) in try FileSystem.makeDirectories(directory) }
-    let checkpoint = try newestCheckpoint(directory)
-    var list = try SegmentList(directory: directory, from: checkpoint?.replayFrom ?? 0)
+    let disk = environment.disk
+    try system { () throws(SystemError) in try disk.makeDirectories(directory) }
+    let checkpoint = try newestCheckpoint(disk, directory)
+    var list = try SegmentList(disk: disk, directory: directory, from: checkpoint?.replayFrom ?? 0)
     var settings = settings
     settings.segmentBytes = (settings.segmentBytes + 4095) & ~4095
     if let first = list.first { settings.segmentBytes = first.segmentBytes }
-    let identity = list.first?.identity ?? checkpoint?.identity ?? .random(in: .min ... .max)
+    let identity = list.first?.identity ?? checkpoint?.identity ?? environment.random()
     guard checkpoint?.identity ?? identity == identity else {
       throw .inconsistent("the checkpoint is of another log than the segments")
     }
     let files = SegmentFiles(
-      directory: directory, segmentBytes: settings.segmentBytes, identity: identity,
+      disk: disk, directory: directory, segmentBytes: settings.segmentBytes, identity: identity,
       spares: list.spares)
     let reader = try makeReader(files, list, checkpoint)
     let firstSegment = reader.position / settings.segmentBytes
     let journal = try system { () throws(SystemError) in
-      try Journal(settings: settings, files: files, firstSegment: firstSegment, wake: wake)
+      try Journal(
+        settings: settings, environment: environment, files: files, firstSegment: firstSegment,
+        wake: wake)
     }
     var recovery = try journal.run(reader, checkpoint, replay(journal))
     recovery.isNew = list.headers.isEmpty && checkpoint == nil
@@ -71,11 +74,13 @@ extension Journal {
   }
 
   /// The newest checkpoint that is whole; nil if there is none.
-  static func newestCheckpoint(_ directory: String) throws(JournalError) -> CheckpointFile? {
-    let names = try system { () throws(SystemError) in try FileSystem.list(directory) }
+  static func newestCheckpoint(
+    _ disk: any Disk, _ directory: String
+  ) throws(JournalError) -> CheckpointFile? {
+    let names = try system { () throws(SystemError) in try disk.list(directory) }
     for name in names.reversed() where name.hasSuffix(".checkpoint") {
       let bytes = try system { () throws(SystemError) in
-        try FileSystem.readWhole(directory + "/" + name)
+        try disk.readWhole(directory + "/" + name)
       }
       guard let checkpoint = CheckpointFile(bytes) else {
         throw .inconsistent("\(directory)/\(name) is damaged")

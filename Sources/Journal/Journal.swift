@@ -31,6 +31,19 @@ public final class Journal {
     public init() {}
   }
 
+  /// What the journal needs of the world.
+  public struct Environment {
+    public var disk: any Disk = SystemDisk()
+    /// Makes the workers, by their names.
+    public var worker: (String) throws(SystemError) -> any Worker = { (name) throws(SystemError) in
+      try ThreadWorker(name: name)
+    }
+    /// For the identity of a new log.
+    public var random: () -> UInt64 = { .random(in: .min ... .max) }
+
+    public init() {}
+  }
+
   let settings: Settings
   let files: SegmentFiles
   let committer: Committer
@@ -85,7 +98,7 @@ public final class Journal {
 
   /// A journal that must be replayed; its oldest segment has the index `firstSegment`.
   init(
-    settings: Settings, files: SegmentFiles, firstSegment: Int,
+    settings: Settings, environment: Environment, files: SegmentFiles, firstSegment: Int,
     wake: @escaping @Sendable () -> Void
   ) throws(SystemError) {
     self.settings = settings
@@ -98,8 +111,12 @@ public final class Journal {
     durablePosition = .max
     sealedPosition = 0
     segments = SegmentLiveness(segmentBytes: settings.segmentBytes, first: firstSegment)
-    committer = try Committer(files: files, isSynced: settings.isSynced, wake: wake)
-    background = try Background(files: files, settings: settings, wake: wake)
+    committer = Committer(
+      worker: try environment.worker("commit"), files: files, isSynced: settings.isSynced,
+      wake: wake)
+    background = Background(
+      worker: try environment.worker("background"), files: files, settings: settings, wake: wake)
+    background.refill()
   }
 
   deinit {

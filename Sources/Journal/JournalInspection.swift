@@ -36,12 +36,13 @@ public struct JournalInspection {
   private let checkpoint: CheckpointFile?
 
   /// `directory` is the data directory of a broker.
-  public init(directory: String) throws(JournalError) {
+  public init(directory: String, disk: any Disk = SystemDisk()) throws(JournalError) {
     self.directory = directory + "/journal"
-    checkpoint = try Journal.newestCheckpoint(self.directory)
-    list = try SegmentList(directory: self.directory, from: checkpoint?.replayFrom ?? 0)
+    checkpoint = try Journal.newestCheckpoint(disk, self.directory)
+    list = try SegmentList(
+      disk: disk, directory: self.directory, from: checkpoint?.replayFrom ?? 0)
     files = SegmentFiles(
-      directory: self.directory, segmentBytes: list.first?.segmentBytes ?? 1,
+      disk: disk, directory: self.directory, segmentBytes: list.first?.segmentBytes ?? 1,
       identity: list.first?.identity ?? 0, spares: list.spares)
   }
 

@@ -31,16 +31,16 @@ struct SegmentList {
   private(set) var spares: [String] = []
 
   /// The segments that hold something from `position` on.
-  init(directory: String, from position: Int) throws(JournalError) {
+  init(disk: any Disk, directory: String, from position: Int) throws(JournalError) {
     self.directory = directory
-    let names = try system { () throws(SystemError) in try FileSystem.list(directory) }
+    let names = try system { () throws(SystemError) in try disk.list(directory) }
       .filter { $0.hasSuffix(".segment") }
     spares = names.filter { $0.hasPrefix("spare-") }
     let segments = names.filter { !$0.hasPrefix("spare-") }
     // Older ones are on their way to become spares; their content is of no interest.
     let first = segments.last { $0 <= SegmentFiles.name(position) } ?? ""
     for name in segments where name >= first {
-      let header = try Self.header(directory + "/" + name)
+      let header = try Self.header(disk, directory + "/" + name)
       guard SegmentFiles.name(header.firstPosition) == name else {
         throw .inconsistent("\(name) says that it begins at \(header.firstPosition)")
       }
@@ -60,12 +60,14 @@ struct SegmentList {
     return dropped
   }
 
-  private static func header(_ path: String) throws(JournalError) -> SegmentHeader {
+  private static func header(
+    _ disk: any Disk, _ path: String
+  ) throws(JournalError) -> SegmentHeader {
     let page = UnsafeMutableRawBufferPointer.allocate(
       byteCount: SegmentHeader.pageBytes, alignment: 16)
     defer { page.deallocate() }
     let count = try system { () throws(SystemError) in
-      try File(path, .read).read(at: 0, into: page)
+      try disk.open(path, .read).read(at: 0, into: page)
     }
     do throws(SegmentHeader.Problem) {
       return try SegmentHeader(UnsafeRawBufferPointer(rebasing: page[..<count]))

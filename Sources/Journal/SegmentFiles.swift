@@ -6,6 +6,7 @@ import Synchronization
 /// The files of a log: which there are, which spare ones wait to be used, and reading at positions.
 /// Used by the core, the commit thread and the background thread.
 final class SegmentFiles: Sendable {
+  let disk: any Disk
   let directory: String
   let segmentBytes: Int
   let identity: UInt64
@@ -16,7 +17,10 @@ final class SegmentFiles: Sendable {
     var nextSpare = 0
   }
 
-  init(directory: String, segmentBytes: Int, identity: UInt64, spares: [String]) {
+  init(
+    disk: any Disk, directory: String, segmentBytes: Int, identity: UInt64, spares: [String]
+  ) {
+    self.disk = disk
     self.directory = directory
     self.segmentBytes = segmentBytes
     self.identity = identity
@@ -39,12 +43,12 @@ final class SegmentFiles: Sendable {
   func prepareSpare() throws(SystemError) {
     let name = newSpareName()
     do throws(SystemError) {
-      let file = try File(path(name), .readWrite, creates: true)
+      let file = try disk.open(path(name), .readWrite, creates: true)
       try file.allocate(size: SegmentHeader.pageBytes + segmentBytes)
       try Self.zero(file, bytes: SegmentHeader.pageBytes + segmentBytes)
       try file.sync()
     } catch {
-      try? FileSystem.remove(path(name))
+      try? disk.remove(path(name))
       throw error
     }
     state.withLock { $0.spares.append(name) }
@@ -59,13 +63,13 @@ final class SegmentFiles: Sendable {
     for name in names {
       if spareCount + spares.count < sparesMax {
         let spare = newSpareName()
-        try FileSystem.rename(path(name), path(spare))
+        try disk.rename(path(name), path(spare))
         spares.append(spare)
       } else {
-        try FileSystem.remove(path(name))
+        try disk.remove(path(name))
       }
     }
-    try FileSystem.syncDirectory(directory)
+    try disk.syncDirectory(directory)
     state.withLock { $0.spares += spares }
   }
 
@@ -74,7 +78,7 @@ final class SegmentFiles: Sendable {
     var first = start - start % segmentBytes
     while first < end || first == start {
       let path = path(Self.name(first))
-      if FileSystem.exists(path) { try File(path, .readWrite).sync() }
+      if disk.exists(path) { try disk.open(path, .readWrite).sync() }
       first += segmentBytes
     }
   }
@@ -84,7 +88,7 @@ final class SegmentFiles: Sendable {
   func create(_ header: SegmentHeader, isSynced: Bool) throws(SystemError) -> WriteTarget {
     let spare = state.withLock { $0.spares.popLast() }
     let name = spare ?? newSpareName()
-    let file = try File(path(name), .readWrite, creates: true)
+    let file = try disk.open(path(name), .readWrite, creates: true)
     try file.allocate(size: SegmentHeader.pageBytes + segmentBytes)
     let page = UnsafeMutableRawBufferPointer.allocate(
       byteCount: SegmentHeader.pageBytes, alignment: SegmentHeader.pageBytes)
@@ -92,8 +96,8 @@ final class SegmentFiles: Sendable {
     header.write(to: page)
     try file.write(at: 0, UnsafeRawBufferPointer(page))
     try file.sync()
-    try FileSystem.rename(path(name), path(Self.name(header.firstPosition)))
-    try FileSystem.syncDirectory(directory)
+    try disk.rename(path(name), path(Self.name(header.firstPosition)))
+    try disk.syncDirectory(directory)
     return try open(header.firstPosition, isSynced: isSynced)
   }
 
@@ -102,12 +106,12 @@ final class SegmentFiles: Sendable {
     let path = path(Self.name(firstPosition))
     if isSynced {
       do throws(SystemError) {
-        return WriteTarget(file: try File(path, .writeThrough), needsSync: false)
+        return WriteTarget(file: try disk.open(path, .writeThrough), needsSync: false)
       } catch {
         guard error.code == EINVAL || error.code == EOPNOTSUPP else { throw error }
       }
     }
-    return WriteTarget(file: try File(path, .readWrite), needsSync: isSynced)
+    return WriteTarget(file: try disk.open(path, .readWrite), needsSync: isSynced)
   }
 
   private func newSpareName() -> String {
@@ -117,7 +121,7 @@ final class SegmentFiles: Sendable {
     }
   }
 
-  private static func zero(_ file: borrowing File, bytes: Int) throws(SystemError) {
+  private static func zero(_ file: any DiskFile, bytes: Int) throws(SystemError) {
     let chunk = 1 << 20
     let zeros = UnsafeMutableRawBufferPointer.allocate(byteCount: chunk, alignment: 4096)
     defer { zeros.deallocate() }
@@ -139,7 +143,7 @@ final class SegmentFiles: Sendable {
       let place = position + done
       let first = place - place % segmentBytes
       let count = min(buffer.count - done, first + segmentBytes - place)
-      let file = try File(path(Self.name(first)), .read)
+      let file = try disk.open(path(Self.name(first)), .read)
       let piece = UnsafeMutableRawBufferPointer(rebasing: buffer[done..<done + count])
       let got = try file.read(at: SegmentHeader.pageBytes + place - first, into: piece)
       guard got == count else {
@@ -152,11 +156,11 @@ final class SegmentFiles: Sendable {
 
 /// A segment that is open for writing.
 final class WriteTarget {
-  private let file: File
+  private let file: any DiskFile
   /// Whether a write is durable only after a sync.
   private let needsSync: Bool
 
-  init(file: consuming File, needsSync: Bool) {
+  init(file: any DiskFile, needsSync: Bool) {
     self.file = file
     self.needsSync = needsSync
   }
