@@ -37,7 +37,7 @@ final class BrokerModelRun {
     step += 1
     try broker.turn { for _ in 0...random.number(0..<3) { try change() } }
     // Durable messages are delivered once the log knows that they may have been.
-    if broker.broker.isReserving { broker.turns { !broker.broker.isReserving } }
+    if broker.broker.hasWaitingDeliveries { broker.turns { !broker.broker.hasWaitingDeliveries } }
     check()
   }
 

@@ -26,7 +26,8 @@ package final class TestBroker {
     var random = SeededRandom(1)
     var made: Broker?
     (journal, recovery) = try Journal.open(
-      directory: directory.path, settings: settings, now: now, wake: { wake.signal() },
+      directory: directory.path, settings: settings, now: now,
+      lanes: BrokerRecords(), wake: { wake.signal() },
       replay: { journal in
         let broker = Broker(journal: journal, limits: limits) { random.next() }
         broker.beginRecovery()
@@ -34,7 +35,7 @@ package final class TestBroker {
         return broker
       })
     broker = made!
-    recoveredCount = broker.endRecovery()
+    recoveredCount = try broker.endRecovery()
     self.directory = directory
     self.wake = wake
   }
@@ -63,7 +64,7 @@ package final class TestBroker {
   }
 
   package func durableTurn() {
-    turns { !journal.isCommitting && !journal.hasUncommitted }
+    turns { !journal.isCommitting && !journal.hasUncommitted && !journal.isLoading }
   }
 
   /// Turns, each after the log's threads have done something, until `isDone` or the log failed.
