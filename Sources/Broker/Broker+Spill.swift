@@ -124,7 +124,7 @@ extension Broker {
     }
     for peer in peers.values {
       for channel in peer.channels {
-        channel.unacknowledged.forEach { delivery in
+        channel.unacknowledged.change { delivery in
           guard let queue = delivery.queue?.takeUnretainedValue() else { return }
           body(&delivery.entry, queue)
         }

@@ -132,7 +132,7 @@ struct Lane: ~Copyable {
   }
 
   /// Removes everything; `entry` and `run` get what there was, in order.
-  mutating func removeAll(_ entry: (Entry) -> Void, run: (LaneRun) -> Void) {
+  mutating func removeAll(entry: (Entry) -> Void, run: (LaneRun) -> Void) {
     while front.count > 0 { entry(front.removeFirst()) }
     while !runs.isEmpty { run(runs.removeFirst()) }
     while tail.count > 0 { entry(tail.removeFirst()) }

@@ -230,6 +230,12 @@ public final class Queue {
     }
   }
 
+  /// Messages that wait on disk are deleted.
+  private func settle(_ run: LaneRun) {
+    journal.release(run.block, count: Int(run.count))
+    noteSettled(SettledRange(first: run.first, count: run.last - run.first + 1))
+  }
+
   /// Locked messages come back, before all that was never delivered, in their old order.
   func giveBack(_ entries: [Entry]) {
     unacknowledgedCount -= entries.count
@@ -249,10 +255,7 @@ public final class Queue {
   func purge() -> Int {
     let count = readyCount
     while let entry = returned.popLast() { settle(entry) }
-    lane.removeAll(settle) { run in
-      journal.release(run.block, count: Int(run.count))
-      noteSettled(SettledRange(first: run.first, count: run.last - run.first + 1))
-    }
+    lane.removeAll(entry: settle, run: settle)
     return count
   }
 
@@ -262,9 +265,9 @@ public final class Queue {
     settled = []
     for entry in returned { journal.release(entry.location.block) }
     returned = []
-    lane.removeAll({ journal.release($0.location.block) }) { run in
-      journal.release(run.block, count: Int(run.count))
-    }
+    lane.removeAll(
+      entry: { journal.release($0.location.block) },
+      run: { journal.release($0.block, count: Int($0.count)) })
   }
 
   // MARK: The log

@@ -32,8 +32,8 @@ struct Unacknowledged: ~Copyable {
     count &+= 1
   }
 
-  /// Every delivery that waits; the tag must stay as it is.
-  mutating func forEach(_ body: (inout PendingDelivery) -> Void) {
+  /// Changes every delivery that waits; its tag must stay as it is.
+  mutating func change(_ body: (inout PendingDelivery) -> Void) {
     for index in 0..<deliveries.count where deliveries[index].queue != nil {
       var delivery = deliveries[index]
       body(&delivery)

@@ -204,6 +204,7 @@ extension Journal {
   public func close(now: Int64) {
     finishCommits(now: now)
     if failure == nil, !settings.isSynced { syncAll() }
+    isClosing = true
     if failure == nil { _ = append(kind: Record.stop, payloadSize: 0) }
     finishCommits(now: now)
     if failure == nil, !settings.isSynced { syncAll() }

@@ -253,7 +253,7 @@ extension Journal {
   }
 
   func returnSettledSpace() {
-    guard laneFiles.hasSealed, failure == nil else { return }
+    guard laneFiles.hasSealed, failure == nil, !isClosing else { return }
     let (emptied, ranges) = laneFiles.settle(upTo: durablePosition)
     for number in emptied {
       if !laneFiles.isScratch(number) {

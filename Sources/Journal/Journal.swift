@@ -95,6 +95,8 @@ public final class Journal {
   /// A batch that could not be begun, and why; it goes first when it is tried again.
   var postponed: (batch: CommitBatch, reason: String)?
   private(set) var inFlight: CommitBatch?
+  /// Nothing more is appended but the end.
+  var isClosing = false
   /// Set when a commit failed; nothing is accepted then.
   public internal(set) var failure: String?
 
@@ -114,6 +116,8 @@ public final class Journal {
   /// The last round failed.
   var isSpillFailing = false
   public internal(set) var statistics = JournalStatistics()
+
+  private(set) var forgottenBlock: UInt32?
 
   /// The block that recovery is filling.
   var replayBlock: UInt32?
@@ -200,11 +204,14 @@ public final class Journal {
   }
 
   /// A block for messages that somebody still counts, but nobody will read.
-  public private(set) lazy var forgotten: UInt32 = {
+  public var forgotten: UInt32 {
+    if let forgottenBlock { return forgottenBlock }
     let index = takeSlot()
+    // It stays, however many of its messages go.
     blocks[Int(index)].references = 1
+    forgottenBlock = index
     return index
-  }()
+  }
 
   /// The record's first byte, valid until the turn's end; nil while its block is not in memory.
   @inline(__always)
