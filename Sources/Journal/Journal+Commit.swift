@@ -61,6 +61,11 @@ extension Journal {
     submit(batch)
   }
 
+  /// `tend` has something to do, though nobody asks for anything.
+  public var wantsTending: Bool {
+    spaceProblem != nil || isSpillFailing || laneFiles.hasDead
+  }
+
   /// What is to be done from time to time: tries a batch again that could not be begun, looks for
   /// space, and gives space back. `now` is wall-clock milliseconds.
   public func tend(now: Int64) {

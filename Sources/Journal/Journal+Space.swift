@@ -3,6 +3,14 @@ import Base
 /// What is dead in lane files goes back to the file system, and files of which little is left become
 /// one.
 extension Journal {
+  /// Segments from the oldest that is needed on.
+  public var segmentCount: Int {
+    (max(endPosition, 1) - 1) / settings.segmentBytes - segments.first + 1
+  }
+  public var laneFileCount: Int { laneFiles.count }
+  /// Bytes of messages in lane files that somebody needs.
+  public var laneBytes: Int { laneFiles.aliveBytes }
+
   static let holesMilliseconds: Int64 = 5000
   /// A file with no more than this alive is merged with others, once there are enough.
   static let sparseBytesMax = 1 << 20

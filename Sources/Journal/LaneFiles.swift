@@ -131,13 +131,18 @@ struct LaneFiles {
       for index in first.blocks { files[first.file]!.extents[index].isAlive = false }
       files[first.file]!.aliveCount -= first.blocks.count
       files[first.file]!.dead += first.blocks
+      hasDead = hasDead || !first.blocks.isEmpty
       touched.insert(first.file)
     }
     return touched.sorted().filter { files[$0]!.aliveCount == 0 && files[$0]!.dying.isEmpty }
   }
 
+  /// Something has died since holes were made.
+  private(set) var hasDead = false
+
   /// The holes that can be made into files of which something is alive.
   mutating func takeHoles() -> [Return] {
+    hasDead = false
     var result: [Return] = []
     for (number, file) in files.sorted(by: { $0.key < $1.key }) where !file.dead.isEmpty {
       let holes = Self.holes(file.extents, file.dead)
