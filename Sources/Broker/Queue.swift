@@ -37,7 +37,7 @@ public final class Queue {
   private var rounds = ConsumerRounds()
   private(set) var hadConsumers = false
   /// Waits in the broker's list of queues to pump.
-  private var isTouched = false
+  private(set) var isTouched = false
   /// Waits in the broker's list of queues with something to log.
   private var isUnlogged = false
   /// Where it is in the broker's list of queues that may have messages.

@@ -82,6 +82,8 @@ public final class Journal {
   var cachedBytes = 0
   /// Bytes of blocks that are being read back.
   var loadingBytes = 0
+  /// Blocks that are to be read back when others have been.
+  var waitingLoads = Ring<UInt32>()
   /// Bytes of blocks of transient messages.
   var transientBytes = 0
   /// Where the next block of transient messages begins; counts up by their capacities.
@@ -107,6 +109,8 @@ public final class Journal {
 
   var segments: SegmentLiveness
   var pendingCheckpoint: PendingCheckpoint?
+  /// The position of the last checkpoint that was stored; the log is synced up to there.
+  var checkpointedPosition = 0
   /// After a checkpoint failed, the next is not tried before this wall-clock millisecond.
   var nextCheckpointAt: Int64 = 0
   var laneFiles = LaneFiles()
@@ -119,6 +123,8 @@ public final class Journal {
   var nextHolesAt: Int64 = 0
   /// No lane files are merged before this wall-clock millisecond.
   var nextMergeAt: Int64 = 0
+  /// The free space is looked at from this wall-clock millisecond on.
+  var nextSpaceLookAt: Int64 = 0
   /// The last round failed.
   var isSpillFailing = false
   public internal(set) var statistics = JournalStatistics()
