@@ -55,6 +55,16 @@ let package = Package(
     .testTarget(
       name: "BrokerTests", dependencies: ["Base", "IO", "AMQP", "Journal", "Broker", "Testbed"],
       swiftSettings: common),
+    .target(
+      name: "Simulation",
+      dependencies: ["Base", "IO", "AMQP", "Journal", "Broker", "Server", "Arbitrary"],
+      path: "Tests/Simulation", swiftSettings: common),
+    .executableTarget(
+      name: "simulate", dependencies: ["Base", "IO", "Simulation"], path: "Tests/Simulate",
+      swiftSettings: common),
+    .testTarget(
+      name: "SimulationTests", dependencies: ["Base", "IO", "Simulation", "simulate"],
+      swiftSettings: common),
     .testTarget(
       name: "MartletTests", dependencies: ["martlet", "Client"], swiftSettings: common),
     .testTarget(

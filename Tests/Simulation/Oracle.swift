@@ -1,0 +1,546 @@
+import AMQP
+import Base
+import Journal
+
+/// Knows what the broker must do: it is told of each request when the broker has taken it, and of
+/// all that sessions write, and compares. Across crashes it knows what must have survived, what may
+/// have, and what must not.
+final class Oracle {
+  let topology: Topology
+  let coverage: CoverageCounter
+  let trace: Trace
+  private(set) var queues: [String: QueueModel] = [:]
+  private(set) var messages: [Message] = []
+  private(set) var exchanges: Set<String> = []
+  private(set) var bindings: Set<Topology.Binding> = []
+  /// Changes of exchanges and bindings that a crash may take back.
+  private var topologyChanges: [Durability] = []
+  /// A crash may have taken back changes of queues, exchanges or bindings.
+  private(set) var isTopologyUncertain = true
+  /// The broker's journal, for positions; nil while none runs.
+  var journal: Journal?
+  /// Removals that the log was not told yet.
+  private var unlogged: [Copy] = []
+  /// Deliveries since they were last compared with the queues.
+  private var deliveries: [(delivery: ChannelModel.Delivery, from: ConnectionModel)] = []
+
+  init(topology: Topology, coverage: CoverageCounter, trace: Trace) {
+    self.topology = topology
+    self.coverage = coverage
+    self.trace = trace
+    for name in topology.queues {
+      queues[name] = QueueModel(name: name, isDurable: topology.isDurable(name))
+    }
+  }
+
+  var endPosition: Int { journal?.endPosition ?? 0 }
+  private var durablePosition: Int { journal?.durablePosition ?? 0 }
+
+  func makeMessage(_ make: (Int) -> Message) -> Message {
+    let message = make(messages.count + 1)
+    messages.append(message)
+    return message
+  }
+
+  /// Messages that wait in queues.
+  var backlog: Int { topology.queues.reduce(0) { $0 + queue($1).waitingCount } }
+
+  func queue(_ name: String) -> QueueModel {
+    guard let queue = queues[name] else { invariantFailed("\(name) is no queue of this run") }
+    return queue
+  }
+
+  // MARK: Requests
+
+  /// The broker has taken a request; `refused` says that it closed the channel or the connection for
+  /// it. Replies may follow.
+  func took(
+    _ command: Command, from connection: ConnectionModel, refused: String?
+  ) throws(BrokenPromise) {
+    guard !connection.isClosed else { return }
+    if case .connect = command.action { return }
+    if case .openChannel = command.action {
+      connection.channels[command.channel] = ChannelModel(number: command.channel)
+      connection.channels[command.channel]?.expected = [ExpectedReply(name: "channel.open-ok")]
+      return
+    }
+    guard let channel = connection.channels[command.channel] else { return }
+    if channel.isClosing {
+      if case .closeChannelOk = command.action { connection.channels[command.channel] = nil }
+      return
+    }
+    if let refused { return try checkRefusal(command, channel, refused) }
+    try apply(command, channel, connection)
+  }
+
+  private func checkRefusal(
+    _ command: Command, _ channel: ChannelModel, _ text: String
+  ) throws(BrokenPromise) {
+    coverage.note(.channelErrors)
+    let isRight: Bool
+    switch command.action {
+    case .mistake: isRight = true
+    case .acknowledge(let tag, let isMultiple), .reject(let tag, let isMultiple, _):
+      // A client that acknowledged all may hear of what was underway.
+      isRight = channel.settle(tag, isMultiple: isMultiple) == nil
+    case .publish(let message):
+      isRight =
+        !message.exchange.isEmpty && !exchanges.contains(message.exchange)
+        || journal?.failure != nil
+    case .consume(let name, _, _), .purge(let name), .inspect(let name):
+      isRight = !queue(name).exists
+      if case .inspect = command.action, queue(name).existence == nil {
+        try queue(name).observed(exists: false)
+        return
+      }
+      if case .inspect = command.action, !isRight {
+        throw BrokenPromise("a durable queue is not lost", name)
+      }
+    case .get(let name, _):
+      if !text.contains("could not be read back") {
+        isRight = !queue(name).exists
+      } else {
+        coverage.note(.unreadableMessages)
+        isRight = true
+      }
+    case .bind(let binding), .unbind(let binding):
+      isRight = !queue(binding.queue).exists || !exchanges.contains(binding.exchange)
+    default: isRight = false
+    }
+    try promise(
+      isRight || journal?.failure != nil, "what is right is not refused",
+      "\(command.action): \(text)")
+  }
+
+  private func apply(
+    _ command: Command, _ channel: ChannelModel, _ connection: ConnectionModel
+  ) throws(BrokenPromise) {
+    switch command.action {
+    case .connect, .openChannel, .closeChannelOk: break
+    case .mistake: throw BrokenPromise("what is wrong is refused", "\(command.action)")
+    case .closeChannel:
+      channel.giveUp()
+      channel.isClosing = false
+      channel.expected.append(ExpectedReply(name: "channel.close-ok"))
+    case .confirmSelect:
+      channel.isConfirming = true
+      channel.expected.append(ExpectedReply(name: "confirm.select-ok"))
+    case .prefetch(let count):
+      channel.prefetch = count
+      channel.expected.append(ExpectedReply(name: "basic.qos-ok"))
+    case .publish(let message): publish(message, channel)
+    case .consume(let name, let tag, let isAutomatic):
+      let queue = queue(name)
+      queue.consumerCount += 1
+      channel.consumers[tag] = ConsumerModel(
+        tag: tag, queue: queue, isAutomatic: isAutomatic, prefetch: channel.prefetch)
+      channel.expected.append(ExpectedReply(name: "basic.consume-ok"))
+    case .cancel(let tag):
+      if let consumer = channel.consumers.removeValue(forKey: tag) {
+        consumer.queue.consumerCount -= 1
+      }
+      channel.expected.append(ExpectedReply(name: "basic.cancel-ok"))
+    case .get(let name, let isAutomatic):
+      channel.expected.append(
+        ExpectedReply(
+          name: isAutomatic ? "basic.get automatic" : "basic.get", queue: queue(name)))
+    case .acknowledge(let tag, let isMultiple):
+      coverage.note(.acknowledgements)
+      remove(try settled(tag, isMultiple, channel))
+    case .reject(let tag, let isMultiple, let requeues):
+      let deliveries = try settled(tag, isMultiple, channel)
+      guard requeues else { return remove(deliveries) }
+      coverage.note(.requeues, deliveries.count)
+      channel.giveBack(deliveries)
+    case .recover:
+      coverage.note(.recovers)
+      channel.giveBack(channel.settle(0, isMultiple: true) ?? [])
+      channel.expected.append(ExpectedReply(name: "basic.recover-ok"))
+    default: applyDeclaration(command, channel)
+    }
+  }
+
+  private func settled(
+    _ tag: UInt64, _ isMultiple: Bool, _ channel: ChannelModel
+  ) throws(BrokenPromise) -> [ChannelModel.Delivery] {
+    guard let deliveries = channel.settle(tag, isMultiple: isMultiple) else {
+      throw BrokenPromise("what is wrong is refused", "an acknowledgement of tag \(tag)")
+    }
+    return deliveries
+  }
+
+  private func applyDeclaration(_ command: Command, _ channel: ChannelModel) {
+    switch command.action {
+    case .purge(let name):
+      coverage.note(.purges)
+      let queue = queue(name)
+      let count = queue.purge(at: endPosition)
+      channel.expected.append(
+        ExpectedReply(name: "queue.purge-ok", count: count, promised: { queue.promised() }))
+    case .inspect(let name):
+      let queue = queue(name)
+      channel.expected.append(
+        ExpectedReply(
+          name: "queue.declare-ok", count: queue.readyCount, consumers: queue.consumerCount,
+          queue: queue))
+    case .declare(let name):
+      let queue = queue(name)
+      queue.declared(at: endPosition)
+      channel.expected.append(
+        ExpectedReply(
+          name: "queue.declare-ok", count: queue.readyCount, consumers: queue.consumerCount,
+          queue: queue, promised: { queue.promised() }))
+    case .delete(let name):
+      coverage.note(.deletions)
+      let queue = queue(name)
+      let count = queue.exists ? queue.readyCount : 0
+      bindings = bindings.filter { $0.queue != name }
+      queue.deleted(at: endPosition)
+      channel.expected.append(
+        ExpectedReply(
+          name: "queue.delete-ok", count: count, promised: { queue.promised() }))
+    case .declareExchange(let name):
+      exchanges.insert(name)
+      expectChange(channel, "exchange.declare-ok", isDurable: true)
+    case .bind(let binding):
+      bindings.insert(binding)
+      expectChange(channel, "queue.bind-ok", isDurable: topology.isDurable(binding.queue))
+    case .unbind(let binding):
+      bindings.remove(binding)
+      expectChange(channel, "queue.unbind-ok", isDurable: topology.isDurable(binding.queue))
+    default: break
+    }
+  }
+
+  private func expectChange(_ channel: ChannelModel, _ reply: String, isDurable: Bool) {
+    let index = topologyChanges.count
+    topologyChanges.append(Durability(position: isDurable ? endPosition : 0))
+    channel.expected.append(
+      ExpectedReply(
+        name: reply,
+        promised: { [unowned self] in
+          if index < topologyChanges.count { topologyChanges[index].isPromised = true }
+        }))
+  }
+
+  private func publish(_ message: Message, _ channel: ChannelModel) {
+    coverage.note(.publishes)
+    if message.size > 256 << 10 { coverage.note(.largePublishes) }
+    channel.published(message)
+    let destinations = route(message)
+    message.destinations = destinations
+    for queue in destinations { queue.publish(message, at: endPosition) }
+    if destinations.isEmpty, message.isMandatory {
+      channel.expected.append(ExpectedReply(name: "basic.return \(message.id)"))
+    }
+  }
+
+  private func route(_ message: Message) -> [QueueModel] {
+    if message.exchange.isEmpty { return [queue(message.key)].filter(\.exists) }
+    let type = topology.exchanges[message.exchange]!
+    let names = Set(
+      bindings.filter {
+        $0.exchange == message.exchange && Topology.fits(type, $0.key, message.key)
+      }.map(\.queue))
+    return names.sorted().map { queue($0) }.filter(\.exists)
+  }
+
+  private func remove(_ deliveries: [ChannelModel.Delivery]) {
+    for delivery in deliveries {
+      delivery.consumer?.lockedCount -= 1
+      removeUnlogged(delivery.copy)
+    }
+  }
+
+  private func removeUnlogged(_ copy: Copy) {
+    copy.queue.remove(copy, at: .max)
+    if copy.removed?.position == .max { unlogged.append(copy) }
+  }
+
+  // MARK: What the broker says
+
+  /// A session has written something; returns whose message it is, if a queue gave it.
+  func heard(
+    _ event: ClientEvent, on connection: ConnectionModel
+  ) throws(BrokenPromise) -> Copy? {
+    guard !connection.isClosed else { return nil }
+    switch event {
+    case .content(let content): return try heard(content, on: connection)
+    case .method(let method, let number):
+      if number == 0 {
+        heardOnConnection(method, connection)
+        return nil
+      }
+      guard let channel = connection.channels[number] else {
+        throw BrokenPromise("replies answer requests", "\(method) on channel \(number)")
+      }
+      try heard(method, on: channel, connection)
+      return nil
+    }
+  }
+
+  private func heardOnConnection(_ method: Method, _ connection: ConnectionModel) {
+    switch method {
+    case .connectionClose, .connectionCloseOk: connection.close()
+    case .connectionBlocked: coverage.note(.blockedPublishers)
+    default: break
+    }
+  }
+
+  private func heard(
+    _ method: Method, on channel: ChannelModel, _ connection: ConnectionModel
+  ) throws(BrokenPromise) {
+    switch method {
+    case .channelClose:
+      channel.giveUp()
+      channel.isClosing = true
+    case .basicAck(let ack):
+      let messages = try channel.confirmed(ack.deliveryTag, isMultiple: ack.multiple)
+      coverage.note(.confirms, messages.count)
+      for message in messages { try confirmed(message) }
+    case .basicNack(let nack):
+      try promise(
+        journal?.failure != nil, "a publish is refused only when the journal failed",
+        "tag \(nack.deliveryTag)")
+      coverage.note(
+        .refusals, try channel.confirmed(nack.deliveryTag, isMultiple: nack.multiple).count)
+    case .basicCancel(let cancel):
+      channel.consumers[cancel.consumerTag.description] = nil
+    default: try replied(method, channel, connection)
+    }
+  }
+
+  private func confirmed(_ message: Message) throws(BrokenPromise) {
+    for queue in message.destinations ?? [] {
+      queue.copy(of: message)?.stored.isPromised = true
+    }
+  }
+
+  private func replied(
+    _ method: Method, _ channel: ChannelModel, _ connection: ConnectionModel
+  ) throws(BrokenPromise) {
+    let name = "\(method.id)"
+    guard let expected = channel.expected.first,
+      expected.name == name || (name == "basic.get-empty" && expected.name.hasPrefix("basic.get"))
+    else {
+      throw BrokenPromise(
+        "replies answer requests", "\(name) instead of \(channel.expected.first?.name ?? "nothing")"
+      )
+    }
+    channel.expected.removeFirst()
+    if name == "channel.close-ok" { connection.channels[channel.number] = nil }
+    switch method {
+    case .queueDeclareOk(let ok):
+      guard let queue = expected.queue else { break }
+      if queue.existence == nil { try queue.observed(exists: true) }
+      try check(expected, count: Int(ok.messageCount))
+      try promise(
+        expected.consumers == Int(ok.consumerCount), "counts are right",
+        "\(queue.name) has \(ok.consumerCount) consumers, not \(expected.consumers ?? -1)")
+    case .queuePurgeOk(let ok): try check(expected, count: Int(ok.messageCount))
+    case .queueDeleteOk(let ok): try check(expected, count: Int(ok.messageCount))
+    case .basicGetEmpty:
+      guard let queue = expected.queue else { break }
+      coverage.note(.gets)
+      try promise(
+        queue.readyCount ?? 0 == 0, "counts are right",
+        "\(queue.name) said that it was empty and has \(queue.readyCount ?? 0)")
+      if !queue.isObserved { try queue.observe(count: 0) }
+    default: break
+    }
+    expected.promised()
+  }
+
+  private func check(_ expected: ExpectedReply, count: Int) throws(BrokenPromise) {
+    if let wanted = expected.count {
+      try promise(
+        wanted == count, "counts are right",
+        "\(expected.name) of \(expected.queue?.name ?? "a queue") told \(count), not \(wanted)")
+    } else if let queue = expected.queue, !queue.isObserved {
+      try queue.observe(count: count)
+    }
+  }
+
+  private func heard(
+    _ content: Content, on connection: ConnectionModel
+  ) throws(BrokenPromise) -> Copy? {
+    guard let channel = connection.channels[content.channel] else {
+      throw BrokenPromise("replies answer requests", "a message on channel \(content.channel)")
+    }
+    let message = try identify(content)
+    switch content.kind {
+    case .returned(let code):
+      let wanted = "basic.return \(message.id)"
+      try promise(
+        channel.expected.first?.name == wanted && code == 312, "only what has no route is returned",
+        "m\(message.id) came back with \(code)")
+      channel.expected.removeFirst()
+      coverage.note(.returns)
+      return nil
+    case .delivery(let tag, let isRedelivered, let consumerTag):
+      guard let consumer = channel.consumers[consumerTag] else {
+        throw BrokenPromise("only consumers get messages", "m\(message.id) for \(consumerTag)")
+      }
+      try channel.delivered(tag)
+      coverage.note(.deliveries)
+      let copy = try findCopy(message, consumer.queue)
+      try check(copy, isRedelivered: isRedelivered)
+      deliveries.append(
+        (ChannelModel.Delivery(tag: tag, copy: copy, consumer: consumer), connection))
+      if !consumer.isAutomatic {
+        consumer.lockedCount += 1
+        channel.deliveries.append(deliveries[deliveries.count - 1].delivery)
+        try promise(
+          consumer.prefetch == 0 || consumer.lockedCount <= consumer.prefetch,
+          "no consumer gets more than its prefetch",
+          "\(consumerTag) has \(consumer.lockedCount) of \(consumer.prefetch)")
+      }
+      return copy
+    case .got(let tag, let isRedelivered, let remaining):
+      return try got(message, channel, tag, isRedelivered: isRedelivered, remaining: remaining)
+    }
+  }
+
+  private func got(
+    _ message: Message, _ channel: ChannelModel, _ tag: UInt64, isRedelivered: Bool,
+    remaining: Int
+  ) throws(BrokenPromise) -> Copy {
+    guard let expected = channel.expected.first, let queue = expected.queue,
+      expected.name.hasPrefix("basic.get")
+    else {
+      throw BrokenPromise("replies answer requests", "get-ok of m\(message.id)")
+    }
+    channel.expected.removeFirst()
+    coverage.note(.gets)
+    try channel.delivered(tag)
+    let copy = try findCopy(message, queue)
+    try check(copy, isRedelivered: isRedelivered)
+    try queue.take(copy)
+    queue.lock(copy)
+    if expected.name.hasSuffix("automatic") {
+      removeUnlogged(copy)
+    } else {
+      channel.deliveries.append(ChannelModel.Delivery(tag: tag, copy: copy, consumer: nil))
+    }
+    if queue.isObserved {
+      try promise(
+        queue.readyCount == remaining, "counts are right",
+        "get told \(remaining) left in \(queue.name), not \(queue.readyCount ?? -1)")
+    } else {
+      try queue.observe(count: remaining)
+    }
+    return copy
+  }
+
+  private func identify(_ content: Content) throws(BrokenPromise) -> Message {
+    guard let id = content.id, id > 0, id <= messages.count else {
+      throw BrokenPromise(
+        "nothing comes that was not published", "a message of \(content.body.count) bytes")
+    }
+    let message = messages[id - 1]
+    try promise(
+      message.equals(content), "messages come as they were published",
+      "m\(id) of \(message.size) bytes came with \(content.body.count)")
+    return message
+  }
+
+  private func findCopy(_ message: Message, _ queue: QueueModel) throws(BrokenPromise) -> Copy {
+    guard let destinations = message.destinations else {
+      throw BrokenPromise("nothing comes that was not published", "m\(message.id)")
+    }
+    guard let copy = queue.copy(of: message) else {
+      throw BrokenPromise(
+        destinations.contains { $0 === queue }
+          ? "no acknowledged message comes back" : "messages go where they are routed",
+        "m\(message.id) in \(queue.name)")
+    }
+    try promise(
+      copy.place == .ready, "a locked message is not delivered again",
+      "m\(message.id) in \(queue.name)")
+    return copy
+  }
+
+  private func check(_ copy: Copy, isRedelivered: Bool) throws(BrokenPromise) {
+    if isRedelivered { coverage.note(.redeliveries) }
+    let isRight =
+      switch copy.redelivered {
+      case .yes: isRedelivered
+      case .no: !isRedelivered
+      case .either: true
+      }
+    try promise(
+      isRight, "redelivered is truthful",
+      "m\(copy.message.id) in \(copy.queue.name) came with \(isRedelivered)")
+  }
+
+  // MARK: Turns
+
+  /// Everything that queues gave was heard: it must have been what was first in them, and each client
+  /// must have got its part in order.
+  func compareDeliveries() throws(BrokenPromise) {
+    guard !deliveries.isEmpty else { return }
+    var last: [ObjectIdentifier: [String: Int]] = [:]
+    for (delivery, connection) in deliveries {
+      let name = delivery.copy.queue.name
+      let before = last[ObjectIdentifier(connection)]?[name] ?? -1
+      try promise(
+        before < delivery.copy.order, "messages leave a queue in its order",
+        "\(connection.name) got m\(delivery.copy.message.id) of \(name) too late")
+      last[ObjectIdentifier(connection), default: [:]][name] = delivery.copy.order
+    }
+    for (delivery, _) in deliveries.sorted(by: {
+      ($0.delivery.copy.queue.name, $0.delivery.copy.order)
+        < ($1.delivery.copy.queue.name, $1.delivery.copy.order)
+    }) {
+      let copy = delivery.copy
+      try promise(
+        copy.place == .ready, "a locked message is not delivered again",
+        "m\(copy.message.id) in \(copy.queue.name)")
+      try copy.queue.take(copy)
+      copy.queue.lock(copy)
+      if delivery.consumer?.isAutomatic == true { removeUnlogged(copy) }
+    }
+    deliveries.removeAll(keepingCapacity: true)
+  }
+
+  /// The broker has told the log what left its queues.
+  func logged() {
+    for copy in unlogged where copy.removed?.position == .max {
+      copy.removed?.position = endPosition
+    }
+    unlogged.removeAll(keepingCapacity: true)
+  }
+
+  /// The log moved.
+  func moved() {
+    for queue in queues.values { queue.settle(durablePosition) }
+    if topologyChanges.count > 100, topologyChanges.allSatisfy({ $0.isSure(durablePosition) }) {
+      topologyChanges = []
+    }
+  }
+
+  // MARK: Crashes
+
+  /// The broker is gone. `isOrderly`: everything that it knew is durable.
+  func crash(isOrderly: Bool) {
+    let position = isOrderly ? .max - 1 : durablePosition
+    if isOrderly { logged() }
+    if !topologyChanges.allSatisfy({ $0.isSure(position) }) { isTopologyUncertain = true }
+    topologyChanges = []
+    for name in topology.queues {
+      let queue = queue(name)
+      if !queue.isSettled(position) { isTopologyUncertain = true }
+      queue.crash(durable: position, isOrderly: isOrderly)
+      coverage.note(.uncertainMessages, queue.uncertain)
+    }
+    bindings = bindings.filter { topology.isDurable($0.queue) }
+    unlogged = []
+    deliveries = []
+    journal = nil
+  }
+
+  /// Exchanges, queues and bindings are as they should be again.
+  func topologyRestored() {
+    isTopologyUncertain = false
+  }
+}
