@@ -10,7 +10,7 @@ for seed in first..<first + count {
   coverage += outcome.coverage
   if let broken = outcome.broken {
     print("seed \(seed): \(broken)")
-    if options.isTraced { for line in outcome.trace.last(60) { print(line) } }
+    if options.isTraced { for line in outcome.trace.last(20000) { print(line) } }
   }
 }
 for event in Coverage.Event.allCases { print(event, coverage[event], terminator: " ") }

@@ -66,10 +66,18 @@ final class Oracle {
     }
     guard let channel = connection.channels[command.channel] else { return }
     if channel.isClosing {
-      if case .closeChannelOk = command.action { connection.channels[command.channel] = nil }
+      switch command.action {
+      case .closeChannelOk: connection.channels[command.channel] = nil
+      case .closeChannel: channel.expected.append(ExpectedReply(name: "channel.close-ok"))
+      default: break
+      }
       return
     }
-    if let refused { return try checkRefusal(command, channel, refused) }
+    if let refused {
+      // A declaration that the log did not get is still made in memory.
+      if journal?.failure != nil { applyDeclaration(command, channel) }
+      return try checkRefusal(command, channel, refused)
+    }
     try apply(command, channel, connection)
   }
 
@@ -174,9 +182,11 @@ final class Oracle {
     case .purge(let name):
       coverage.note(.purges)
       let queue = queue(name)
-      let count = queue.purge(at: endPosition)
+      let (count, copies) = queue.purge(at: endPosition)
       channel.expected.append(
-        ExpectedReply(name: "queue.purge-ok", count: count, promised: { queue.promised() }))
+        ExpectedReply(
+          name: "queue.purge-ok", count: count,
+          promised: { for copy in copies { copy.removed?.isPromised = true } }))
     case .inspect(let name):
       let queue = queue(name)
       channel.expected.append(
@@ -189,7 +199,7 @@ final class Oracle {
       channel.expected.append(
         ExpectedReply(
           name: "queue.declare-ok", count: queue.readyCount, consumers: queue.consumerCount,
-          queue: queue, promised: { queue.promised() }))
+          queue: queue, promised: queue.laterPromise()))
     case .delete(let name):
       coverage.note(.deletions)
       let queue = queue(name)
@@ -198,7 +208,7 @@ final class Oracle {
       queue.deleted(at: endPosition)
       channel.expected.append(
         ExpectedReply(
-          name: "queue.delete-ok", count: count, promised: { queue.promised() }))
+          name: "queue.delete-ok", count: count, promised: queue.laterPromise()))
     case .declareExchange(let name):
       exchanges.insert(name)
       expectChange(channel, "exchange.declare-ok", isDurable: true)
@@ -328,7 +338,7 @@ final class Oracle {
       )
     }
     channel.expected.removeFirst()
-    if name == "channel.close-ok" { connection.channels[channel.number] = nil }
+    if name == "channel.close-ok", !channel.isClosing { connection.channels[channel.number] = nil }
     switch method {
     case .queueDeclareOk(let ok):
       guard let queue = expected.queue else { break }

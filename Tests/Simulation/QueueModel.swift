@@ -34,6 +34,8 @@ final class Copy {
   var redelivered = Redelivered.no
   /// A client has got it.
   var isSeen = false
+  /// A client has got it when the log could not be told any more.
+  var isSeenUnsaid = false
 
   init(_ message: Message, in queue: QueueModel, order: Int, isDurable: Bool, position: Int) {
     self.message = message
@@ -41,6 +43,11 @@ final class Copy {
     self.order = order
     self.isDurable = isDurable
     stored = Durability(position: position)
+  }
+
+  /// A client got it; `isSaid`: the log could be told before.
+  func seen(isSaid: Bool) {
+    if isSaid { isSeen = true } else { isSeenUnsaid = true }
   }
 }
 
@@ -123,10 +130,16 @@ final class QueueModel {
     uncertainCount = 0
   }
 
-  /// A client was told that what happened to the queue is durable.
-  func promised() {
-    for index in history.indices { history[index].since.isPromised = true }
-    for copy in leaving where copy.removed?.position != .max { copy.removed?.isPromised = true }
+  /// What a reply to the latest declaration or deletion promises: that it is durable, and all before.
+  func laterPromise() -> () -> Void {
+    let count = history.count
+    let position = history.last?.since.position ?? 0
+    return { [unowned self] in
+      for index in 0..<min(count, history.count) { history[index].since.isPromised = true }
+      for copy in leaving where copy.removed.map({ $0.position <= position }) ?? false {
+        copy.removed?.isPromised = true
+      }
+    }
   }
 
   func isSettled(_ durablePosition: Int) -> Bool {
@@ -217,12 +230,13 @@ final class QueueModel {
     leaving.append(copy)
   }
 
-  /// Removes all that are ready; returns how many, if that is known.
-  func purge(at position: Int) -> Int? {
+  /// Removes all that are ready; returns which, and how many, if that is known.
+  func purge(at position: Int) -> (count: Int?, copies: [Copy]) {
     let count = readyCount
-    for copy in ready { remove(copy, at: position) }
+    let copies = ready
+    for copy in copies { remove(copy, at: position) }
     uncertainCount = 0
-    return count
+    return (count, copies)
   }
 
   /// It is not there, and must never be again.
@@ -299,7 +313,7 @@ final class QueueModel {
       if isSure { copy.stored = Durability(position: 0, isPromised: true) }
       copy.removed = nil
       copy.place = .ready
-      let isFresh = isOrderly && !copy.isSeen && copy.order > deliveredOrder
+      let isFresh = isOrderly && !copy.isSeen && !copy.isSeenUnsaid && copy.order > deliveredOrder
         && copy.redelivered == .no
       copy.redelivered = copy.isSeen ? .yes : isFresh ? .no : .either
       ready.append(copy)

@@ -88,7 +88,7 @@ final class SimulatedClient {
     case .method(.channelClose, _):
       connection.send(.closeChannelOk)
       open()
-    case .method(.channelCloseOk, _): open()
+    case .method(.channelCloseOk, _): if phase == .closing { open() }
     case .method(.basicCancel(let cancel), _):
       consumers.removeAll { $0 == cancel.consumerTag.description }
     default: break

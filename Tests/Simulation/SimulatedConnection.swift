@@ -145,7 +145,7 @@ final class SimulatedConnection {
     for heard in unsent { heard.bytes -= count }
     while let first = unsent.first, first.bytes <= 0 {
       unsent.removeFirst()
-      first.copy?.isSeen = true
+      first.copy?.seen(isSaid: oracle.journal?.failure == nil)
       body(first.event)
     }
   }
