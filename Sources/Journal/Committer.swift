@@ -129,7 +129,7 @@ final class SegmentWriter: @unchecked Sendable {
     var segment = position
     let end = slice.position + slice.count
     while segment < end {
-      try open(segment, firstRecord: slice.blockEnd, epoch: epoch)
+      try open(segment, firstRecord: Self.firstRecord(of: slice, from: segment), epoch: epoch)
       vectors.removeAll(keepingCapacity: true)
       add(slice, from: segment, to: min(end, segment + files.segmentBytes))
       try flush(at: SegmentHeader.pageBytes)
@@ -185,6 +185,16 @@ final class SegmentWriter: @unchecked Sendable {
       throw .noSegment(error)
     }
     targetStart = segment
+  }
+
+  /// Where the first record of a slice that does not begin before `position` begins; the slice's end
+  /// if none does.
+  private static func firstRecord(of slice: CommitBatch.Slice, from position: Int) -> Int {
+    var offset = 0
+    while offset < slice.count, slice.position + offset < position {
+      offset += Record.padded(Int((slice.base + offset).load(as: UInt32.self)))
+    }
+    return slice.position + offset
   }
 
   /// Writes the checksum of every record in a slice.

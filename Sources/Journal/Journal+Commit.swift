@@ -88,7 +88,7 @@ extension Journal {
     guard count > 0 else { return nil }
     return CommitBatch.Slice(
       base: block.base! + (from - block.start), position: from, count: count,
-      blockStart: block.start, blockEnd: block.start + used)
+      blockStart: block.start)
   }
 
   private func appendBatchRecord(now: Int64) {

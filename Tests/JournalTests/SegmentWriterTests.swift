@@ -1,0 +1,33 @@
+import IO
+import Synchronization
+import Testbed
+import Testing
+
+@testable import Journal
+
+@Suite struct SegmentWriterTests {
+  @Test func whatStandsBehindALargeRecordIsFoundFromItsSegmentOn() throws {
+    let directory = try TemporaryDirectory()
+    let harness = try Harness(directory.path)
+    let journal = harness.journal
+    // Reaches into the second segment, and leaves room for small records in its block.
+    let large = harness.append(
+      Message(number: 1, body: [UInt8](repeating: 1, count: (1 << 20) + 100)))
+    let small = (2..<5).map { Message(number: $0, body: [UInt8($0)]) }
+    let locations = small.map { harness.append($0) }
+    #expect(locations.allSatisfy { $0.block == large.block })
+    harness.settle()
+    harness.close()
+
+    // Only the second segment is left, as if a checkpoint had let go of the first.
+    let header = try SegmentFilesProbe.header(directory.path, segment: 1 << 20)
+    #expect(header.firstRecord == journal.position(locations[0]))
+  }
+}
+
+enum SegmentFilesProbe {
+  static func header(_ directory: String, segment: Int) throws -> SegmentHeader {
+    let bytes = try FileSystem.readWhole(directory + "/" + SegmentFiles.name(segment))
+    return try bytes.withUnsafeBytes { try SegmentHeader($0) }
+  }
+}
