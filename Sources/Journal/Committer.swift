@@ -174,6 +174,8 @@ final class SegmentWriter: @unchecked Sendable {
     targetStart = -1
     do throws(SystemError) {
       if files.disk.exists(files.path(SegmentFiles.name(segment))) {
+        // It may have got its name without that having become durable.
+        try files.disk.syncDirectory(files.directory)
         target = try files.open(segment, isSynced: isSynced)
       } else {
         let header = SegmentHeader(
