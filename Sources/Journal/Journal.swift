@@ -120,7 +120,11 @@ public final class Journal {
   }
 
   deinit {
+    for index in 0..<blockCapacity {
+      if let base = blocks[index].base { memory.free(base, blocks[index].capacity) }
+    }
     blocks.deallocate()
+    memory.trim()
   }
 
   func submit(_ batch: CommitBatch) {
