@@ -245,11 +245,17 @@ final class QueueModel {
     copies[copy.message.id] = nil
   }
 
+  /// For whoever looks for the cause of a failure.
+  var contents: String {
+    ready.map { "m\($0.message.id)" + ($0.isUncertain ? "?" : "") }.joined(separator: " ")
+  }
+
   /// The broker told how many messages are ready.
   func observe(count: Int) throws(BrokenPromise) {
     if let expected = readyCount {
       return try promise(
-        count == expected, "counts are right", "\(name) has \(count) messages, not \(expected)")
+        count == expected, "counts are right",
+        "\(name) has \(count) messages, not \(expected): \(contents)")
     }
     let certain = ready.count - uncertain
     try promise(
@@ -313,7 +319,8 @@ final class QueueModel {
       if isSure { copy.stored = Durability(position: 0, isPromised: true) }
       copy.removed = nil
       copy.place = .ready
-      let isFresh = isOrderly && !copy.isSeen && !copy.isSeenUnsaid && copy.order > deliveredOrder
+      let isFresh =
+        isOrderly && !copy.isSeen && !copy.isSeenUnsaid && copy.order > deliveredOrder
         && copy.redelivered == .no
       copy.redelivered = copy.isSeen ? .yes : isFresh ? .no : .either
       ready.append(copy)

@@ -99,7 +99,8 @@ final class SimulatedConnection {
     guard case .publish(let message) = command.action else {
       return "channel \(command.channel) \(command.action)"
     }
-    return "publishes m\(message.id) to '\(message.exchange)' '\(message.key)', \(message.size) bytes"
+    return
+      "publishes m\(message.id) to '\(message.exchange)' '\(message.key)', \(message.size) bytes"
       + (message.isPersistent ? ", persistent" : "")
   }
 

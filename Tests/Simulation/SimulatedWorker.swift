@@ -10,7 +10,7 @@ final class SimulatedWorker: Worker, @unchecked Sendable {
   private let disk: VirtualDisk
   private var jobs: [@Sendable () -> Void] = []
   private var isInJob = false
-  private var isStarted = false
+  private var thread: Thread?
   private var isEnding = false
   private let mayRun = Semaphore()
   private let hasPaused = Semaphore()
@@ -38,7 +38,7 @@ final class SimulatedWorker: Worker, @unchecked Sendable {
 
   /// Goes on to the next operation on the disk, or to the end of a job.
   func step() {
-    if !isStarted { start() }
+    if thread == nil { start() }
     disk.running = self
     mayRun.signal()
     hasPaused.wait()
@@ -59,9 +59,8 @@ final class SimulatedWorker: Worker, @unchecked Sendable {
   }
 
   private func start() {
-    isStarted = true
     do throws(SystemError) {
-      _ = try Thread(name: name) { [self] in run() }
+      thread = try Thread(name: name) { [self] in run() }
     } catch {
       invariantFailed("\(error)")
     }
@@ -78,14 +77,13 @@ final class SimulatedWorker: Worker, @unchecked Sendable {
       }
       hasPaused.signal()
     }
-    hasPaused.signal()
   }
 
   private func end() {
     isEnding = true
-    guard isStarted else { return }
+    guard let thread = thread.take() else { return }
     mayRun.signal()
-    hasPaused.wait()
+    thread.join()
   }
 }
 

@@ -14,6 +14,7 @@ final class VirtualDisk: Disk, @unchecked Sendable {
   private var pendingNames: [NameChange] = []
   private var random: SeededGenerator
   private let coverage: CoverageCounter
+  private let trace: Trace
   let sectorBytes: Int
   /// Bytes that files may take.
   var capacity = Int.max
@@ -33,7 +34,8 @@ final class VirtualDisk: Disk, @unchecked Sendable {
     var added: (name: String, inode: Inode)?
   }
 
-  init(seed: UInt64, sectorBytes: Int, coverage: CoverageCounter) {
+  init(seed: UInt64, sectorBytes: Int, coverage: CoverageCounter, trace: Trace) {
+    self.trace = trace
     random = SeededGenerator(seed: seed)
     self.sectorBytes = sectorBytes
     self.coverage = coverage
@@ -70,6 +72,7 @@ final class VirtualDisk: Disk, @unchecked Sendable {
     for change in pendingNames {
       guard survives() else {
         coverage.note(.lostNames)
+        trace.note("      lost: \(change.removed ?? "") \(change.added?.name ?? "")")
         continue
       }
       if let removed = change.removed { durableNames[removed] = nil }
@@ -99,14 +102,17 @@ final class VirtualDisk: Disk, @unchecked Sendable {
       if left == 0 {
         coverage.note(.crashesInOperation)
         atCrash()
+        trace.note("      the crash falls into \(operation) \(path)")
         crashNow(crashKind)
         throw SystemError("\(operation) \(path): crashed", code: EIO)
       }
     }
     guard let episode, episode.operations.contains(operation), random.oneIn(episode.oneIn) else {
+      trace.note("      \(running?.name ?? "core"): \(operation) \(path)")
       return
     }
     hasFailed = true
+    trace.note("      \(running?.name ?? "core"): \(operation) \(path) fails")
     note(operation)
     atFailure()
     throw SystemError("\(operation) \(path)", code: operation == .allocate ? ENOSPC : EIO)
@@ -137,6 +143,11 @@ final class VirtualDisk: Disk, @unchecked Sendable {
 
   fileprivate func coin() -> Bool { random.flag() }
   fileprivate func number(_ range: ClosedRange<Int>) -> Int { random.number(range) }
+  fileprivate func noteWrite(_ offset: Int, _ bytes: UnsafeRawBufferPointer) {
+    trace.note(
+      "        \(bytes.count) bytes at \(offset) sum \(bytes.reduce(0) { ($0 &* 31 &+ Int($1)) & 0xffffff})"
+    )
+  }
   fileprivate func noteTorn() { coverage.note(.tornWrites) }
 
   func open(
@@ -221,6 +232,7 @@ final class VirtualFile: DiskFile, @unchecked Sendable {
     invariant(access != .read, "\(path) was opened for reading")
     try disk.enter(
       .write, path, atCrash: { tear(at: offset, bytes) }, atFailure: { tear(at: offset, bytes) })
+    disk.noteWrite(offset, bytes)
     try disk.takeSpace(inode.growth(offset: offset, count: bytes.count), path)
     if access == .writeThrough {
       invariant(

@@ -21,7 +21,8 @@ final class World {
     scenario = Scenario(&forScenario, options)
     trace = Trace(isOn: options.isTraced)
     disk = VirtualDisk(
-      seed: seed ^ 0xD15C, sectorBytes: scenario.sectorBytes, coverage: coverage)
+      seed: seed ^ 0xD15C, sectorBytes: scenario.sectorBytes, coverage: coverage,
+      trace: trace)
     oracle = Oracle(topology: scenario.topology, coverage: coverage, trace: trace)
   }
 
