@@ -31,4 +31,33 @@ import Testing
       again.close()
     }
   }
+
+  /// The segments behind the log's end are given up; that may fail in between, and must leave no gap.
+  @Test func segmentsBehindTheEndAreGivenUpFromTheLastOn() throws {
+    let directory = try TemporaryDirectory()
+    let harness = try Harness(directory.path)
+    let message = Message(number: 1, body: [1])
+    harness.append(message)
+    harness.settle()
+    let files = harness.journal.files
+    harness.close()
+    for index in 1...3 {
+      let header = SegmentHeader(
+        firstPosition: index << 20, segmentBytes: 1 << 20, identity: files.identity,
+        firstRecord: index << 20, epoch: 1)
+      _ = try files.create(header, isSynced: true)
+    }
+    for successes in 0...1 {
+      let disk = FlakyDisk()
+      var environment = Journal.Environment()
+      environment.disk = disk
+      disk.fail(.rename, after: successes)
+      #expect(throws: JournalError.self) {
+        try Harness(directory.path, environment: environment)
+      }
+    }
+    let again = try Harness(directory.path)
+    #expect(again.collector.messages.map(\.message) == [message])
+    again.close()
+  }
 }

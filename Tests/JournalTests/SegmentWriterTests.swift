@@ -1,5 +1,4 @@
 import IO
-import Synchronization
 import Testbed
 import Testing
 
@@ -26,13 +25,13 @@ import Testing
 
   @Test func aSegmentIsNotUsedBeforeItsNameIsDurable() throws {
     let directory = try TemporaryDirectory()
-    let disk = ForgetfulDirectory()
+    let disk = FlakyDisk()
     var environment = Journal.Environment()
     environment.disk = disk
     let harness = try Harness(directory.path, environment: environment)
     harness.settle()
     harness.wait { harness.journal.files.spareCount > 0 }
-    disk.failOnce()
+    disk.fail(.syncDirectory)
     let body = [UInt8](repeating: 1, count: 30_000)
     for number in 0..<UInt32(50) { harness.append(Message(number: number, body: body)) }
     harness.journal.commit(now: 2)
@@ -50,47 +49,4 @@ enum SegmentFilesProbe {
     let bytes = try FileSystem.readWhole(directory + "/" + SegmentFiles.name(segment))
     return try bytes.withUnsafeBytes { try SegmentHeader($0) }
   }
-}
-
-/// The real disk, but for names: it fails to make them durable once, and knows whether they are.
-private final class ForgetfulDirectory: Disk {
-  private struct State {
-    var fails = false
-    var areNamesDurable = true
-  }
-
-  private let disk = SystemDisk()
-  private let state = Mutex(State())
-
-  /// The next segment's name does not become durable at once.
-  func failOnce() { state.withLock { $0.fails = true } }
-
-  var areNamesDurable: Bool { state.withLock { $0.areNamesDurable } }
-
-  func syncDirectory(_ path: String) throws(SystemError) {
-    let fails = state.withLock { state in
-      defer { state.fails = false }
-      if !state.fails { state.areNamesDurable = true }
-      return state.fails
-    }
-    if fails { throw SystemError("sync \(path)", code: 5) }
-    try disk.syncDirectory(path)
-  }
-
-  func rename(_ from: String, _ to: String) throws(SystemError) {
-    try disk.rename(from, to)
-    state.withLock { $0.areNamesDurable = false }
-  }
-
-  func open(
-    _ path: String, _ access: File.Access, creates: Bool
-  ) throws(SystemError) -> any DiskFile {
-    try disk.open(path, access, creates: creates)
-  }
-
-  func makeDirectories(_ path: String) throws(SystemError) { try disk.makeDirectories(path) }
-  func list(_ path: String) throws(SystemError) -> [String] { try disk.list(path) }
-  func exists(_ path: String) -> Bool { disk.exists(path) }
-  func remove(_ path: String) throws(SystemError) { try disk.remove(path) }
-  func freeBytes(_ path: String) throws(SystemError) -> Int { try disk.freeBytes(path) }
 }
