@@ -57,7 +57,9 @@ struct CheckpointFile: Sendable {
     var retired: [String] = []
     let oldest = SegmentFiles.name(replayFrom - replayFrom % files.segmentBytes)
     for other in try files.disk.list(files.directory) {
-      if other.hasSuffix(".checkpoint"), other < name {
+      // Those that were being written when the broker went are of no use.
+      let isCheckpoint = other.hasSuffix(".checkpoint") || other.hasSuffix(".checkpoint.new")
+      if isCheckpoint, other < name {
         try files.disk.remove(files.path(other))
       } else if other.hasSuffix(".segment"), !other.hasPrefix("spare-"), other < oldest {
         retired.append(other)

@@ -75,7 +75,7 @@ final class Oracle {
     }
     if let refused {
       // A declaration that the log did not get is still made in memory.
-      if journal?.failure != nil { applyDeclaration(command, channel) }
+      if refused.hasPrefix("INTERNAL_ERROR") { applyDeclaration(command, channel) }
       return try checkRefusal(command, channel, refused)
     }
     try apply(command, channel, connection)
