@@ -2,56 +2,6 @@ import AMQP
 import Base
 import Journal
 
-/// The messages of one queue while the log is being read: entries in the order of their sequences,
-/// those that were settled marked, and dropped once they are in front.
-private final class RecoveringQueue {
-  var entries = Ring<Entry>()
-  var nextSequence: UInt64 = 1
-  var deliveredUpTo: UInt64 = 0
-
-  func append(_ entry: Entry) {
-    entries.append(entry)
-    nextSequence = max(nextSequence, entry.sequence + 1)
-  }
-
-  /// Settles the entries of a range; `body` gets each.
-  func settle(first: UInt64, count: UInt64, _ body: (Entry) -> Void) {
-    var index = lowerBound(first)
-    while index < entries.count, entries[index].sequence - first < count {
-      if !entries[index].isSettled {
-        body(entries[index])
-        entries[index].flags.insert(.settled)
-      }
-      index += 1
-    }
-    while let front = entries.first, front.isSettled {
-      _ = entries.removeFirst()
-    }
-  }
-
-  /// What is left, in order.
-  func remaining() -> [Entry] {
-    var result: [Entry] = []
-    while !entries.isEmpty {
-      var entry = entries.removeFirst()
-      guard !entry.isSettled else { continue }
-      if entry.sequence <= deliveredUpTo { entry.flags.insert(.redelivered) }
-      result.append(entry)
-    }
-    return result
-  }
-
-  private func lowerBound(_ sequence: UInt64) -> Int {
-    var low = 0
-    var high = entries.count
-    while low < high {
-      let middle = (low + high) / 2
-      if entries[middle].sequence < sequence { low = middle + 1 } else { high = middle }
-    }
-    return low
-  }
-}
-
 /// What recovery keeps besides the broker itself.
 struct RecoveringQueues {
   fileprivate var messages: [UInt32: RecoveringQueue] = [:]
@@ -74,18 +24,24 @@ extension Broker: JournalReplay {
   }
 
   /// The log was read: queues get what is left in them. Returns the number of messages.
-  public func endRecovery() -> Int {
+  public func endRecovery() throws(JournalError) -> Int {
     guard let recovering else { return 0 }
     var count = 0
     for (id, messages) in recovering.messages {
       guard let queue = recovering.queues[id] else { continue }
-      let entries = messages.remaining()
-      count += entries.count
+      let remains = try messages.remains(journal)
+      count += remains.count
       queue.restore(
-        entries, nextSequence: messages.nextSequence, deliveredUpTo: messages.deliveredUpTo)
+        opened: remains.opened, remains.runs, remains.entries,
+        nextSequence: messages.nextSequence, deliveredUpTo: messages.deliveredUpTo,
+        movedUpTo: messages.movedUpTo)
     }
     self.recovering = nil
     return count
+  }
+
+  public func replay(_ block: LaneBlock) {
+    recovering?.messages[block.lane]?.append(block)
   }
 
   public func replayCheckpoint(_ record: RecordView) {
@@ -114,10 +70,8 @@ extension Broker: JournalReplay {
       let sequence = record.base.loadUnaligned(fromByteOffset: offset + 4, as: UInt64.self)
       offset += MessageView.destinationSize
       guard let messages = recovering?.messages[queue] else { continue }
-      messages.append(
-        Entry(
-          sequence: sequence, location: location, flags: .durable))
-      journal.retain(location.block)
+      let entry = Entry(sequence: sequence, location: location, flags: .durable)
+      if messages.append(entry) { journal.retain(location.block) }
     }
   }
 
@@ -140,10 +94,7 @@ extension Broker: JournalReplay {
           queue: record.word, exchange: record.payload.loadUnaligned(as: UInt32.self))
       case CatalogRecord.queue: try replayQueue(record, &reader)
       case CatalogRecord.queueState:
-        guard let messages = recovering?.messages[record.word] else { return }
-        messages.nextSequence = record.payload.loadUnaligned(as: UInt64.self)
-        messages.deliveredUpTo = record.payload.loadUnaligned(
-          fromByteOffset: 8, as: UInt64.self)
+        recovering?.messages[record.word]?.setState(record.payload)
       case CatalogRecord.queueDeleted: replayQueueDeleted(record.word)
       case CatalogRecord.exchange: try replayExchange(record, &reader)
       case CatalogRecord.exchangeDeleted:
@@ -178,7 +129,7 @@ extension Broker: JournalReplay {
 
   private func replayQueueDeleted(_ id: UInt32) {
     guard let queue = recovering?.queues.removeValue(forKey: id) else { return }
-    for entry in recovering?.messages.removeValue(forKey: id)?.remaining() ?? [] {
+    for entry in recovering?.messages.removeValue(forKey: id)?.remainingEntries() ?? [] {
       journal.release(entry.location.block)
     }
     queue.vhost.remove(queue)

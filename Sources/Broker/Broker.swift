@@ -40,6 +40,16 @@ public final class Broker {
   private var unlogged: [Queue] = []
   /// Queues whose next message may be delivered when the log knows that it may have been.
   private var reserving: [Queue] = []
+  /// Queues that wait for a block to be in memory, by block.
+  private var fetching: [UInt32: [Queue]] = [:]
+  /// Queues whose next message could not be read.
+  private var unreadable: [(queue: Queue, block: UInt32)] = []
+  /// Queues that have messages, and some that had.
+  private(set) var holding: [Queue] = []
+  /// The queues of the round of spilling that is being written.
+  var spilling: [Queue] = []
+  /// Connections that are open.
+  private(set) var peers: [ObjectIdentifier: Peer] = [:]
   /// Channels that published in this turn and confirm.
   private var confirming: [Channel] = []
   /// Channels with publishes that wait for the log.
@@ -88,6 +98,7 @@ public final class Broker {
     }
     commit()
     if journal.failure != nil { refuseAwaiting() }
+    spill()
     journal.trim()
   }
 
@@ -103,12 +114,28 @@ public final class Broker {
 
   /// Takes what the journal's threads have done, and confirms what became durable.
   public func journalMoved() {
-    guard journal.poll() else { return }
+    let progress = journal.poll()
+    for block in progress.loaded {
+      for queue in fetching.removeValue(forKey: block) ?? [] { queue.fetched() }
+    }
+    if let moved = progress.moved { finishSpill(moved) }
+    guard progress.hasCommitted else { return }
     for queue in reserving { queue.touch() }
     reserving.removeAll(keepingCapacity: true)
     if journal.failure != nil { return refuseAwaiting() }
     let position = journal.durablePosition
     awaiting.removeAll { !$0.confirmDurable(upTo: position) }
+  }
+
+  /// Tries again what failed for reasons that may be over; from time to time.
+  public func retry() {
+    journal.retryPostponed()
+    let queues = unreadable
+    unreadable = []
+    for (queue, block) in queues {
+      journal.forgetFailure(block)
+      queue.fetched()
+    }
   }
 
   /// The log failed: what waits for it is not confirmed any more.
@@ -132,14 +159,47 @@ public final class Broker {
   @inline(__always)
   func noteTouched(_ queue: Queue) {
     touched.append(queue)
+    if queue.holdingIndex == nil { hold(queue) }
+  }
+
+  private func hold(_ queue: Queue) {
+    queue.holdingIndex = holding.count
+    holding.append(queue)
+  }
+
+  /// The queue has no messages any more.
+  func letGo(_ queue: Queue) {
+    guard let index = queue.holdingIndex else { return }
+    queue.holdingIndex = nil
+    let last = holding.removeLast()
+    guard last !== queue else { return }
+    holding[index] = last
+    last.holdingIndex = index
+  }
+
+  func noteFetching(_ queue: Queue, _ block: UInt32) {
+    fetching[block, default: []].append(queue)
+  }
+
+  func noteUnreadable(_ queue: Queue, _ block: UInt32) {
+    unreadable.append((queue, block))
+  }
+
+  func add(_ peer: Peer) {
+    peers[ObjectIdentifier(peer)] = peer
+  }
+
+  func remove(_ peer: Peer) {
+    peers[ObjectIdentifier(peer)] = nil
   }
 
   func noteUnlogged(_ queue: Queue) {
     unlogged.append(queue)
   }
 
-  /// Messages wait to be delivered until the log knows that they may have been.
-  var isReserving: Bool { !reserving.isEmpty }
+  /// Messages wait to be delivered until the log knows that they may have been, or until they are
+  /// in memory.
+  var hasWaitingDeliveries: Bool { !reserving.isEmpty || !fetching.isEmpty }
 
   func noteReserving(_ queue: Queue) {
     reserving.append(queue)

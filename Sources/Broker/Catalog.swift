@@ -54,6 +54,22 @@ enum CatalogRecord {
   }
 }
 
+/// What lanes keep of records: messages without their destinations.
+public struct BrokerRecords: LaneRecords {
+  public init() {}
+
+  public func size(of record: RecordView) -> Int {
+    record.size - MessageView(record.base).destinationCount * MessageView.destinationSize
+  }
+
+  public func copy(_ record: RecordView, to place: UnsafeMutableRawPointer) {
+    let size = size(of: record)
+    place.copyMemory(from: record.base, byteCount: size)
+    place.storeBytes(of: UInt32(size), as: UInt32.self)
+    place.storeBytes(of: 0, toByteOffset: MessageView.destinationsOffset, as: UInt32.self)
+  }
+}
+
 /// Writes declarations to the log, and all of them to a checkpoint.
 final class Catalog {
   private unowned(unsafe) let broker: Broker
@@ -110,6 +126,7 @@ final class Catalog {
   /// Records of everything durable that exists.
   func snapshot() -> [UInt8] {
     var bytes: [UInt8] = []
+    let outstanding = outstandingMoved()
     let next = broker.nextIDs
     EncodedRecord(kind: CatalogRecord.ids, word: next.queue, payload: Self.bytes(next.exchange))
       .append(to: &bytes)
@@ -121,7 +138,7 @@ final class Catalog {
         Self.record(queue).append(to: &bytes)
         EncodedRecord(
           kind: CatalogRecord.queueState, word: queue.id,
-          payload: Self.bytes(queue.nextSequence) + Self.bytes(queue.horizon.upTo)
+          payload: Self.state(queue, outstanding: outstanding[queue.id] ?? SequenceSet())
         ).append(to: &bytes)
       }
       for exchange in vhost.exchanges.values where exchange.isDurable {
@@ -133,7 +150,31 @@ final class Catalog {
     return bytes
   }
 
+  /// The messages in lane files that are unacknowledged or given back, by queue.
+  private func outstandingMoved() -> [UInt32: SequenceSet] {
+    var sequences: [UInt32: [UInt64]] = [:]
+    broker.forEachOutstanding { entry, queue in
+      guard queue.isDurable, entry.sequence <= queue.movedUpTo else { return }
+      sequences[queue.id, default: []].append(entry.sequence)
+    }
+    return sequences.mapValues { sequences in
+      var set = SequenceSet()
+      for sequence in sequences.sorted() { set.append(sequence...sequence) }
+      return set
+    }
+  }
+
   // MARK: The bytes
+
+  private static func state(_ queue: Queue, outstanding: SequenceSet) -> [UInt8] {
+    let head = queue.lane.firstSequence ?? queue.nextSequence
+    var payload = bytes(queue.nextSequence) + bytes(queue.horizon.upTo)
+    payload += bytes(queue.movedUpTo) + bytes(head)
+    for range in outstanding.ranges {
+      payload += bytes(range.lowerBound) + bytes(range.upperBound - range.lowerBound + 1)
+    }
+    return payload
+  }
 
   private static func record(_ queue: Queue) -> EncodedRecord {
     EncodedRecord(

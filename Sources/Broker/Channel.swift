@@ -86,12 +86,11 @@ public final class Channel {
   ) throws(PeerError) -> GetResult {
     let queue = try vhost.accessible(resolved(name), by: peer)
     guard queue.hasReady else { return .empty }
-    guard queue.mayTake() else { return .notBefore(queue.horizonPosition) }
-    let entry = queue.take()
-    guard let record = broker.journal.pointer(entry.location) else {
-      queue.putBack(entry)
-      throw .messageUnreadable(queue: queue.name)
+    guard let record = queue.nextRecord() else {
+      if queue.isUnreadable { throw .messageUnreadable(queue: queue.name) }
+      return .notBefore(queue.fetching == nil ? queue.horizonPosition : 0)
     }
+    let entry = queue.take()
     let tag = nextTag
     nextTag += 1
     body(MessageView(record), tag, entry.isRedelivered, queue.readyCount)

@@ -5,8 +5,9 @@ import Journal
 /// block, which counts its entries.
 struct Entry: BitwiseCopyable {
   /// The sequence in the upper 56 bits, the flags in the lower 8.
-  private var packed: UInt64
-  let location: RecordLocation
+  private(set) var packed: UInt64
+  /// Changes when the message moves into a lane file.
+  var location: RecordLocation
 
   struct Flags: OptionSet, BitwiseCopyable {
     let rawValue: UInt8
@@ -24,6 +25,15 @@ struct Entry: BitwiseCopyable {
     packed = sequence << 8 | UInt64(flags.rawValue)
     self.location = location
   }
+
+  /// A message of a lane file.
+  @inline(__always)
+  init(_ entry: LaneEntry) {
+    packed = entry.packed
+    location = entry.location
+  }
+
+  var inLane: LaneEntry { LaneEntry(packed: packed, location: location) }
 
   /// Counts up in each queue and is never used again; the queue's order.
   @inline(__always) var sequence: UInt64 { packed >> 8 }

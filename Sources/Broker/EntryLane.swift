@@ -57,6 +57,32 @@ struct EntryLane: ~Copyable {
     return entry
   }
 
+  /// The entries from the first one on, as long as `body` returns true.
+  func forEach(_ body: (Entry) -> Bool) {
+    var chunk = headChunk
+    var index = headIndex
+    var left = count
+    while left > 0, let current = chunk {
+      let end = min(Self.chunkCount, index + left)
+      let entries = Self.entries(current)
+      for place in index..<end where !body(entries[place]) { return }
+      left -= end - index
+      index = 0
+      chunk = current.load(as: Chunk.self).next
+    }
+  }
+
+  /// One entry of each chunk behind the first, at most `count`.
+  func forEachAhead(atMost count: Int, _ body: (Entry) -> Void) {
+    guard self.count > 0, var chunk = headChunk else { return }
+    for _ in 0..<count {
+      guard let next = chunk.load(as: Chunk.self).next else { return }
+      // The last chunk has at least one entry.
+      body(Self.entries(next)[0])
+      chunk = next
+    }
+  }
+
   @inline(__always)
   private static func entries(_ chunk: UnsafeMutableRawPointer) -> UnsafeMutablePointer<Entry> {
     (chunk + MemoryLayout<Chunk>.stride).assumingMemoryBound(to: Entry.self)

@@ -42,6 +42,7 @@ public final class Peer {
     self.vhost = vhost
     self.outlet = outlet
     broker = vhost.broker
+    broker.add(self)
   }
 
   /// The output is full: no more deliveries until `roomMade`.
@@ -77,5 +78,6 @@ public final class Peer {
     channels = []
     for queue in exclusiveQueues { vhost.remove(queue) }
     exclusiveQueues = []
+    broker.remove(self)
   }
 }

@@ -23,9 +23,9 @@ public final class Queue {
   var declaredAt = 0
 
   /// Never delivered, in order.
-  private var lane = EntryLane()
+  var lane = Lane()
   /// Given back, the next one last; always before all of `lane`.
-  private var returned: [Entry] = []
+  var returned: [Entry] = []
   /// Delivered and not yet acknowledged.
   private(set) var unacknowledgedCount = 0
   var nextSequence: UInt64 = 1
@@ -40,6 +40,16 @@ public final class Queue {
   private var isTouched = false
   /// Waits in the broker's list of queues with something to log.
   private var isUnlogged = false
+  /// Where it is in the broker's list of queues that may have messages.
+  var holdingIndex: Int?
+  /// Messages with sequences up to this one are in lane files, if they are alive and durable.
+  var movedUpTo: UInt64 = 0
+  /// Messages up to this one may have been delivered before the last start.
+  private var recoveredUpTo: UInt64 = 0
+  /// The block that the next message waits for.
+  private(set) var fetching: UInt32?
+  /// The block of the next message could not be read; it will be tried again.
+  private(set) var isUnreadable = false
   /// Set by the router to reach a queue once.
   var routeMark: UInt64 = 0
 
@@ -69,7 +79,7 @@ public final class Queue {
   public var readyCount: Int { lane.count + returned.count }
   public var messageCount: Int { readyCount + unacknowledgedCount }
   public var consumerCount: Int { rounds.count }
-  @inline(__always) var hasReady: Bool { lane.count > 0 || !returned.isEmpty }
+  @inline(__always) var hasReady: Bool { !lane.isEmpty || !returned.isEmpty }
 
   // MARK: Messages
 
@@ -83,26 +93,52 @@ public final class Queue {
     touch()
   }
 
-  /// The recovered entries, in order; all else is empty.
-  func restore(_ entries: [Entry], nextSequence: UInt64, deliveredUpTo: UInt64) {
+  /// What recovery found, in order: messages of lane files that were opened, blocks of lane files,
+  /// messages of the log. All else is empty.
+  func restore(
+    opened: [Entry], _ runs: [LaneRun], _ entries: [Entry], nextSequence: UInt64,
+    deliveredUpTo: UInt64, movedUpTo: UInt64
+  ) {
     invariant(lane.count == 0 && returned.isEmpty, "a queue was restored twice")
-    for entry in entries { lane.append(entry) }
+    recoveredUpTo = deliveredUpTo
+    self.movedUpTo = movedUpTo
+    lane.restore(opened.map(recovered), isSplit: !runs.isEmpty)
+    for run in runs { lane.append(run) }
+    for entry in entries { lane.append(recovered(entry)) }
+    lane.restored()
     // What comes now was not delivered, so that it must be behind what may have been.
     self.nextSequence = max(nextSequence, deliveredUpTo + 1)
     horizon = DeliveryHorizon(upTo: deliveredUpTo)
+    if hasReady { touch() }
   }
 
-  /// Takes the next message; it is locked until `settle` or `giveBack`, or settled at once.
+  private func recovered(_ entry: Entry) -> Entry {
+    var entry = entry
+    if entry.sequence <= recoveredUpTo { entry.flags.insert(.redelivered) }
+    return entry
+  }
+
+  /// The record of the next message if it may leave now; otherwise the queue is pumped again when
+  /// it may. There is a next message.
+  @inline(__always)
+  func nextRecord() -> UnsafeRawPointer? {
+    guard let next = returned.last ?? lane.first else { return openLane() }
+    return record(of: next)
+  }
+
+  @inline(__always)
+  private func record(of next: Entry) -> UnsafeRawPointer? {
+    if isDurable, next.isDurable, !horizon.covers(next.sequence), !reserve(next.sequence) {
+      return nil
+    }
+    return journal.pointer(next.location) ?? fetch(next.location.block)
+  }
+
+  /// Takes the next message, whose record was seen; it is locked until `settle` or `giveBack`, or
+  /// settled at once.
   @inline(__always)
   func take() -> Entry {
     returned.isEmpty ? lane.removeFirst() : returned.removeLast()
-  }
-
-  /// Whether the next message may leave now; otherwise the queue is pumped again when it may.
-  @inline(__always)
-  func mayTake() -> Bool {
-    guard isDurable, let next = returned.last ?? lane.first, next.isDurable else { return true }
-    return horizon.covers(next.sequence) || reserve(next.sequence)
   }
 
   /// Has the log know that messages up to this one, and some more, may have been delivered.
@@ -126,6 +162,45 @@ public final class Queue {
     }
     CatalogRecord.appendDelivered(journal, queue: id, upTo: exact)
     horizon.requested(exact, at: journal.endPosition)
+  }
+
+  /// Blocks of lanes, and chunks of entries, whose messages are read back ahead.
+  private static let runsAhead = 4
+  private static let chunksAhead = 16
+
+  /// Opens the next block on disk, if it is in memory by now.
+  @inline(never)
+  private func openLane() -> UnsafeRawPointer? {
+    guard let run = lane.nextRun else { return nil }
+    guard journal.isResident(run.block) else { return fetch(run.block) }
+    lane.open(journal) { recovered(Entry($0)) }
+    lane.forEachRun(atMost: Self.runsAhead) { journal.loadAhead($0) }
+    return lane.first.flatMap { record(of: $0) }
+  }
+
+  /// Has a block read back, and what comes behind it.
+  @inline(never)
+  private func fetch(_ block: UInt32) -> UnsafeRawPointer? {
+    journal.load(block)
+    if journal.hasFailed(block) {
+      if !isUnreadable { broker.noteUnreadable(self, block) }
+      isUnreadable = true
+      return nil
+    }
+    lane.forEachRun(atMost: Self.runsAhead) { journal.loadAhead($0) }
+    lane.forEachAhead(atMost: Self.chunksAhead) { journal.loadAhead($0.location.block) }
+    if fetching != block {
+      fetching = block
+      broker.noteFetching(self, block)
+    }
+    return nil
+  }
+
+  /// A block that the queue waited for is in memory, or could not be read.
+  func fetched() {
+    fetching = nil
+    isUnreadable = false
+    touch()
   }
 
   /// Where the log will be when a message that may not be taken yet may be.
@@ -155,6 +230,12 @@ public final class Queue {
     }
   }
 
+  /// Messages that wait on disk are deleted.
+  private func settle(_ run: LaneRun) {
+    journal.release(run.block, count: Int(run.count))
+    noteSettled(SettledRange(first: run.first, count: run.last - run.first + 1))
+  }
+
   /// Locked messages come back, before all that was never delivered, in their old order.
   func giveBack(_ entries: [Entry]) {
     unacknowledgedCount -= entries.count
@@ -173,7 +254,8 @@ public final class Queue {
   /// Deletes all ready messages; returns how many.
   func purge() -> Int {
     let count = readyCount
-    while hasReady { settle(take()) }
+    while let entry = returned.popLast() { settle(entry) }
+    lane.removeAll(entry: settle, run: settle)
     return count
   }
 
@@ -181,7 +263,11 @@ public final class Queue {
   func dropAll() {
     isDeleted = true
     settled = []
-    while hasReady { journal.release(take().location.block) }
+    for entry in returned { journal.release(entry.location.block) }
+    returned = []
+    lane.removeAll(
+      entry: { journal.release($0.location.block) },
+      run: { journal.release($0.block, count: Int($0.count)) })
   }
 
   // MARK: The log
@@ -193,6 +279,12 @@ public final class Queue {
     } else {
       settled.append(SettledRange(first: sequence, count: 1))
     }
+    markUnlogged()
+  }
+
+  private func noteSettled(_ range: SettledRange) {
+    guard isDurable, !isDeleted else { return }
+    settled.append(range)
     markUnlogged()
   }
 
@@ -247,31 +339,19 @@ public final class Queue {
   func pump() {
     isTouched = false
     if let consumer = rounds.single {
-      while hasReady, consumer.isReady, mayTake() {
-        guard deliver(to: consumer) else { return }
+      while hasReady, consumer.isReady, let record = nextRecord() {
+        consumer.channel.deliver(take(), record, from: self, to: consumer)
       }
     } else {
-      while hasReady, let consumer = rounds.nextReady(), mayTake() {
+      while hasReady, let consumer = rounds.nextReady(), let record = nextRecord() {
         rounds.advance()
-        guard deliver(to: consumer) else { return }
+        consumer.channel.deliver(take(), record, from: self, to: consumer)
       }
     }
-  }
-
-  /// Hands over the next message; false if it cannot be read.
-  @inline(__always)
-  private func deliver(to consumer: Consumer) -> Bool {
-    let entry = take()
-    guard let record = journal.pointer(entry.location) else {
-      putBack(entry)
-      return false
-    }
-    consumer.channel.deliver(entry, record, from: self, to: consumer)
-    return true
   }
 
   /// Undoes `take`: one entry finds its place, many are appended and sorted later.
-  func putBack(_ entry: Entry, isLast: Bool = true) {
+  private func putBack(_ entry: Entry, isLast: Bool = true) {
     guard isLast, let next = returned.last, next.sequence < entry.sequence else {
       return returned.append(entry)
     }

@@ -32,6 +32,15 @@ struct Unacknowledged: ~Copyable {
     count &+= 1
   }
 
+  /// Changes every delivery that waits; its tag must stay as it is.
+  mutating func change(_ body: (inout PendingDelivery) -> Void) {
+    for index in 0..<deliveries.count where deliveries[index].queue != nil {
+      var delivery = deliveries[index]
+      body(&delivery)
+      deliveries[index] = delivery
+    }
+  }
+
   var first: PendingDelivery? { deliveries.first }
 
   /// Takes out the delivery with this tag; nil if there is none.

@@ -125,6 +125,7 @@ public final class VirtualHost {
       consumer.channel.queueDeleted(consumer)
     }
     queue.dropAll()
+    broker.letGo(queue)
     if queue.unacknowledgedCount > 0 { broker.keepUntilSettled(queue) }
     let bindings = queue.bindings
     queue.bindings = []

@@ -7,7 +7,9 @@ import Synchronization
 final class Background: Sendable {
   private struct State {
     var finished: CheckpointOutcome?
+    var spilled: SpillOutcome?
     var spaceProblem: String?
+    var problem: String?
     /// A look for missing spares is due already.
     var isRefilling = false
     var isStopping = false
@@ -17,6 +19,7 @@ final class Background: Sendable {
   private let worker: any Worker
   private let files: SegmentFiles
   private let settings: Journal.Settings
+  private let lanes: any LaneRecords
   private let wake: @Sendable () -> Void
 
   /// Spare segments kept ready; more are removed.
@@ -25,12 +28,13 @@ final class Background: Sendable {
 
   /// `wake` is called on the background thread when something is to be taken.
   init(
-    worker: any Worker, files: SegmentFiles, settings: Journal.Settings,
+    worker: any Worker, files: SegmentFiles, settings: Journal.Settings, lanes: any LaneRecords,
     wake: @escaping @Sendable () -> Void
   ) {
     self.worker = worker
     self.files = files
     self.settings = settings
+    self.lanes = lanes
     self.wake = wake
   }
 
@@ -50,6 +54,56 @@ final class Background: Sendable {
     state.withLock { state in
       defer { state.finished = nil }
       return state.finished
+    }
+  }
+
+  /// Writes a lane file.
+  func spill(_ round: SpillRound) {
+    worker.submit { [self] in
+      let outcome = SpillWriter(round, files: files, records: lanes).write()
+      state.withLock { $0.spilled = outcome }
+      wake()
+    }
+  }
+
+  /// How the round ended, once.
+  func takeSpillOutcome() -> SpillOutcome? {
+    state.withLock { state in
+      defer { state.spilled = nil }
+      return state.spilled
+    }
+  }
+
+  /// Gives the space of dead blocks and files back to the file system.
+  func giveBack(_ returns: [LaneFiles.Return]) {
+    worker.submit { [self] in
+      for part in returns {
+        do throws(SystemError) {
+          try giveBack(part)
+        } catch {
+          state.withLock { $0.problem = "space could not be given back: \(error)" }
+          wake()
+        }
+      }
+    }
+  }
+
+  private func giveBack(_ part: LaneFiles.Return) throws(SystemError) {
+    switch part {
+    case .file(let number, let isScratch):
+      try files.disk.remove(files.path(LaneTable.name(number, isScratch: isScratch)))
+    case .ranges(let number, let isScratch, let ranges):
+      let path = files.path(LaneTable.name(number, isScratch: isScratch))
+      let file = try files.disk.open(path, .readWrite)
+      for range in ranges { try file.punch(at: range.lowerBound, count: range.count) }
+    }
+  }
+
+  /// What went wrong besides, once.
+  func takeProblem() -> String? {
+    state.withLock { state in
+      defer { state.problem = nil }
+      return state.problem
     }
   }
 

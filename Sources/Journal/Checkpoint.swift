@@ -13,10 +13,10 @@ enum CheckpointOutcome: Sendable {
   case failed(String)
 }
 
-/// What the catalog said at a position of the log; `Specs/Journal.md` has the picture.
+/// What was known at a position of the log; `Specs/Journal.md` has the picture.
 struct CheckpointFile: Sendable {
   static let magic = Array("MARTLETC".utf8)
-  static let version: UInt32 = 1
+  static let version: UInt32 = 2
   static let headerBytes = 48
 
   let identity: UInt64
@@ -91,9 +91,14 @@ struct CheckpointFile: Sendable {
     withUnsafeBytes(of: value.littleEndian) { bytes.append(contentsOf: $0) }
   }
 
-  /// Reads a checkpoint; nil when it is not whole.
-  init?(_ bytes: [UInt8]) {
-    guard bytes.count >= Self.headerBytes, bytes.starts(with: Self.magic) else { return nil }
+  enum Problem: Error, Equatable {
+    case damaged
+    case newerVersion(UInt32)
+  }
+
+  /// Reads a checkpoint. Version 1 had no lane files; all else is the same.
+  init(_ bytes: [UInt8]) throws(Problem) {
+    guard bytes.count >= Self.headerBytes, bytes.starts(with: Self.magic) else { throw .damaged }
     let fields = bytes.withUnsafeBytes { buffer in
       (
         version: buffer.load(fromByteOffset: 8, as: UInt32.self),
@@ -105,13 +110,39 @@ struct CheckpointFile: Sendable {
         computed: CRC32C.checksum(UnsafeRawBufferPointer(rebasing: buffer[16...]))
       )
     }
-    guard fields.version == Self.version, fields.sum == fields.computed,
-      fields.size == UInt64(bytes.count - Self.headerBytes)
-    else { return nil }
+    guard fields.version <= Self.version else { throw .newerVersion(fields.version) }
+    guard fields.sum == fields.computed, fields.size == UInt64(bytes.count - Self.headerBytes)
+    else { throw .damaged }
     identity = fields.identity
     position = Int(fields.position)
     replayFrom = Int(fields.replayFrom)
     payload = Array(bytes[Self.headerBytes...])
+  }
+
+  /// The records of the payload; their form was checked by the checksum over all.
+  func forEachRecord(_ body: (RecordView) -> Void) {
+    payload.withUnsafeBytes { bytes in
+      var offset = 0
+      while offset + Record.headerSize <= bytes.count {
+        let size = Int(bytes.loadUnaligned(fromByteOffset: offset, as: UInt32.self))
+        invariant(
+          size >= Record.headerSize && offset + size <= bytes.count,
+          "a checkpoint holds half a record")
+        body(RecordView(position: position, base: bytes.baseAddress! + offset, size: size))
+        offset += Record.padded(size)
+      }
+    }
+  }
+
+  /// The numbers of the lane files that hold something.
+  var laneFiles: [UInt32] {
+    var numbers: [UInt32] = []
+    forEachRecord { view in
+      guard view.kind == Record.laneFile else { return }
+      numbers.append(
+        UInt32(truncatingIfNeeded: view.payload.loadUnaligned(as: UInt64.self)))
+    }
+    return numbers
   }
 
   init(identity: UInt64, position: Int, replayFrom: Int, payload: [UInt8], isSynced: Bool) {

@@ -11,9 +11,17 @@ extension Journal {
   /// Bytes appended and not yet durable.
   public var uncommittedBytes: Int { endPosition - durablePosition }
 
-  /// Publishers should not be read from until a commit has ended.
+  /// Publishers should not be read from until a commit, or a round of spilling, has ended.
   public var isCongested: Bool {
-    failure == nil && uncommittedBytes > Self.uncommittedBytesMax
+    failure == nil && (uncommittedBytes > Self.uncommittedBytesMax || isSpillBehind)
+  }
+
+  /// More of the log waits to be moved than a round or two can take.
+  private var isSpillBehind: Bool {
+    guard pendingSpill != nil, !isSpillFailing, let oldest = oldestLogBlock() else {
+      return false
+    }
+    return durablePosition - oldest > (1 + Self.lagWindowsMax) * settings.windowBytes
   }
 
   public var hasUncommitted: Bool { endPosition > durablePosition }
@@ -21,6 +29,7 @@ extension Journal {
   /// Hands what gathered to the commit thread, unless it is still writing. `now` is wall-clock
   /// milliseconds.
   public func commit(now: Int64) {
+    returnSpace()
     guard !isCommitting, failure == nil, postponed == nil, endPosition > sealedPosition else {
       return
     }
@@ -60,10 +69,28 @@ extension Journal {
     submit(batch)
   }
 
-  /// Takes the results of the other threads. Returns whether the durable position moved or the log
-  /// failed.
-  public func poll() -> Bool {
+  /// What the other threads have done.
+  public struct Progress {
+    /// The durable position moved, or the log failed.
+    public var hasCommitted = false
+    /// Blocks that came into memory, or could not.
+    public var loaded: [UInt32] = []
+    /// Lanes that have moved into lane files.
+    public var moved: [MovedLane]?
+  }
+
+  /// Takes the results of the other threads.
+  public func poll() -> Progress {
     takeCheckpointOutcome()
+    if let problem = background.takeProblem() { lastProblem = problem }
+    var progress = Progress()
+    progress.loaded = takeLoaded()
+    progress.moved = takeSpill()
+    progress.hasCommitted = takeCommit()
+    return progress
+  }
+
+  private func takeCommit() -> Bool {
     guard let result = committer.takeResult() else { return false }
     isCommitting = false
     switch result {
@@ -71,8 +98,8 @@ extension Journal {
       durablePosition = end
       for index in committingBlocks { finished(index) }
       committingBlocks.removeAll(keepingCapacity: true)
-      dropOldBlocks()
       handOverCheckpoint()
+      returnSettledSpace()
       if files.spareCount < Background.sparesMin { background.refill() }
     case .postponed(let reason):
       if let batch = inFlight { postponed = (batch, reason) }
@@ -108,73 +135,6 @@ extension Journal {
     }
   }
 
-  /// Drops durable blocks from memory, oldest first, down to the cache's size.
-  private func dropOldBlocks() {
-    while durableBytes > settings.cacheBytes, !resident.isEmpty {
-      drop(resident.removeFirst())
-    }
-    if resident.count > 2 * blockCapacity { forgetStaleResidents() }
-  }
-
-  private func drop(_ index: UInt32) {
-    let block = blocks[Int(index)]
-    guard isDroppable(block), let base = block.base else { return }
-    memory.free(base, block.capacity)
-    durableBytes -= block.capacity
-    blocks[Int(index)].base = nil
-    statistics.blocksDropped += 1
-  }
-
-  private func isDroppable(_ block: Block) -> Bool {
-    block.isDurable && !block.isOpen && !block.isPending && block.base != nil
-  }
-
-  private func forgetStaleResidents() {
-    var seen = Set<UInt32>()
-    for _ in 0..<resident.count {
-      let index = resident.removeFirst()
-      if isDroppable(blocks[Int(index)]), seen.insert(index).inserted { resident.append(index) }
-    }
-  }
-
-  /// Reads a block back from its segments; nil, and a problem that is told, if that fails.
-  @inline(never)
-  func load(_ index: UInt32) -> UnsafeMutableRawPointer? {
-    let block = blocks[Int(index)]
-    invariant(block.isDurable && block.used > 0, "a block without memory is not on disk")
-    let base = memory.allocate(block.capacity)
-    do throws(SystemError) {
-      try files.read(
-        position: block.start,
-        into: UnsafeMutableRawBufferPointer(start: base, count: block.used))
-    } catch {
-      memory.free(base, block.capacity)
-      lastProblem = "messages could not be read back: \(error)"
-      return nil
-    }
-    blocks[Int(index)].base = base
-    durableBytes += block.capacity
-    statistics.blocksReadBack += 1
-    resident.append(index)
-    return base
-  }
-
-  /// Keeps the memory of blocks within its limit; once per turn, when no message is being looked at.
-  public func trim() {
-    if durableBytes > settings.cacheBytes { dropOldBlocks() }
-  }
-
-  /// Gives memory that is kept for the next messages back to the kernel.
-  public func releaseUnused() {
-    memory.trim()
-  }
-
-  /// Bytes of memory that messages take.
-  public var memoryBytes: Int { memory.bytesInUse }
-
-  /// Bytes of memory that messages take and that nothing but their consumption frees.
-  public var pinnedBytes: Int { memory.bytesInUse - min(durableBytes, settings.cacheBytes) }
-
   /// Why the log cannot take more, such as a full disk; nil if it can.
   public var spaceProblem: String? { postponed?.reason ?? background.spaceProblem }
 
@@ -194,8 +154,24 @@ extension Journal {
     pendingCheckpoint = PendingCheckpoint(
       file: CheckpointFile(
         identity: files.identity, position: endPosition, replayFrom: first * settings.segmentBytes,
-        payload: payload, isSynced: settings.isSynced))
+        payload: laneRecords() + payload, isSynced: settings.isSynced))
     handOverCheckpoint()
+  }
+
+  /// The lane files that hold something, as the checkpoint has them.
+  private func laneRecords() -> [UInt8] {
+    var bytes: [UInt8] = []
+    for number in laneFiles.listed {
+      var record = [UInt8](repeating: 0, count: Record.headerSize + 8)
+      record.withUnsafeMutableBytes { record in
+        Record.writeHeader(
+          record.baseAddress!, size: record.count, kind: Record.laneFile, flags: 0, count: 0,
+          word: 0)
+        record.storeBytes(of: UInt64(number), toByteOffset: Record.headerSize, as: UInt64.self)
+      }
+      bytes += record
+    }
+    return bytes
   }
 
   private func handOverCheckpoint() {
@@ -228,11 +204,13 @@ extension Journal {
   public func close(now: Int64) {
     finishCommits(now: now)
     if failure == nil, !settings.isSynced { syncAll() }
+    isClosing = true
     if failure == nil { _ = append(kind: Record.stop, payloadSize: 0) }
     finishCommits(now: now)
     if failure == nil, !settings.isSynced { syncAll() }
     committer.stop()
     background.stop()
+    reader.stop()
   }
 
   private func finishCommits(now: Int64) {

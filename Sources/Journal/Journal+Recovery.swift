@@ -18,6 +18,8 @@ public struct Recovery: Equatable, Sendable {
 public protocol JournalReplay: AnyObject {
   /// A record of the catalog as the checkpoint has it; comes before all others.
   func replayCheckpoint(_ record: RecordView)
+  /// A block of a lane file; comes behind the catalog and before the log.
+  func replay(_ block: LaneBlock)
   /// A record of the log. `isBeforeCheckpoint`: what it says of the catalog is known already.
   func replay(_ record: RecordView, at location: RecordLocation, isBeforeCheckpoint: Bool)
 }
@@ -27,7 +29,8 @@ extension Journal {
   /// `wake` is called on other threads when `poll` has something to take.
   public static func open(
     directory: String, settings: Settings, environment: Environment = Environment(), now: Int64,
-    wake: @escaping @Sendable () -> Void, replay: (Journal) -> any JournalReplay
+    lanes: any LaneRecords = WholeRecords(), wake: @escaping @Sendable () -> Void,
+    replay: (Journal) -> any JournalReplay
   ) throws(JournalError) -> (journal: Journal, recovery: Recovery) {
     let disk = environment.disk
     try system { () throws(SystemError) in try disk.makeDirectories(directory) }
@@ -48,7 +51,7 @@ extension Journal {
     let journal = try system { () throws(SystemError) in
       try Journal(
         settings: settings, environment: environment, files: files, firstSegment: firstSegment,
-        wake: wake)
+        lanes: lanes, wake: wake)
     }
     var recovery = try journal.run(reader, checkpoint, replay(journal))
     recovery.isNew = list.headers.isEmpty && checkpoint == nil
@@ -82,10 +85,15 @@ extension Journal {
       let bytes = try system { () throws(SystemError) in
         try disk.readWhole(directory + "/" + name)
       }
-      guard let checkpoint = CheckpointFile(bytes) else {
-        throw .inconsistent("\(directory)/\(name) is damaged")
+      do throws(CheckpointFile.Problem) {
+        return try CheckpointFile(bytes)
+      } catch {
+        let path = directory + "/" + name
+        switch error {
+        case .damaged: throw .inconsistent("\(path) is damaged")
+        case .newerVersion(let version): throw .newer(file: path, version: version)
+        }
       }
-      return checkpoint
     }
     return nil
   }
@@ -96,15 +104,22 @@ extension Journal {
     var recovery = Recovery()
     let start = reader.position
     if let checkpoint { replay(checkpoint, target) }
+    var missing = try replayLanes(checkpoint, target)
     while let view = try reader.next() {
-      guard view.kind >= Record.brokerKinds else { continue }
-      let location = place(view)
+      guard view.kind >= Record.brokerKinds else {
+        replayOwn(view, &missing)
+        continue
+      }
+      let location = place(view, reader.epoch)
       target.replay(
         view, at: location,
         isBeforeCheckpoint: checkpoint.map { view.position < $0.position } ?? false)
       recovery.records += 1
     }
     closeReplayBlock()
+    if let number = missing.min() {
+      throw .inconsistent("the lane file \(files.path(LaneTable.name(number))) is missing")
+    }
     guard reader.position >= checkpoint?.position ?? 0 else {
       throw .inconsistent("the log ends before its checkpoint")
     }
@@ -114,23 +129,55 @@ extension Journal {
   }
 
   private func replay(_ checkpoint: CheckpointFile, _ target: any JournalReplay) {
-    checkpoint.payload.withUnsafeBytes { bytes in
-      var offset = 0
-      while offset + Record.headerSize <= bytes.count {
-        let size = Int(bytes.loadUnaligned(fromByteOffset: offset, as: UInt32.self))
-        invariant(
-          size >= Record.headerSize && offset + size <= bytes.count,
-          "a checkpoint holds half a record")
-        target.replayCheckpoint(
-          RecordView(
-            position: checkpoint.position, base: bytes.baseAddress! + offset, size: size))
-        offset += Record.padded(size)
+    checkpoint.forEachRecord { view in
+      if view.kind >= Record.brokerKinds { target.replayCheckpoint(view) }
+    }
+  }
+
+  /// Hands over what the lane files of the checkpoint have, and removes files of rounds that were not
+  /// over. Returns the numbers of files that are missing; the log may say why.
+  private func replayLanes(
+    _ checkpoint: CheckpointFile?, _ target: any JournalReplay
+  ) throws(JournalError) -> Set<UInt32> {
+    let listed = Set(checkpoint?.laneFiles ?? [])
+    var missing = listed
+    let names = try system { () throws(SystemError) in try files.disk.list(files.directory) }
+    for name in names {
+      guard let number = LaneTable.number(ofName: name) else { continue }
+      laneFiles.used(number)
+      if listed.contains(number), name == LaneTable.name(number) {
+        missing.remove(number)
+      } else {
+        try system { () throws(SystemError) in try files.disk.remove(files.path(name)) }
       }
+    }
+    for number in listed.sorted() {
+      laneFiles.used(number)
+      if missing.contains(number) { continue }
+      let table = try LaneTable(files.disk, files.path(LaneTable.name(number)))
+      guard table.number == number, table.identity == files.identity else {
+        throw .inconsistent("\(files.path(LaneTable.name(number))) is of another log")
+      }
+      laneFiles.add(number, isScratch: false, table.blocks, areAlive: false)
+      for block in table.blocks { target.replay(block) }
+    }
+    return missing
+  }
+
+  /// A record of the journal itself.
+  private func replayOwn(_ view: RecordView, _ missing: inout Set<UInt32>) {
+    switch view.kind {
+    case Record.epoch: closeReplayBlock()
+    case Record.laneFileRemoved:
+      let number = UInt32(truncatingIfNeeded: view.payload.loadUnaligned(as: UInt64.self))
+      missing.remove(number)
+      laneFiles.used(number)
+    default: break
     }
   }
 
   /// Gives a record that was read a place in a block whose bytes stay on disk until they are needed.
-  private func place(_ view: RecordView) -> RecordLocation {
+  private func place(_ view: RecordView, _ epoch: UInt64) -> RecordLocation {
     let end = view.position + Record.padded(view.size)
     if let index = replayBlock {
       let block = blocks[Int(index)]
@@ -142,8 +189,10 @@ extension Journal {
     }
     closeReplayBlock()
     let index = takeSlot()
-    blocks[Int(index)] = Block(
-      base: nil, start: view.position, used: end - view.position, isOpen: true)
+    var block = Block(home: .log, start: view.position, used: end - view.position, capacity: 0)
+    block.isOpen = true
+    block.epoch = UInt32(truncatingIfNeeded: epoch)
+    blocks[Int(index)] = block
     replayBlock = index
     return RecordLocation(block: index, offset: 0)
   }
@@ -153,9 +202,10 @@ extension Journal {
     replayBlock = nil
     var block = blocks[Int(index)]
     block.isOpen = false
-    block.capacity = (block.used + BlockMemory.pageBytes - 1) & ~(BlockMemory.pageBytes - 1)
+    block.capacity = BlockMemory.padded(block.used)
     segments.opened(block)
     blocks[Int(index)] = block
+    logOrder.append(OrderedBlock(block: index, start: block.start))
     if block.references == 0 { free(index) }
   }
 
@@ -180,7 +230,7 @@ extension Journal {
       sealedPosition = end
       try resumeTail(at: end)
     }
-    epoch = lastEpoch + 1 + UInt64(truncatingIfNeeded: now) % LogReader.epochStepMax
+    begin(epoch: lastEpoch + 1 + UInt64(truncatingIfNeeded: now) % LogReader.epochStepMax)
     let (_, payload) = append(kind: Record.epoch, payloadSize: 16)
     payload.storeBytes(of: epoch, as: UInt64.self)
     payload.storeBytes(of: now, toByteOffset: 8, as: Int64.self)

@@ -13,9 +13,9 @@ public struct RecordLocation: BitwiseCopyable, Equatable, Sendable {
   }
 }
 
-/// The core's end of the write-ahead log, and the memory of transient messages, which have the same
-/// form but no file. The core thread alone uses it; commits run on a thread of their own, and
-/// recycling on another.
+/// The core's end of the write-ahead log and of the lane files, and the memory of transient messages,
+/// which have the same form but no file. The core thread alone uses it; commits, reading back, and
+/// spilling with recycling run on threads of their own.
 ///
 /// A block lives while a queue entry refers to it, while it is open, and until it is durable.
 public final class Journal {
@@ -23,8 +23,12 @@ public final class Journal {
     public var segmentBytes = 64 << 20
     /// A confirm promises that the message survives power loss; otherwise only the process.
     public var isSynced = true
-    /// Durable blocks that are kept in memory; older ones are read back when they are needed.
-    public var cacheBytes = 64 << 20
+    /// Blocks that are on disk and kept in memory as well; others are read back when they are needed.
+    public var cacheBytes = 16 << 20
+    /// What is older than so many bytes of the log moves into lane files.
+    public var windowBytes = 64 << 20
+    /// Memory of transient messages above which the oldest move into lane files.
+    public var transientBytesMax = 256 << 20
     /// Free bytes of the file system below which no new segment is made.
     public var diskReserveBytes = 64 << 20
 
@@ -48,6 +52,7 @@ public final class Journal {
   let files: SegmentFiles
   let committer: Committer
   let background: Background
+  let reader: BlockReader
   /// Counts the lives of the log.
   var epoch: UInt64 = 0
 
@@ -65,11 +70,20 @@ public final class Journal {
   var closedBlocks: [UInt32] = []
   /// Blocks of the batch that is being written.
   var committingBlocks: [UInt32] = []
-  /// Durable blocks in memory, oldest first, that may be dropped from it; indices may be stale.
+  /// Blocks in memory, oldest first, that are on disk as well; indices may be stale.
   var resident = Ring<UInt32>()
+  /// Closed blocks of the log, and of transient messages, oldest first; they may be stale.
+  var logOrder = Ring<OrderedBlock>()
+  var transientOrder = Ring<OrderedBlock>()
 
-  /// Bytes of durable blocks that are in memory.
-  var durableBytes = 0
+  /// Bytes of blocks of the log and of lanes that are in memory.
+  var cachedBytes = 0
+  /// Bytes of blocks that are being read back.
+  var loadingBytes = 0
+  /// Bytes of blocks of transient messages.
+  var transientBytes = 0
+  /// Where the next block of transient messages begins; counts up by their capacities.
+  private var transientStart = 0
 
   /// Everything before is durable (or written, as the settings say).
   public internal(set) var durablePosition: Int
@@ -81,6 +95,8 @@ public final class Journal {
   /// A batch that could not be begun, and why; it goes first when it is tried again.
   var postponed: (batch: CommitBatch, reason: String)?
   private(set) var inFlight: CommitBatch?
+  /// Nothing more is appended but the end.
+  var isClosing = false
   /// Set when a commit failed; nothing is accepted then.
   public internal(set) var failure: String?
 
@@ -91,7 +107,17 @@ public final class Journal {
   var pendingCheckpoint: PendingCheckpoint?
   /// After a checkpoint failed, the next is not tried before this wall-clock millisecond.
   var nextCheckpointAt: Int64 = 0
+  var laneFiles = LaneFiles()
+  var pendingSpill: PendingSpill?
+  /// Blocks in memory of a round that is over, until the broker has taken it.
+  var keptBySpill: [UInt32] = []
+  /// No round is begun before this wall-clock millisecond.
+  var nextSpillAt: Int64 = 0
+  /// The last round failed.
+  var isSpillFailing = false
   public internal(set) var statistics = JournalStatistics()
+
+  private(set) var forgottenBlock: UInt32?
 
   /// The block that recovery is filling.
   var replayBlock: UInt32?
@@ -99,7 +125,7 @@ public final class Journal {
   /// A journal that must be replayed; its oldest segment has the index `firstSegment`.
   init(
     settings: Settings, environment: Environment, files: SegmentFiles, firstSegment: Int,
-    wake: @escaping @Sendable () -> Void
+    lanes: any LaneRecords, wake: @escaping @Sendable () -> Void
   ) throws(SystemError) {
     self.settings = settings
     self.files = files
@@ -115,7 +141,9 @@ public final class Journal {
       worker: try environment.worker("commit"), files: files, isSynced: settings.isSynced,
       wake: wake)
     background = Background(
-      worker: try environment.worker("background"), files: files, settings: settings, wake: wake)
+      worker: try environment.worker("background"), files: files, settings: settings, lanes: lanes,
+      wake: wake)
+    reader = BlockReader(worker: try environment.worker("reader"), files: files, wake: wake)
     background.refill()
   }
 
@@ -174,23 +202,25 @@ public final class Journal {
   /// One entry less refers to the block; with the last one its memory and its place in the log are
   /// given up.
   @inline(__always)
-  public func release(_ block: UInt32) {
-    blocks[Int(block)].references &-= 1
+  public func release(_ block: UInt32, count: Int = 1) {
+    blocks[Int(block)].references &-= count
     if blocks[Int(block)].references == 0 { drained(block) }
   }
 
-  /// The record's first byte. Reads the block back from disk if need be; nil if that fails.
-  @inline(__always)
-  public func pointer(_ location: RecordLocation) -> UnsafeRawPointer? {
-    if let base = blocks[Int(location.block)].base {
-      return UnsafeRawPointer(base + Int(location.offset))
-    }
-    return load(location.block).map { UnsafeRawPointer($0 + Int(location.offset)) }
+  /// A block for messages that somebody still counts, but nobody will read.
+  public var forgotten: UInt32 {
+    if let forgottenBlock { return forgottenBlock }
+    let index = takeSlot()
+    // It stays, however many of its messages go.
+    blocks[Int(index)].references = 1
+    forgottenBlock = index
+    return index
   }
 
-  /// The log position of a durable record.
-  public func position(_ location: RecordLocation) -> Int {
-    blocks[Int(location.block)].start + Int(location.offset)
+  /// The record's first byte, valid until the turn's end; nil while its block is not in memory.
+  @inline(__always)
+  public func pointer(_ location: RecordLocation) -> UnsafeRawPointer? {
+    blocks[Int(location.block)].base.map { UnsafeRawPointer($0 + Int(location.offset)) }
   }
 
   @inline(never)
@@ -198,7 +228,7 @@ public final class Journal {
     let block = blocks[Int(index)]
     invariant(block.references == 0, "a block was released more often than retained")
     if block.isOpen {
-      if !block.isDurable { transientTailDrained() }
+      if !block.isInLog { transientTailDrained() }
     } else if !block.isPending {
       free(index)
     }
@@ -230,10 +260,10 @@ public final class Journal {
       capacity = usual
     } else {
       // The segment's rest is too small: it becomes a pad of its own, and we start again behind it.
-      openBlock(&durableTail, start: start, capacity: usual)
+      openBlock(&durableTail, .log, start: start, capacity: usual)
       return openDurableBlock(size)
     }
-    openBlock(&durableTail, start: start, capacity: capacity)
+    openBlock(&durableTail, .log, start: start, capacity: capacity)
   }
 
   /// Fills the open block up to a multiple of 4096 and lets go of it.
@@ -252,6 +282,7 @@ public final class Journal {
     blocks[Int(index)].isOpen = false
     blocks[Int(index)].isPending = true
     closedBlocks.append(index)
+    logOrder.append(OrderedBlock(block: index, start: opened.start))
     durableTail = BlockTail(position: opened.start + target)
   }
 
@@ -261,6 +292,7 @@ public final class Journal {
       let index = transientTail.block
       blocks[Int(index)].used = transientTail.used
       blocks[Int(index)].isOpen = false
+      transientOrder.append(OrderedBlock(block: index, start: blocks[Int(index)].start))
       if blocks[Int(index)].references == 0 { free(index) }
     }
     let isLarge = size > BlockMemory.usualBytes / 8
@@ -268,19 +300,25 @@ public final class Journal {
       isLarge
       ? (size + BlockMemory.pageBytes - 1) & ~(BlockMemory.pageBytes - 1)
       : BlockMemory.usualBytes
-    openBlock(&transientTail, start: -1, capacity: capacity)
+    openBlock(&transientTail, .memory, start: transientStart, capacity: capacity)
+    transientStart += capacity
+    transientBytes += capacity
   }
 
-  private func openBlock(_ tail: inout BlockTail, start: Int, capacity: Int) {
+  private func openBlock(
+    _ tail: inout BlockTail, _ home: Block.Home, start: Int, capacity: Int
+  ) {
     let index = takeSlot()
     let base = memory.allocate(capacity)
-    blocks[Int(index)] = Block(
-      base: base, start: start, used: 0, capacity: capacity, references: 0, isOpen: true)
-    tail = BlockTail(
-      base: base, used: 0, capacity: capacity, block: index, start: max(0, start))
-    if start >= 0 {
-      durableBytes += capacity
-      segments.opened(blocks[Int(index)])
+    var block = Block(home: home, start: start, capacity: capacity)
+    block.base = base
+    block.isOpen = true
+    block.epoch = UInt32(truncatingIfNeeded: epoch)
+    blocks[Int(index)] = block
+    tail = BlockTail(base: base, used: 0, capacity: capacity, block: index, start: start)
+    if home == .log {
+      cachedBytes += capacity
+      segments.opened(block)
     }
   }
 
@@ -292,11 +330,19 @@ public final class Journal {
       return
     }
     let rest = settings.segmentBytes - start % settings.segmentBytes
-    openBlock(&durableTail, start: start, capacity: min(BlockMemory.usualBytes, rest))
+    openBlock(&durableTail, .log, start: start, capacity: min(BlockMemory.usualBytes, rest))
     try files.read(
       position: start,
       into: UnsafeMutableRawBufferPointer(start: durableTail.base, count: end - start))
     durableTail.used = end - start
+    blocks[Int(durableTail.block)].checkedFrom = UInt32(end - start)
+  }
+
+  /// What is appended from now on belongs to a new life of the log.
+  func begin(epoch: UInt64) {
+    self.epoch = epoch
+    guard durableTail.base != nil else { return }
+    blocks[Int(durableTail.block)].epoch = UInt32(truncatingIfNeeded: epoch)
   }
 
   func takeSlot() -> UInt32 {
@@ -312,13 +358,26 @@ public final class Journal {
     return freeSlots.removeLast()
   }
 
+  /// Gives up a block that nobody refers to.
   func free(_ index: UInt32) {
     let block = blocks[Int(index)]
     if let base = block.base {
       memory.free(base, block.capacity)
-      if block.isDurable { durableBytes -= block.capacity }
+      if block.home != .memory { cachedBytes -= block.capacity }
     }
-    if block.isDurable { segments.freed(block) }
+    switch block.home {
+    case .log: segments.freed(block)
+    case .memory: transientBytes -= block.capacity
+    case .lane: laneFiles.died(block.file, at: block.start)
+    case .nowhere: invariantFailed("a block was freed twice")
+    }
+    blocks[Int(index)].base = nil
+    blocks[Int(index)].home = .nowhere
+    // The reader still has the slot's number.
+    if !block.isLoading { release(slot: index) }
+  }
+
+  func release(slot index: UInt32) {
     blocks[Int(index)] = Block()
     freeSlots.append(index)
   }

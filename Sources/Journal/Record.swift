@@ -10,6 +10,9 @@ public enum Record {
   public static let epoch: UInt8 = 2
   public static let batch: UInt8 = 3
   public static let stop: UInt8 = 4
+  /// In a checkpoint: a lane file that holds something.
+  public static let laneFile: UInt8 = 5
+  public static let laneFileRemoved: UInt8 = 6
   public static let brokerKinds: UInt8 = 16
 
   static let sizeOffset = 0
@@ -42,6 +45,14 @@ public enum Record {
     _ base: UnsafeRawPointer, size: Int, position: Int, epoch: UInt64
   ) -> UInt32 {
     CRC32C.checksum(covered(base, size: size), seed: seed(position: position, epoch: epoch))
+  }
+
+  /// Whether the checksum of the record at `base` is right; its size has been checked.
+  static func isValid(
+    _ base: UnsafeRawPointer, _ size: Int, position: Int, epoch: UInt32
+  ) -> Bool {
+    let sum = base.load(fromByteOffset: checksumOffset, as: UInt32.self)
+    return sum == checksum(base, size: size, position: position, epoch: UInt64(epoch))
   }
 
   /// Writes the header of a record, all but the checksum.

@@ -58,4 +58,12 @@ public struct JournalStatistics: Equatable, Sendable {
   public var blocksDropped = 0
   public var checkpoints = 0
   public var segmentsRecycled = 0
+  public var spills = 0
+  /// Written to lane files.
+  public var bytesSpilled = 0
+
+  /// Bytes written for a byte of the log: 1 as long as messages are consumed promptly.
+  public var writeAmplification: Double {
+    bytesCommitted == 0 ? 1 : 1 + Double(bytesSpilled) / Double(bytesCommitted)
+  }
 }

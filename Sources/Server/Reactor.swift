@@ -86,10 +86,7 @@ final class Reactor {
     socketsMax = min(
       options.connectionsMax + Self.refusedMax, descriptorLimit - Self.descriptorReserve)
     poller = try Poller()
-    memoryLimitBytes =
-      options.memoryLimitBytes > 0
-      ? options.memoryLimitBytes
-      : sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE)) / 10 * 4
+    memoryLimitBytes = options.effectiveMemoryLimitBytes
     readBuffer = .allocate(
       byteCount: 2 * Self.readBytes + options.frameMaxBytes, alignment: 4096)
     try poller.add(signals.descriptor.raw, token: Token.signals, reads: true, writes: false)
@@ -349,7 +346,7 @@ final class Reactor {
   /// Heartbeats and deadlines, a few times in a second.
   private func sweep() {
     nextSweep = now + Self.sweepMilliseconds
-    broker.journal.retryPostponed()
+    broker.retry()
     watchSpace()
     watchListeners()
     for case let connection? in connections { sweep(connection) }

@@ -72,6 +72,8 @@ private struct Server {
     settings.segmentBytes = options.segmentSizeBytes
     settings.isSynced = options.durability == .synced
     settings.cacheBytes = options.journalCacheBytes
+    settings.windowBytes = options.journalWindowBytes
+    settings.transientBytesMax = options.effectiveMemoryLimitBytes / 4
     settings.diskReserveBytes = options.diskReserveBytes
     var limits = BrokerLimits()
     limits.queuesMax = options.queuesMax
@@ -82,7 +84,7 @@ private struct Server {
     var made: Broker?
     let (_, recovery) = try Journal.open(
       directory: options.data + "/journal", settings: settings, now: Clock.wallMilliseconds(),
-      wake: { wake.signal() },
+      lanes: BrokerRecords(), wake: { wake.signal() },
       replay: { journal in
         let broker = Broker(journal: journal, limits: limits) { UInt64.random(in: .min ... .max) }
         broker.beginRecovery()
@@ -90,7 +92,7 @@ private struct Server {
         return broker
       })
     guard let broker = made else { throw StartError(description: "no broker was made") }
-    let messages = broker.endRecovery()
+    let messages = try broker.endRecovery()
     if recovery.isNew {
       log.info("began a journal in \(options.data)")
     } else {
@@ -145,6 +147,15 @@ private struct Server {
       let process = Int(String(decoding: bytes, as: UTF8.self).filter(\.isNumber))
     else { return "" }
     return " (process \(process))"
+  }
+}
+
+extension Options {
+  /// The limit as it was set, or 40 percent of the machine's memory.
+  var effectiveMemoryLimitBytes: Int {
+    memoryLimitBytes > 0
+      ? memoryLimitBytes
+      : sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE)) / 10 * 4
   }
 }
 

@@ -1,5 +1,6 @@
 import AMQP
 import Base
+import Journal
 import Testbed
 import Testing
 
@@ -17,8 +18,12 @@ final class BrokerModelRun {
   private var nextClient = 1
   private var nextText = 1
   private let queueNames: [Name]
+  private let settings: Journal.Settings
 
-  init(seed: UInt64, broker: TestBroker, queueCount: Int = 4) throws {
+  init(
+    seed: UInt64, broker: TestBroker, settings: Journal.Settings = .quick, queueCount: Int = 4
+  ) throws {
+    self.settings = settings
     self.seed = seed
     self.broker = broker
     random = SeededRandom(seed)
@@ -37,7 +42,7 @@ final class BrokerModelRun {
     step += 1
     try broker.turn { for _ in 0...random.number(0..<3) { try change() } }
     // Durable messages are delivered once the log knows that they may have been.
-    if broker.broker.isReserving { broker.turns { !broker.broker.isReserving } }
+    if broker.broker.hasWaitingDeliveries { broker.turns { !broker.broker.hasWaitingDeliveries } }
     check()
   }
 
@@ -322,14 +327,15 @@ final class BrokerModelRun {
   func crash() throws {
     broker.quietTurn()
     check()
-    try expectContents(broker.crashed(), model.afterCrash())
+    try expectContents(broker.crashed(settings: settings), model.afterCrash())
   }
 
   /// Goes on with a broker that began again, in order or from what a crash left.
   func restart(inOrder: Bool) throws {
     if !inOrder { broker.quietTurn() }
     for client in clients.values { client.observe { _ in } }
-    let next = inOrder ? try broker.restarted() : try broker.crashed()
+    let next =
+      inOrder ? try broker.restarted(settings: settings) : try broker.crashed(settings: settings)
     #expect(next.recovery.wasClean == inOrder, comment)
     if inOrder {
       model.restart()

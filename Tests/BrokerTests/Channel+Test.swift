@@ -101,9 +101,12 @@ extension Channel {
     }
   }
 
-  /// Has the log written and gives way to its thread until it is durable up to `position`.
+  /// Has the log written and gives way to its threads until it is durable up to `position`, and what
+  /// was asked for is read back.
   private func waitForLog(_ position: Int) {
-    while broker.journal.durablePosition < position, broker.journal.failure == nil {
+    while broker.journal.durablePosition < position || broker.journal.isLoading,
+      broker.journal.failure == nil
+    {
       broker.journal.commit(now: broker.now)
       broker.journalMoved()
       sched_yield()

@@ -40,4 +40,30 @@ import Testing
     if seed <= 3 { #expect(recycled > 0, "seed \(seed)") }
     try run.finish()
   }
+
+  @Test(arguments: Seeds.all)
+  func messagesMoveIntoLaneFiles(seed: UInt64) throws {
+    let run = try BrokerModelRun(
+      seed: seed, broker: TestBroker(settings: .spilling), settings: .spilling)
+    var spills = 0
+    for round in 0..<8 {
+      for _ in 0..<150 { try run.doStep() }
+      try run.crash()
+      spills += run.broker.journal.statistics.spills
+      try run.restart(inOrder: round.isMultiple(of: 2))
+    }
+    #expect(spills > 0)
+    try run.finish()
+  }
+}
+
+extension Journal.Settings {
+  /// Everything that is not consumed at once moves, and nothing on disk stays in memory.
+  static var spilling: Journal.Settings {
+    var settings = Journal.Settings.quick
+    settings.windowBytes = 4096
+    settings.transientBytesMax = 0
+    settings.cacheBytes = 0
+    return settings
+  }
 }

@@ -34,14 +34,17 @@ extension TestBroker {
 
   /// Another broker on what a crash would have left behind now. This one lives on.
   func crashed(settings: Journal.Settings = .quick) throws -> TestBroker {
-    try TestBroker(in: directory.copy(), settings: settings)
+    drainWorkers()
+    return try TestBroker(in: directory.copy(), settings: settings)
   }
 
   // MARK: What is held
 
   /// Entries that refer to messages, as the journal counts them.
   var referenceCount: Int {
-    (0..<journal.blockCapacity).reduce(0) { $0 + journal.blocks[$1].references }
+    let all = (0..<journal.blockCapacity).reduce(0) { $0 + journal.blocks[$1].references }
+    let own = (journal.pendingSpill?.kept.count ?? 0) + (journal.forgottenBlock == nil ? 0 : 1)
+    return all - own
   }
 
   /// Expects that no message is kept: after a durable turn only the two open blocks are left.

@@ -15,11 +15,16 @@ final class Collector: JournalReplay {
   let journal: Journal
   private(set) var messages: [(message: Message, location: RecordLocation)] = []
   private(set) var checkpointed: [UInt32] = []
+  private(set) var blocks: [LaneBlock] = []
 
   init(_ journal: Journal) { self.journal = journal }
 
   func replayCheckpoint(_ record: RecordView) {
     checkpointed.append(record.word)
+  }
+
+  func replay(_ block: LaneBlock) {
+    blocks.append(block)
   }
 
   func replay(_ record: RecordView, at location: RecordLocation, isBeforeCheckpoint: Bool) {
@@ -74,7 +79,10 @@ final class Harness {
     return location
   }
 
+  /// The message's body, read back if need be; nil if that fails.
   func body(at location: RecordLocation) -> [UInt8]? {
+    journal.load(location.block)
+    wait { journal.isResident(location.block) || journal.hasFailed(location.block) }
     guard let base = journal.pointer(location) else { return nil }
     let size = Int(base.load(as: UInt32.self))
     return Array(
@@ -85,7 +93,8 @@ final class Harness {
   func settle() {
     while journal.failure == nil, journal.hasUncommitted {
       journal.commit(now: 2)
-      if !journal.poll() { wake.wait() }
+      if !journal.poll().hasCommitted { wake.wait() }
+      journal.trim()
     }
   }
 

@@ -12,6 +12,7 @@ package final class TestBroker {
   package let recoveredCount: Int
   package let directory: TemporaryDirectory
   private let wake: JournalWake
+  private let workers: [any Worker]
   private var now: Int64 = 1_700_000_000_000
   /// Ends those who use the broker; what it holds lives as long as the broker.
   package var atClose: [() -> Void] = []
@@ -25,8 +26,16 @@ package final class TestBroker {
     let wake = try JournalWake()
     var random = SeededRandom(1)
     var made: Broker?
+    var workers: [any Worker] = []
+    var environment = Journal.Environment()
+    environment.worker = { (name) throws(SystemError) in
+      let worker = try ThreadWorker(name: name)
+      workers.append(worker)
+      return worker
+    }
     (journal, recovery) = try Journal.open(
-      directory: directory.path, settings: settings, now: now, wake: { wake.signal() },
+      directory: directory.path, settings: settings, environment: environment, now: now,
+      lanes: BrokerRecords(), wake: { wake.signal() },
       replay: { journal in
         let broker = Broker(journal: journal, limits: limits) { random.next() }
         broker.beginRecovery()
@@ -34,9 +43,10 @@ package final class TestBroker {
         return broker
       })
     broker = made!
-    recoveredCount = broker.endRecovery()
+    recoveredCount = try broker.endRecovery()
     self.directory = directory
     self.wake = wake
+    self.workers = workers
   }
 
   deinit {
@@ -63,7 +73,7 @@ package final class TestBroker {
   }
 
   package func durableTurn() {
-    turns { !journal.isCommitting && !journal.hasUncommitted }
+    turns { !journal.isCommitting && !journal.hasUncommitted && !journal.isLoading }
   }
 
   /// Turns, each after the log's threads have done something, until `isDone` or the log failed.
@@ -73,6 +83,11 @@ package final class TestBroker {
       wake.wait()
       turn()
     }
+  }
+
+  /// Waits until the log's threads have done what they were given.
+  package func drainWorkers() {
+    for worker in workers { worker.drain() }
   }
 
   /// Stops in order.

@@ -67,7 +67,7 @@ public struct Options: Equatable, Sendable {
   /// Deliveries to a connection wait while this much is unsent.
   public var outputBufferMaxBytes: Int = 1_048_576
 
-  /// Publishers are blocked above this much message memory; 0B takes 40 percent of the machine's memory.
+  /// Publishers are blocked above this much message memory; above a quarter of it, transient messages move to the disk. 0B takes 40 percent of the machine's memory.
   public var memoryLimitBytes: Int = 0
 
   /// Publishers are blocked while the data directory's file system has less free space than this plus one segment.
@@ -76,8 +76,11 @@ public struct Options: Equatable, Sendable {
   /// Size of a journal segment file.
   public var segmentSizeBytes: Int = 67_108_864
 
-  /// Journal blocks kept in memory once they are on disk; older ones are read back when they are needed.
-  public var journalCacheBytes: Int = 33_554_432
+  /// Messages that are on disk and kept in memory as well; others are read back when they are needed.
+  public var journalCacheBytes: Int = 16_777_216
+
+  /// Messages that are not consumed within so many bytes of the journal move into lane files, so that the journal stays short.
+  public var journalWindowBytes: Int = 67_108_864
 
   /// The product name told to clients; some branch on "RabbitMQ".
   public var product: String = "Martlet"
@@ -186,7 +189,7 @@ public struct Options: Equatable, Sendable {
       name: "memory-limit", values: "size", standard: "0B",
       bounds: "0B..1PiB",
       help:
-        "Publishers are blocked above this much message memory; 0B takes 40 percent of the machine's memory.",
+        "Publishers are blocked above this much message memory; above a quarter of it, transient messages move to the disk. 0B takes 40 percent of the machine's memory.",
       set: .size(\.memoryLimitBytes, 0...1_125_899_906_842_624)),
     OptionDeclaration(
       name: "disk-reserve", values: "size", standard: "64MiB",
@@ -200,11 +203,17 @@ public struct Options: Equatable, Sendable {
       help: "Size of a journal segment file.",
       set: .size(\.segmentSizeBytes, 1_048_576...1_073_741_824)),
     OptionDeclaration(
-      name: "journal-cache", values: "size", standard: "32MiB",
+      name: "journal-cache", values: "size", standard: "16MiB",
       bounds: "1MiB..1TiB",
       help:
-        "Journal blocks kept in memory once they are on disk; older ones are read back when they are needed.",
+        "Messages that are on disk and kept in memory as well; others are read back when they are needed.",
       set: .size(\.journalCacheBytes, 1_048_576...1_099_511_627_776)),
+    OptionDeclaration(
+      name: "journal-window", values: "size", standard: "64MiB",
+      bounds: "1MiB..1TiB",
+      help:
+        "Messages that are not consumed within so many bytes of the journal move into lane files, so that the journal stays short.",
+      set: .size(\.journalWindowBytes, 1_048_576...1_099_511_627_776)),
     OptionDeclaration(
       name: "product", values: "text", standard: "Martlet",
       bounds: nil,

@@ -33,7 +33,7 @@ final class TestLoop {
     var made: Broker?
     _ = try Journal.open(
       directory: directory.path + "/journal", settings: journalSettings, now: now,
-      wake: { bell.ring() },
+      lanes: BrokerRecords(), wake: { bell.ring() },
       replay: { journal in
         let broker = Broker(journal: journal, limits: limits) { names.next() }
         broker.beginRecovery()
@@ -41,7 +41,7 @@ final class TestLoop {
         return broker
       })
     guard let made else { invariantFailed("the journal was not replayed") }
-    _ = made.endRecovery()
+    _ = try made.endRecovery()
     broker = made
     self.settings = settings
     self.directory = directory

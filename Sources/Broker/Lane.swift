@@ -1,0 +1,142 @@
+import Base
+import Journal
+
+/// Messages of a lane that are in one block of a lane file, and have no entries in memory.
+struct LaneRun: BitwiseCopyable {
+  let block: UInt32
+  /// Messages at the block's beginning that have left the lane before.
+  let skip: UInt32
+  /// Messages that are left.
+  let count: UInt32
+  /// Messages that need not survive stand between them, and did not: they are passed over.
+  var isFiltered = false
+  let first: UInt64
+  let last: UInt64
+}
+
+/// The never delivered messages of a queue, in order: the front in memory, the middle on disk, and
+/// the tail in memory.
+///
+/// As long as nothing is on disk all is in the front. The middle opens into the front, block by
+/// block, when the front is empty; the tail becomes the front when the middle is empty too.
+struct Lane: ~Copyable {
+  private var front = EntryLane()
+  private var runs = Ring<LaneRun>()
+  private var tail = EntryLane()
+  /// Messages of `runs`.
+  private var movedCount = 0
+  /// New messages go to the tail.
+  private var isSplit = false
+
+  var count: Int { front.count &+ movedCount &+ tail.count }
+  /// There is no message, neither in memory nor on disk.
+  @inline(__always) var isEmpty: Bool { front.count == 0 && movedCount == 0 }
+  /// The next message; nil if there is none, or while it is on disk.
+  @inline(__always) var first: Entry? { front.first }
+  /// The sequence of the next message, or one below it.
+  var firstSequence: UInt64? { front.first?.sequence ?? runs.first?.first }
+  /// The block on disk that has the next messages; nil while they are in memory.
+  var nextRun: LaneRun? { front.count == 0 ? runs.first : nil }
+
+  @inline(__always)
+  mutating func append(_ entry: Entry) {
+    if isSplit { tail.append(entry) } else { front.append(entry) }
+  }
+
+  /// Takes the next message, which is in memory.
+  @inline(__always)
+  mutating func removeFirst() -> Entry {
+    let entry = front.removeFirst()
+    if isSplit, front.count == 0 { join() }
+    return entry
+  }
+
+  @inline(never)
+  private mutating func join() {
+    guard runs.isEmpty else { return }
+    swap(&front, &tail)
+    isSplit = false
+  }
+
+  // MARK: On disk
+
+  /// The blocks that come next, in order, at most `count`.
+  func forEachRun(atMost count: Int, _ body: (UInt32) -> Void) {
+    for index in 0..<min(count, runs.count) { body(runs[index].block) }
+  }
+
+  /// Messages in memory that will be next soon, some way from each other, at most `count`.
+  func forEachAhead(atMost count: Int, _ body: (Entry) -> Void) {
+    front.forEachAhead(atMost: count, body)
+  }
+
+  /// Brings the messages of the next block on disk into the empty front; the block is in memory.
+  mutating func open(_ journal: Journal, _ entry: (LaneEntry) -> Entry) {
+    let run = runs.removeFirst()
+    movedCount -= Int(run.count)
+    invariant(front.count == 0, "a lane was opened that has a front")
+    journal.forEachInLane(run.block, from: Int(run.skip)) { moved in
+      if run.isFiltered, !moved.isDurable { return }
+      front.append(entry(moved))
+    }
+    invariant(front.count == Int(run.count), "a block of a lane has another number of messages")
+  }
+
+  // MARK: Moving
+
+  /// The messages in memory from the first one on, as long as `body` returns true; of those that
+  /// were not on disk.
+  func forEachUnmoved(_ body: (Entry) -> Bool) {
+    if isSplit { tail.forEach(body) } else { front.forEach(body) }
+  }
+
+  /// Removes what was not on disk and has sequences up to `last`; `release` gets each. Returns how
+  /// many there were; `append` then puts so many back as runs.
+  mutating func removeUnmoved(upTo last: UInt64, _ release: (Entry) -> Void) -> Int {
+    if isSplit { return Self.remove(from: &tail, upTo: last, release) }
+    let count = Self.remove(from: &front, upTo: last, release)
+    if count > 0 {
+      swap(&front, &tail)
+      isSplit = true
+    }
+    return count
+  }
+
+  private static func remove(
+    from entries: inout EntryLane, upTo last: UInt64, _ release: (Entry) -> Void
+  ) -> Int {
+    var count = 0
+    while let entry = entries.first, entry.sequence <= last {
+      release(entries.removeFirst())
+      count += 1
+    }
+    return count
+  }
+
+  /// Appends a block on disk behind those that are there.
+  mutating func append(_ run: LaneRun) {
+    isSplit = true
+    runs.append(run)
+    movedCount += Int(run.count)
+  }
+
+  /// Entries of blocks on disk that recovery opened; before `append` of runs and other entries.
+  mutating func restore(_ opened: [Entry], isSplit: Bool) {
+    for entry in opened { front.append(entry) }
+    self.isSplit = isSplit || !opened.isEmpty
+  }
+
+  /// Recovery has appended everything.
+  mutating func restored() {
+    if isSplit, front.count == 0 { join() }
+  }
+
+  /// Removes everything; `entry` and `run` get what there was, in order.
+  mutating func removeAll(entry: (Entry) -> Void, run: (LaneRun) -> Void) {
+    while front.count > 0 { entry(front.removeFirst()) }
+    while !runs.isEmpty { run(runs.removeFirst()) }
+    while tail.count > 0 { entry(tail.removeFirst()) }
+    movedCount = 0
+    isSplit = false
+  }
+}

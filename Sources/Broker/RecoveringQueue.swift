@@ -1,0 +1,127 @@
+import Base
+import Journal
+
+/// The messages of one queue while the log is being read: those that moved into lane files before
+/// the checkpoint, and behind them those of the log: entries in the order of their sequences, those that
+/// were settled marked, and dropped once they are in front.
+final class RecoveringQueue {
+  private var entries = Ring<Entry>()
+  private var blocks: [LaneBlock] = []
+  /// The messages of `blocks` that are alive.
+  private var alive = SequenceSet()
+  private(set) var movedUpTo: UInt64 = 0
+  private(set) var nextSequence: UInt64 = 1
+  var deliveredUpTo: UInt64 = 0
+
+  /// What is left of a queue.
+  struct Remains {
+    /// Messages of lane files that stand before or in a block of which some have left.
+    var opened: [Entry] = []
+    var runs: [LaneRun] = []
+    var entries: [Entry] = []
+
+    var count: Int { opened.count + runs.reduce(0) { $0 + Int($1.count) } + entries.count }
+  }
+
+  /// What the checkpoint says; `Specs/Journal.md`, record 48, has the picture.
+  func setState(_ payload: UnsafeRawBufferPointer) {
+    func field(_ index: Int) -> UInt64 {
+      payload.loadUnaligned(fromByteOffset: 8 * index, as: UInt64.self)
+    }
+    nextSequence = field(0)
+    deliveredUpTo = field(1)
+    guard payload.count >= 32 else { return }
+    movedUpTo = field(2)
+    for index in stride(from: 4, to: payload.count / 8, by: 2) where field(index + 1) > 0 {
+      alive.append(field(index)...field(index) + field(index + 1) - 1)
+    }
+    if field(3) <= movedUpTo { alive.append(field(3)...movedUpTo) }
+  }
+
+  /// Blocks come in the order of their files, and so of their sequences.
+  func append(_ block: LaneBlock) {
+    guard block.last <= movedUpTo else { return }
+    blocks.append(block)
+  }
+
+  /// A message of the log; false if it has moved.
+  func append(_ entry: Entry) -> Bool {
+    guard entry.sequence > movedUpTo else { return false }
+    entries.append(entry)
+    nextSequence = max(nextSequence, entry.sequence + 1)
+    return true
+  }
+
+  /// Settles the messages of a range; `body` gets each entry.
+  func settle(first: UInt64, count: UInt64, _ body: (Entry) -> Void) {
+    guard count > 0 else { return }
+    if first <= movedUpTo { alive.remove(first...min(first + count - 1, movedUpTo)) }
+    var index = lowerBound(first)
+    while index < entries.count, entries[index].sequence - first < count {
+      if !entries[index].isSettled {
+        body(entries[index])
+        entries[index].flags.insert(.settled)
+      }
+      index += 1
+    }
+    while let front = entries.first, front.isSettled {
+      _ = entries.removeFirst()
+    }
+  }
+
+  /// What is left of the log's entries, in order.
+  func remainingEntries() -> [Entry] {
+    var result: [Entry] = []
+    while !entries.isEmpty {
+      let entry = entries.removeFirst()
+      if !entry.isSettled { result.append(entry) }
+    }
+    return result
+  }
+
+  /// What is left, in order; reads the blocks of which a part is left, and those before them.
+  func remains(_ journal: Journal) throws(JournalError) -> Remains {
+    var remains = Remains()
+    blocks.sort { $0.first < $1.first }
+    let lastPart = blocks.lastIndex { alive.overlap($0.first...$0.last) == .part } ?? -1
+    for (index, block) in blocks.enumerated() where block.durableCount > 0 {
+      guard alive.overlap(block.first...block.last) != .none else { continue }
+      if index <= lastPart {
+        try open(block, journal, &remains)
+      } else {
+        let slot = journal.adopt(block, count: block.durableCount)
+        remains.runs.append(
+          LaneRun(
+            block: slot, skip: 0, count: UInt32(block.durableCount),
+            isFiltered: block.durableCount < block.count, first: block.first, last: block.last))
+      }
+    }
+    remains.entries = remainingEntries()
+    return remains
+  }
+
+  private func open(
+    _ block: LaneBlock, _ journal: Journal, _ remains: inout Remains
+  ) throws(JournalError) {
+    let slot = journal.adopt(block, count: 1)
+    try journal.readNow(slot)
+    var count = 0
+    journal.forEachInLane(slot, from: 0) { entry in
+      guard entry.isDurable, alive.contains(entry.sequence) else { return }
+      remains.opened.append(Entry(entry))
+      count += 1
+    }
+    journal.retain(slot, count: count)
+    journal.release(slot)
+  }
+
+  private func lowerBound(_ sequence: UInt64) -> Int {
+    var low = 0
+    var high = entries.count
+    while low < high {
+      let middle = (low + high) / 2
+      if entries[middle].sequence < sequence { low = middle + 1 } else { high = middle }
+    }
+    return low
+  }
+}

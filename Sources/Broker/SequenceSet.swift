@@ -1,0 +1,62 @@
+/// Sequences of a queue, as ranges in ascending order.
+struct SequenceSet: Equatable {
+  private(set) var ranges: [ClosedRange<UInt64>] = []
+
+  /// Adds a range behind all others.
+  mutating func append(_ range: ClosedRange<UInt64>) {
+    if let last = ranges.last, last.upperBound + 1 >= range.lowerBound {
+      ranges[ranges.count - 1] =
+        last.lowerBound...max(last.upperBound, range.upperBound)
+    } else {
+      ranges.append(range)
+    }
+  }
+
+  mutating func remove(_ removed: ClosedRange<UInt64>) {
+    var index = firstIndex(reaching: removed.lowerBound)
+    while index < ranges.count, ranges[index].lowerBound <= removed.upperBound {
+      let range = ranges[index]
+      var left: [ClosedRange<UInt64>] = []
+      if range.lowerBound < removed.lowerBound {
+        left.append(range.lowerBound...removed.lowerBound - 1)
+      }
+      if range.upperBound > removed.upperBound {
+        left.append(removed.upperBound + 1...range.upperBound)
+      }
+      ranges.replaceSubrange(index...index, with: left)
+      index += left.count
+    }
+  }
+
+  func contains(_ sequence: UInt64) -> Bool {
+    let index = firstIndex(reaching: sequence)
+    return index < ranges.count && ranges[index].lowerBound <= sequence
+  }
+
+  /// Whether all, some, or none of a range is in the set.
+  enum Overlap {
+    case whole
+    case part
+    case none
+  }
+
+  func overlap(_ range: ClosedRange<UInt64>) -> Overlap {
+    let index = firstIndex(reaching: range.lowerBound)
+    guard index < ranges.count, ranges[index].lowerBound <= range.upperBound else { return .none }
+    let found = ranges[index]
+    let isWhole =
+      found.lowerBound <= range.lowerBound && found.upperBound >= range.upperBound
+    return isWhole ? .whole : .part
+  }
+
+  /// The first range that ends at `sequence` or behind it.
+  private func firstIndex(reaching sequence: UInt64) -> Int {
+    var low = 0
+    var high = ranges.count
+    while low < high {
+      let middle = (low + high) / 2
+      if ranges[middle].upperBound < sequence { low = middle + 1 } else { high = middle }
+    }
+    return low
+  }
+}

@@ -1,0 +1,92 @@
+import Base
+import IO
+import Synchronization
+
+/// The core's end of the reader thread, which reads blocks back from segments and lane files and
+/// checks them.
+final class BlockReader: Sendable {
+  struct Request: @unchecked Sendable {
+    let slot: UInt32
+    let source: Source
+    /// Room for the block; nobody else touches it until the request has ended.
+    let memory: UnsafeMutableRawBufferPointer
+  }
+
+  enum Source: Sendable {
+    /// Records of one epoch from the offset `checkedFrom` on.
+    case log(position: Int, epoch: UInt32, checkedFrom: Int)
+    case lane(path: String, file: UInt32, offset: Int)
+  }
+
+  struct Finished: @unchecked Sendable {
+    let request: Request
+    let problem: String?
+  }
+
+  private let worker: any Worker
+  private let files: SegmentFiles
+  private let wake: @Sendable () -> Void
+  private let finished = Mutex<[Finished]>([])
+
+  /// `wake` is called on the reader thread when something has ended.
+  init(worker: any Worker, files: SegmentFiles, wake: @escaping @Sendable () -> Void) {
+    self.worker = worker
+    self.files = files
+    self.wake = wake
+  }
+
+  func submit(_ request: Request) {
+    worker.submit { [self] in
+      let problem = read(request)
+      finished.withLock { $0.append(Finished(request: request, problem: problem)) }
+      wake()
+    }
+  }
+
+  func takeFinished() -> [Finished] {
+    finished.withLock { finished in
+      guard !finished.isEmpty else { return [] }
+      defer { finished = [] }
+      return finished
+    }
+  }
+
+  func stop() {
+    worker.stop()
+  }
+
+  /// Reads and checks; returns what went wrong.
+  func read(_ request: Request) -> String? {
+    do throws(SystemError) {
+      switch request.source {
+      case .log(let position, let epoch, let checkedFrom):
+        try files.read(position: position, into: request.memory)
+        return Self.isSound(request.memory, position, epoch, from: checkedFrom)
+          ? nil : "the log is damaged near position \(position)"
+      case .lane(let path, let number, let offset):
+        let file = try files.disk.open(path, .read)
+        let count = try file.read(at: offset, into: request.memory)
+        let block = UnsafeRawBufferPointer(rebasing: request.memory[..<count])
+        return count == request.memory.count && LaneBlockFormat.isValid(block, file: number)
+          ? nil : "the block at offset \(offset) of \(path) is damaged"
+      }
+    } catch {
+      return "\(error)"
+    }
+  }
+
+  private static func isSound(
+    _ block: UnsafeMutableRawBufferPointer, _ position: Int, _ epoch: UInt32, from start: Int
+  ) -> Bool {
+    var offset = start
+    while offset < block.count {
+      let base = UnsafeRawPointer(block.baseAddress! + offset)
+      let size = Int(base.load(as: UInt32.self))
+      guard size >= 8, size == 8 || size >= Record.headerSize, size <= block.count - offset,
+        Record.isValid(base, size, position: position + offset, epoch: epoch)
+      else { return false }
+      offset += Record.padded(size)
+    }
+    return true
+  }
+}

@@ -1,0 +1,145 @@
+import Base
+import Glibc
+import IO
+
+/// Blocks leave memory when they are on disk, and come back when they are needed.
+extension Journal {
+  /// Most bytes that are being read back at the same time; at least one block is.
+  static let loadingBytesMax = 8 << 20
+
+  /// Asks for the block's bytes, if they are neither in memory nor on their way. `poll` says when they
+  /// are there.
+  public func load(_ index: UInt32) {
+    let block = blocks[Int(index)]
+    guard block.base == nil, !block.isLoading, !block.hasFailed else { return }
+    invariant(block.home == .log || block.home == .lane, "a block without memory is not on disk")
+    loadingBytes += block.capacity
+    blocks[Int(index)].isLoading = true
+    reader.submit(request(index, into: memory.allocate(block.capacity)))
+  }
+
+  /// The same for a block that will be needed soon: only while there is room for it.
+  public func loadAhead(_ index: UInt32) {
+    guard loadingBytes < Self.loadingBytesMax, cachedBytes + loadingBytes < settings.cacheBytes
+    else { return }
+    load(index)
+  }
+
+  /// The block is in memory.
+  @inline(__always)
+  public func isResident(_ index: UInt32) -> Bool { blocks[Int(index)].base != nil }
+
+  /// The block could not be read the last time; `forgetFailure` lets it be tried again.
+  public func hasFailed(_ index: UInt32) -> Bool { blocks[Int(index)].hasFailed }
+
+  public func forgetFailure(_ index: UInt32) { blocks[Int(index)].hasFailed = false }
+
+  private func request(
+    _ index: UInt32, into base: UnsafeMutableRawPointer
+  ) -> BlockReader.Request {
+    let block = blocks[Int(index)]
+    let source: BlockReader.Source =
+      block.home == .log
+      ? .log(position: block.start, epoch: block.epoch, checkedFrom: Int(block.checkedFrom))
+      : .lane(path: lanePath(block.file), file: block.file, offset: block.start)
+    return BlockReader.Request(
+      slot: index, source: source, memory: .init(start: base, count: block.used))
+  }
+
+  func lanePath(_ number: UInt32) -> String {
+    files.path(LaneTable.name(number, isScratch: laneFiles.isScratch(number)))
+  }
+
+  /// Takes what the reader has finished; returns the blocks that are in memory now, or that failed.
+  func takeLoaded() -> [UInt32] {
+    var loaded: [UInt32] = []
+    for finished in reader.takeFinished() {
+      let index = finished.request.slot
+      let base = finished.request.memory.baseAddress!
+      let block = blocks[Int(index)]
+      loadingBytes -= block.capacity
+      blocks[Int(index)].isLoading = false
+      guard block.home != .nowhere else {
+        // Nobody needs it any more.
+        memory.free(base, block.capacity)
+        release(slot: index)
+        loaded.append(index)
+        continue
+      }
+      if let problem = finished.problem {
+        memory.free(base, block.capacity)
+        blocks[Int(index)].hasFailed = true
+        lastProblem = "messages could not be read back: \(problem)"
+      } else {
+        keep(index, base)
+      }
+      loaded.append(index)
+    }
+    return loaded
+  }
+
+  private func keep(_ index: UInt32, _ base: UnsafeMutableRawPointer) {
+    blocks[Int(index)].base = base
+    cachedBytes += blocks[Int(index)].capacity
+    statistics.blocksReadBack += 1
+    resident.append(index)
+  }
+
+  /// Reads a block while recovery waits for it.
+  func loadNow(_ index: UInt32) throws(JournalError) {
+    guard blocks[Int(index)].base == nil else { return }
+    let base = memory.allocate(blocks[Int(index)].capacity)
+    let request = request(index, into: base)
+    if let problem = reader.read(request) {
+      memory.free(base, blocks[Int(index)].capacity)
+      throw .inconsistent("messages could not be read: \(problem)")
+    }
+    keep(index, base)
+  }
+
+  /// Blocks are on their way into memory.
+  public var isLoading: Bool { loadingBytes > 0 }
+
+  // MARK: Leaving memory
+
+  /// Drops blocks from memory, the oldest first, down to the cache's size.
+  func dropOldBlocks() {
+    while cachedBytes > settings.cacheBytes, !resident.isEmpty {
+      drop(resident.removeFirst())
+    }
+    if resident.count > 2 * blockCapacity { forgetStaleResidents() }
+  }
+
+  private func drop(_ index: UInt32) {
+    let block = blocks[Int(index)]
+    guard block.isDroppable, let base = block.base else { return }
+    memory.free(base, block.capacity)
+    cachedBytes -= block.capacity
+    blocks[Int(index)].base = nil
+    statistics.blocksDropped += 1
+  }
+
+  private func forgetStaleResidents() {
+    var seen = Set<UInt32>()
+    for _ in 0..<resident.count {
+      let index = resident.removeFirst()
+      if blocks[Int(index)].isDroppable, seen.insert(index).inserted { resident.append(index) }
+    }
+  }
+
+  /// Keeps the memory of blocks within its limit; once per turn, when no message is being looked at.
+  public func trim() {
+    if cachedBytes > settings.cacheBytes { dropOldBlocks() }
+  }
+
+  /// Gives memory that is kept for the next messages back to the kernel.
+  public func releaseUnused() {
+    memory.trim()
+  }
+
+  /// Bytes of memory that messages take.
+  public var memoryBytes: Int { memory.bytesInUse }
+
+  /// Bytes of memory that messages take and that nothing but their consumption frees.
+  public var pinnedBytes: Int { memory.bytesInUse - min(cachedBytes, settings.cacheBytes) }
+}

@@ -1,0 +1,86 @@
+import Base
+
+/// A message of a lane: its sequence and flags as the broker packs them, and where it stands.
+public struct LaneEntry: BitwiseCopyable, Sendable {
+  /// The sequence in the upper 56 bits, the flags in the lower 8.
+  public let packed: UInt64
+  public let location: RecordLocation
+
+  @inline(__always)
+  public init(packed: UInt64, location: RecordLocation) {
+    self.packed = packed
+    self.location = location
+  }
+
+  public var sequence: UInt64 { packed >> 8 }
+  public var isDurable: Bool { packed & 1 != 0 }
+}
+
+/// A block of a lane file as its table has it.
+public struct LaneBlock: Equatable, Sendable {
+  public let file: UInt32
+  public let offset: Int
+  public let size: Int
+  public let lane: UInt32
+  public let first: UInt64
+  public let last: UInt64
+  public let count: Int
+  public let durableCount: Int
+}
+
+/// The bytes of a block of a lane file; `Specs/Journal.md` has the picture.
+enum LaneBlockFormat {
+  static let headerBytes = 16
+  static let indexBytes = 16
+
+  static func checksum(_ block: UnsafeRawBufferPointer, file: UInt32) -> UInt32 {
+    CRC32C.checksum(UnsafeRawBufferPointer(rebasing: block[8...]), seed: file)
+  }
+
+  /// Whether the bytes are a whole block whose index leads only to what is in it.
+  static func isValid(_ block: UnsafeRawBufferPointer, file: UInt32) -> Bool {
+    guard block.count >= headerBytes,
+      Int(block.loadUnaligned(as: UInt32.self)) == block.count,
+      block.loadUnaligned(fromByteOffset: 4, as: UInt32.self) == checksum(block, file: file)
+    else { return false }
+    let count = self.count(block.baseAddress!)
+    guard count <= (block.count - headerBytes) / indexBytes else { return false }
+    return (0..<count).allSatisfy { index in
+      let place = headerBytes + indexBytes * index
+      let offset = Int(block.loadUnaligned(fromByteOffset: place + 8, as: UInt32.self))
+      let size = Int(block.loadUnaligned(fromByteOffset: place + 12, as: UInt32.self))
+      return offset >= headerBytes && size >= Record.headerSize && offset + size <= block.count
+    }
+  }
+
+  static func count(_ block: UnsafeRawPointer) -> Int {
+    Int(block.loadUnaligned(fromByteOffset: 12, as: UInt32.self))
+  }
+
+  static func writeHeader(_ block: UnsafeMutableRawPointer, size: Int, lane: UInt32, count: Int) {
+    block.storeBytes(of: UInt32(size), as: UInt32.self)
+    block.storeBytes(of: lane, toByteOffset: 8, as: UInt32.self)
+    block.storeBytes(of: UInt32(count), toByteOffset: 12, as: UInt32.self)
+  }
+
+  static func writeIndex(
+    _ block: UnsafeMutableRawPointer, _ index: Int, packed: UInt64, offset: Int, size: Int
+  ) {
+    let place = headerBytes + indexBytes * index
+    block.storeBytes(of: packed, toByteOffset: place, as: UInt64.self)
+    block.storeBytes(of: UInt32(offset), toByteOffset: place + 8, as: UInt32.self)
+    block.storeBytes(of: UInt32(size), toByteOffset: place + 12, as: UInt32.self)
+  }
+
+  /// The `index`-th message: its sequence and flags, and its offset.
+  @inline(__always)
+  static func entry(
+    _ block: UnsafeRawPointer, _ index: Int
+  ) -> (packed: UInt64, offset: UInt32) {
+    let place = headerBytes &+ indexBytes &* index
+    return (
+      block.loadUnaligned(fromByteOffset: place, as: UInt64.self),
+      block.loadUnaligned(fromByteOffset: place &+ 8, as: UInt32.self)
+    )
+  }
+}

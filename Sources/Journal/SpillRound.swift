@@ -1,0 +1,59 @@
+import Base
+
+/// A round of spilling as the background thread gets it: what is to be copied into a new lane file.
+///
+/// Blocks of the log are read from their segments, which are recycled only after a checkpoint, by the
+/// same thread. Blocks in memory are kept by the core until the round is over.
+struct SpillRound: @unchecked Sendable {
+  struct Lane: Sendable {
+    let id: UInt32
+    /// In the order of their sequences.
+    let entries: [LaneEntry]
+  }
+
+  enum Source {
+    /// Bytes of the log; `checkedFrom` as in `Block`.
+    case log(position: Int, used: Int, epoch: UInt32)
+    case memory(UnsafeRawPointer)
+  }
+
+  let number: UInt32
+  let lanes: [Lane]
+  let sources: [UInt32: Source]
+  /// Nothing of it need survive.
+  let isScratch: Bool
+}
+
+/// How a round ended.
+struct SpillOutcome: Sendable {
+  struct Block: Sendable {
+    let block: LaneBlock
+    /// Where each of its messages stands.
+    let offsets: [UInt32]
+  }
+
+  /// The blocks of each lane that was moved; lanes behind these were not, since the file was full.
+  var lanes: [[Block]] = []
+  var bytes = 0
+  /// Why nothing was moved.
+  var failure: String?
+}
+
+/// What of a record goes into a lane.
+public protocol LaneRecords: Sendable {
+  /// Bytes with the header.
+  func size(of record: RecordView) -> Int
+  /// Writes so many bytes to `place`; the checksum need not be set.
+  func copy(_ record: RecordView, to place: UnsafeMutableRawPointer)
+}
+
+/// Records go into lanes as they are.
+public struct WholeRecords: LaneRecords {
+  public init() {}
+
+  public func size(of record: RecordView) -> Int { record.size }
+
+  public func copy(_ record: RecordView, to place: UnsafeMutableRawPointer) {
+    place.copyMemory(from: record.base, byteCount: record.size)
+  }
+}

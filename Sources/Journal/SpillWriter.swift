@@ -1,0 +1,194 @@
+import Base
+import Glibc
+import IO
+
+/// Writes a round into a lane file; on the background thread.
+struct SpillWriter: ~Copyable {
+  private let files: SegmentFiles
+  private let round: SpillRound
+  private let records: any LaneRecords
+  /// The bytes of the log that the round needs, one block behind the other.
+  private var staging = UnsafeMutableRawBufferPointer(start: nil, count: 0)
+  private var places: [UInt32: Place] = [:]
+  /// The block that is being put together.
+  private var buffer: UnsafeMutableRawBufferPointer
+  private var offset = LaneTable.headerBytes
+
+  /// A file that has become so large takes no more lanes.
+  private static let fileBytesMax = 256 << 20
+
+  private struct Place {
+    let base: UnsafeRawPointer
+    /// nil for what is only in memory and has no checksum.
+    let log: (position: Int, used: Int, epoch: UInt32)?
+  }
+
+  init(_ round: SpillRound, files: SegmentFiles, records: any LaneRecords) {
+    self.round = round
+    self.files = files
+    self.records = records
+    buffer = .init(
+      start: BlockMemory.map(BlockMemory.usualBytes), count: BlockMemory.usualBytes)
+  }
+
+  deinit {
+    munmap(buffer.baseAddress, buffer.count)
+    if let base = staging.baseAddress { munmap(base, staging.count) }
+  }
+
+  /// Writes the file and makes it and its name durable.
+  consuming func write() -> SpillOutcome {
+    let path = files.path(LaneTable.name(round.number, isScratch: round.isScratch))
+    do throws(SystemError) {
+      try stage()
+      let file = try files.disk.open(path + ".new", .readWrite, creates: true)
+      var outcome = SpillOutcome()
+      for lane in round.lanes where offset < Self.fileBytesMax {
+        outcome.lanes.append(try write(lane, to: file))
+      }
+      outcome.bytes = offset
+      try finish(file, outcome)
+      try files.disk.rename(path + ".new", path)
+      if !round.isScratch { try files.disk.syncDirectory(files.directory) }
+      return outcome
+    } catch {
+      discard(path)
+      return SpillOutcome(failure: "\(error)")
+    }
+  }
+
+  /// What is left of a round that failed is removed again; the start removes it too.
+  private func discard(_ path: String) {
+    do throws(SystemError) {
+      try files.disk.remove(path + ".new")
+      try files.disk.remove(path)
+    } catch {
+      // The disk that failed before fails again; the next start looks for such files.
+    }
+  }
+
+  /// Reads the log's blocks, in their order, into memory.
+  private mutating func stage() throws(SystemError) {
+    var logged: [(id: UInt32, position: Int, used: Int, epoch: UInt32)] = []
+    for (id, source) in round.sources {
+      switch source {
+      case .memory(let base): places[id] = Place(base: base, log: nil)
+      case .log(let position, let used, let epoch): logged.append((id, position, used, epoch))
+      }
+    }
+    let total = logged.reduce(0) { $0 + $1.used }
+    guard total > 0 else { return }
+    staging = .init(start: BlockMemory.map(total), count: total)
+    var filled = 0
+    for source in logged.sorted(by: { $0.position < $1.position }) {
+      let piece = UnsafeMutableRawBufferPointer(
+        rebasing: staging[filled..<filled + source.used])
+      try files.read(position: source.position, into: piece)
+      places[source.id] = Place(
+        base: UnsafeRawPointer(piece.baseAddress!),
+        log: (source.position, source.used, source.epoch))
+      filled += source.used
+    }
+  }
+
+  /// The record of an entry, checked.
+  private func record(_ entry: LaneEntry) throws(SystemError) -> RecordView {
+    guard let place = places[entry.location.block] else {
+      invariantFailed("a message to be moved is in a block that is not")
+    }
+    let base = place.base + Int(entry.location.offset)
+    let size = Int(base.load(as: UInt32.self))
+    let view = RecordView(position: 0, base: base, size: size)
+    guard let log = place.log else { return view }
+    let position = log.position + Int(entry.location.offset)
+    let isInBlock =
+      size >= Record.headerSize && Int(entry.location.offset) + size <= log.used
+    guard isInBlock, Record.isValid(view.base, size, position: position, epoch: log.epoch) else {
+      throw SystemError(
+        "move a message out of the log: the record at position \(position) is damaged", code: EIO)
+    }
+    return view
+  }
+
+  // MARK: Blocks
+
+  /// Writes a lane's messages in blocks.
+  private mutating func write(
+    _ lane: SpillRound.Lane, to file: any DiskFile
+  ) throws(SystemError) -> [SpillOutcome.Block] {
+    var blocks: [SpillOutcome.Block] = []
+    var index = 0
+    while index < lane.entries.count {
+      let end = try blockEnd(lane.entries, from: index)
+      blocks.append(try write(lane.id, lane.entries[index..<end.index], end.size, to: file))
+      index = end.index
+    }
+    return blocks
+  }
+
+  /// How many entries make the next block, and its size.
+  private func blockEnd(
+    _ entries: [LaneEntry], from start: Int
+  ) throws(SystemError) -> (index: Int, size: Int) {
+    var size = LaneBlockFormat.headerBytes
+    var index = start
+    while index < entries.count {
+      let record = try record(entries[index])
+      let next = size + LaneBlockFormat.indexBytes + Record.padded(records.size(of: record))
+      if next > BlockMemory.usualBytes, index > start { break }
+      size = next
+      index += 1
+    }
+    return (index, size)
+  }
+
+  private mutating func write(
+    _ lane: UInt32, _ entries: ArraySlice<LaneEntry>, _ size: Int, to file: any DiskFile
+  ) throws(SystemError) -> SpillOutcome.Block {
+    reserve(size)
+    let base = buffer.baseAddress!
+    var place = LaneBlockFormat.headerBytes + LaneBlockFormat.indexBytes * entries.count
+    var offsets: [UInt32] = []
+    offsets.reserveCapacity(entries.count)
+    var durableCount = 0
+    for (index, entry) in entries.enumerated() {
+      let record = try record(entry)
+      let bytes = records.size(of: record)
+      records.copy(record, to: base + place)
+      LaneBlockFormat.writeIndex(base, index, packed: entry.packed, offset: place, size: bytes)
+      offsets.append(UInt32(place))
+      if entry.isDurable { durableCount += 1 }
+      place += Record.padded(bytes)
+    }
+    invariant(place == size, "a block of a lane has another size than was counted")
+    LaneBlockFormat.writeHeader(base, size: size, lane: lane, count: entries.count)
+    let block = UnsafeRawBufferPointer(start: base, count: size)
+    let sum = LaneBlockFormat.checksum(block, file: round.number)
+    base.storeBytes(of: sum, toByteOffset: 4, as: UInt32.self)
+    try file.write(at: offset, block)
+    defer { offset += size }
+    return SpillOutcome.Block(
+      block: LaneBlock(
+        file: round.number, offset: offset, size: size, lane: lane,
+        first: entries.first!.sequence, last: entries.last!.sequence, count: entries.count,
+        durableCount: durableCount),
+      offsets: offsets)
+  }
+
+  private mutating func reserve(_ size: Int) {
+    guard size > buffer.count else { return }
+    munmap(buffer.baseAddress, buffer.count)
+    let count = BlockMemory.padded(size)
+    buffer = .init(start: BlockMemory.map(count), count: count)
+  }
+
+  private func finish(_ file: any DiskFile, _ outcome: SpillOutcome) throws(SystemError) {
+    let table = LaneTable(
+      number: round.number, identity: files.identity,
+      blocks: outcome.lanes.joined().map(\.block))
+    let bytes = table.encodedTable()
+    try file.write(at: offset, bytes)
+    try file.write(at: 0, table.encodedHeader(table: bytes, at: offset))
+    if !round.isScratch { try file.sync() }
+  }
+}
