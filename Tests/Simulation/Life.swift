@@ -47,27 +47,29 @@ final class Life {
     environment.random = { world.random.next() }
     now = world.now
     var made: Broker?
+    let recovered: Int
     do throws(JournalError) {
       (journal, _) = try Journal.open(
         directory: World.directory, settings: world.scenario.settings, environment: environment,
-        now: world.now, wake: { wake.isSet = true },
+        now: world.now, lanes: BrokerRecords(), wake: { wake.isSet = true },
         replay: { journal in
           let broker = Broker(journal: journal, limits: BrokerLimits()) { world.random.next() }
           broker.beginRecovery()
           made = broker
           return broker
         })
+      guard let made else { invariantFailed("the journal was not replayed") }
+      recovered = try made.endRecovery()
+      broker = made
     } catch {
       world.disk.crashNow(.kill)
       for worker in workers { worker.abandon() }
       throw error
     }
-    guard let made else { invariantFailed("the journal was not replayed") }
-    broker = made
     self.workers = workers
     self.wake = wake
     speeds = workers.map { _ in world.random.choose([5, 30, 80, 100]) }
-    world.coverage.note(.messagesRecovered, broker.endRecovery())
+    world.coverage.note(.messagesRecovered, recovered)
     world.oracle.journal = journal
   }
 
@@ -117,7 +119,7 @@ final class Life {
     if now >= nextSweep {
       nextSweep = now + 250
       if journal.spaceProblem != nil { world.coverage.note(.postponedBatches) }
-      journal.retryPostponed()
+      broker.retry()
     }
     try finish()
     try step()
@@ -236,5 +238,7 @@ final class Life {
     world.coverage.note(.segmentsRecycled, statistics.segmentsRecycled)
     world.coverage.note(.blocksDropped, statistics.blocksDropped)
     world.coverage.note(.blocksReadBack, statistics.blocksReadBack)
+    world.coverage.note(.spills, statistics.spills)
+    world.coverage.note(.kilobytesSpilled, statistics.bytesSpilled >> 10)
   }
 }

@@ -42,6 +42,8 @@ struct Scenario {
     var settings = Journal.Settings()
     settings.segmentBytes = random.choose([64 << 10, 64 << 10, 128 << 10, 256 << 10, 1 << 20])
     settings.cacheBytes = random.choose([0, 0, 64 << 10, 256 << 10, 1 << 20])
+    settings.windowBytes = random.choose([16 << 10, 64 << 10, 256 << 10, 64 << 20])
+    settings.transientBytesMax = random.choose([64 << 10, 256 << 10, 64 << 20])
     settings.diskReserveBytes = random.choose([0, 64 << 10])
     self.settings = settings
     outputMax = random.choose([2 << 10, 16 << 10, 256 << 10])
