@@ -22,7 +22,9 @@ let package = Package(
   ],
   targets: [
     .systemLibrary(name: "CSystem"),
-    .target(name: "Base", dependencies: ["CSystem"], swiftSettings: common),
+    .target(
+      name: "Base", dependencies: ["CSystem"],
+      swiftSettings: common + [.define("SABOTAGE", .when(configuration: .debug))]),
     .target(name: "IO", dependencies: ["Base", "CSystem"], swiftSettings: common),
     .target(name: "AMQP", dependencies: ["Base"], swiftSettings: common),
     .target(name: "Journal", dependencies: ["Base", "IO"], swiftSettings: core),
@@ -61,7 +63,7 @@ let package = Package(
       path: "Tests/Simulation", swiftSettings: common),
     .executableTarget(
       name: "simulate", dependencies: ["Base", "IO", "Simulation"], path: "Tests/Simulate",
-      swiftSettings: common),
+      swiftSettings: common + [.define("SABOTAGE", .when(configuration: .debug))]),
     .testTarget(
       name: "SimulationTests", dependencies: ["Base", "IO", "Simulation", "simulate"],
       swiftSettings: common),

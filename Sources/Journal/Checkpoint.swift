@@ -42,7 +42,7 @@ struct CheckpointFile: Sendable {
       let temporary = files.path(name + ".new")
       let file = try files.disk.open(temporary, .readWrite, creates: true)
       try file.write(at: 0, encoded())
-      try file.sync()
+      if !Sabotage.is(.usesUnsyncedCheckpoint) { try file.sync() }
       try files.disk.rename(temporary, files.path(name))
       try files.disk.syncDirectory(files.directory)
       return try removeOlder(files, than: name)

@@ -85,7 +85,9 @@ final class SegmentWriter: @unchecked Sendable {
     } catch {
       switch error {
       case .noSegment(let cause): return .postponed("\(cause)")
-      case .unknown(let cause): return .failed("\(cause)")
+      case .unknown(let cause):
+        if Sabotage.is(.goesOnAfterFailedWrite) { return .durable(end: batch.end) }
+        return .failed("\(cause)")
       }
     }
   }
@@ -175,7 +177,7 @@ final class SegmentWriter: @unchecked Sendable {
     do throws(SystemError) {
       if files.disk.exists(files.path(SegmentFiles.name(segment))) {
         // It may have got its name without that having become durable.
-        try files.disk.syncDirectory(files.directory)
+        if !Sabotage.is(.opensUnsyncedSegment) { try files.disk.syncDirectory(files.directory) }
         target = try files.open(segment, isSynced: isSynced)
       } else {
         let header = SegmentHeader(
@@ -193,7 +195,9 @@ final class SegmentWriter: @unchecked Sendable {
   /// if none does.
   private static func firstRecord(of slice: CommitBatch.Slice, from position: Int) -> Int {
     var offset = 0
-    while offset < slice.count, slice.position + offset < position {
+    while offset < slice.count,
+      slice.position + offset < position || Sabotage.is(.misnamesFirstRecord)
+    {
       offset += Record.padded(Int((slice.base + offset).load(as: UInt32.self)))
     }
     return slice.position + offset

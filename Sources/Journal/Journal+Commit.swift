@@ -66,6 +66,10 @@ extension Journal {
     if background.spaceProblem != nil { background.refill() }
     guard let batch = postponed?.batch else { return }
     postponed = nil
+    if Sabotage.is(.losesPostponedBatch) {
+      durablePosition = batch.end
+      return
+    }
     submit(batch)
   }
 

@@ -1,17 +1,13 @@
-import Simulation
+import Glibc
 
-var options = RunOptions()
-let first = CommandLine.arguments.dropFirst().first.flatMap { UInt64($0) } ?? 1
-let count = CommandLine.arguments.dropFirst(2).first.flatMap { UInt64($0) } ?? 1
-options.isTraced = CommandLine.arguments.contains("--trace")
-var coverage = Coverage()
-for seed in first..<first + count {
-  let outcome = Run.perform(seed: seed, options: options)
-  coverage += outcome.coverage
-  if let broken = outcome.broken {
-    print("seed \(seed): \(broken)")
-    if options.isTraced { for line in outcome.trace.last(20000) { print(line) } }
+do throws(WrongUsage) {
+  let arguments = try Arguments(CommandLine.arguments.dropFirst())
+  if arguments.isWorker {
+    Worker(arguments).run()
+  } else {
+    exit(Supervisor(arguments).run() ? 0 : 1)
   }
+} catch {
+  say(error.text)
+  exit(error.code)
 }
-for event in Coverage.Event.allCases { print(event, coverage[event], terminator: " ") }
-print()

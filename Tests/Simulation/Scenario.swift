@@ -3,7 +3,7 @@ import Journal
 
 /// What may go wrong in a run. All of it does unless somebody looks for the cause of a failure.
 package enum FaultClass: String, CaseIterable, Sendable {
-  case crashes, failures, fullDisk, disconnects, slowReaders, declarations, largeMessages
+  case crashes, failures, fullDisk, disconnects, slowReaders, declarations, largeMessages, spilling
 }
 
 /// What is asked of a run besides its seed.
@@ -44,6 +44,10 @@ struct Scenario {
     settings.cacheBytes = random.choose([0, 0, 64 << 10, 256 << 10, 1 << 20])
     settings.windowBytes = random.choose([16 << 10, 64 << 10, 256 << 10, 64 << 20])
     settings.transientBytesMax = random.choose([64 << 10, 256 << 10, 64 << 20])
+    if options.without.contains(.spilling) {
+      settings.windowBytes = 1 << 30
+      settings.transientBytesMax = 1 << 30
+    }
     settings.diskReserveBytes = random.choose([0, 64 << 10])
     self.settings = settings
     outputMax = random.choose([2 << 10, 16 << 10, 256 << 10])
