@@ -112,7 +112,7 @@ final class Supervisor {
   /// A worker that stopped in the middle of its seeds leaves the rest to another one.
   private func ended(_ worker: Watched) {
     guard !worker.process.end(), let seed = worker.current else { return }
-    note(seed, "the process stopped: " + worker.words.suffix(2).joined(separator: " "))
+    note(seed, Self.stopped(worker.words))
     if seed + 1 < worker.seeds.upperBound { left.append(seed + 1..<worker.seeds.upperBound) }
   }
 
@@ -218,9 +218,15 @@ final class Supervisor {
       }
     }
     if !process.end(), broken == nil {
-      broken = "the process stopped: " + others.suffix(2).joined(separator: " ")
+      broken = Self.stopped(others)
     }
     return broken
+  }
+
+  /// What a process that stopped had to say.
+  private static func stopped(_ words: [String]) -> String {
+    let reason = words.first { $0.contains("Fatal error") } ?? words.last ?? "without a word"
+    return "the process stopped: \(reason)"
   }
 
   // MARK: Saying
