@@ -127,9 +127,9 @@ public final class Broker {
     awaiting.removeAll { !$0.confirmDurable(upTo: position) }
   }
 
-  /// Tries again what failed for reasons that may be over; from time to time.
-  public func retry() {
-    journal.retryPostponed()
+  /// Tends the log, and tries again what failed for reasons that may be over; from time to time.
+  public func tend() {
+    journal.tend(now: now)
     let queues = unreadable
     unreadable = []
     for (queue, block) in queues {

@@ -77,7 +77,8 @@ final class Background: Sendable {
   /// Gives the space of dead blocks and files back to the file system.
   func giveBack(_ returns: [LaneFiles.Return]) {
     worker.submit { [self] in
-      for part in returns {
+      // What is left when the broker stops is found again when it starts.
+      for part in returns where !state.withLock({ $0.isStopping }) {
         do throws(SystemError) {
           try giveBack(part)
         } catch {

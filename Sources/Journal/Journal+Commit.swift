@@ -16,11 +16,11 @@ extension Journal {
     failure == nil && (uncommittedBytes > Self.uncommittedBytesMax || isSpillBehind)
   }
 
-  /// More of the log waits to be moved than a round or two can take.
+  /// More waits to be moved than a round or two can take: of the log, or of transient messages.
   private var isSpillBehind: Bool {
-    guard pendingSpill != nil, !isSpillFailing, let oldest = oldestLogBlock() else {
-      return false
-    }
+    guard pendingSpill != nil, !isSpillFailing else { return false }
+    if transientBytes > 2 * settings.transientBytesMax { return true }
+    guard let oldest = oldestLogBlock() else { return false }
     return durablePosition - oldest > (1 + Self.lagWindowsMax) * settings.windowBytes
   }
 
@@ -61,8 +61,10 @@ extension Journal {
     submit(batch)
   }
 
-  /// Tries a batch again that could not be begun; from time to time.
-  public func retryPostponed() {
+  /// What is to be done from time to time: tries a batch again that could not be begun, looks for
+  /// space, and gives space back. `now` is wall-clock milliseconds.
+  public func tend(now: Int64) {
+    returnHoles(now: now)
     if background.spaceProblem != nil { background.refill() }
     guard let batch = postponed?.batch else { return }
     postponed = nil

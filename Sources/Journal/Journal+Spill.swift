@@ -62,6 +62,7 @@ struct PendingSpill {
 /// short whatever waits.
 extension Journal {
   static let spillRetryMilliseconds: Int64 = 5000
+  static let holesMilliseconds: Int64 = 5000
   /// Publishers wait when so many windows of the log hold messages that have not moved yet.
   static let lagWindowsMax = 4
 
@@ -254,15 +255,23 @@ extension Journal {
 
   func returnSettledSpace() {
     guard laneFiles.hasSealed, failure == nil, !isClosing else { return }
-    let (emptied, ranges) = laneFiles.settle(upTo: durablePosition)
-    for number in emptied {
+    for number in laneFiles.settle(upTo: durablePosition) {
       if !laneFiles.isScratch(number) {
         let (_, payload) = append(kind: Record.laneFileRemoved, payloadSize: 8)
         payload.storeBytes(of: UInt64(number), as: UInt64.self)
       }
       laneFiles.doom(number, at: endPosition)
     }
-    let returns = ranges + laneFiles.removable(upTo: durablePosition)
+    let returns = laneFiles.removable(upTo: durablePosition)
+    if !returns.isEmpty { background.giveBack(returns) }
+  }
+
+  /// Makes holes into lane files where blocks are dead. A file in which much dies in a short time is
+  /// gone before that, mostly.
+  func returnHoles(now: Int64) {
+    guard now >= nextHolesAt, failure == nil else { return }
+    nextHolesAt = now + Self.holesMilliseconds
+    let returns = laneFiles.takeHoles()
     if !returns.isEmpty { background.giveBack(returns) }
   }
 

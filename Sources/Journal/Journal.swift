@@ -113,6 +113,8 @@ public final class Journal {
   var keptBySpill: [UInt32] = []
   /// No round is begun before this wall-clock millisecond.
   var nextSpillAt: Int64 = 0
+  /// Holes are made into lane files from this wall-clock millisecond on.
+  var nextHolesAt: Int64 = 0
   /// The last round failed.
   var isSpillFailing = false
   public internal(set) var statistics = JournalStatistics()

@@ -14,8 +14,10 @@ struct LaneFiles {
     /// In the order of their offsets.
     var extents: [Extent]
     var aliveCount: Int
-    /// Blocks that have died and are not given back yet, as places in `extents`.
+    /// Blocks that have died and of which the log was not told, as places in `extents`.
     var dying: [Int] = []
+    /// Dead blocks that are not given back yet, as places in `extents`.
+    var dead: [Int] = []
   }
 
   /// What the background thread is to give back.
@@ -59,7 +61,7 @@ struct LaneFiles {
     files[number] = LaneFile(
       isScratch: isScratch,
       extents: blocks.map { Extent(offset: $0.offset, size: $0.size, isAlive: areAlive) },
-      aliveCount: areAlive ? blocks.count : 0)
+      aliveCount: areAlive ? blocks.count : 0, dead: areAlive ? [] : Array(blocks.indices))
     if areAlive { aliveBytes += blocks.reduce(0) { $0 + $1.size } }
     if blocks.isEmpty || !areAlive { dying.insert(number) }
   }
@@ -94,34 +96,41 @@ struct LaneFiles {
     dying.removeAll(keepingCapacity: true)
   }
 
-  /// Whether `emptied` or `returns` have something to do.
+  /// Whether `settle` or `removable` may have something to do.
   var hasSealed: Bool { !sealed.isEmpty || !doomed.isEmpty }
 
-  /// Files of which nothing is alive now that the log is durable up to `position`; `dooms` has to
-  /// tell the log of each that is not scratch, and then call `doom`. What is left of others to give
-  /// back is in `ranges`.
-  mutating func settle(upTo position: Int) -> (emptied: [UInt32], ranges: [Return]) {
-    var emptied: [UInt32] = []
-    var touched: [UInt32: [Int]] = [:]
+  /// What has died is dead, now that the log is durable up to `position`. Returns the files of which
+  /// nothing is alive: the log has to be told of each that is not scratch, and then `doom` called.
+  mutating func settle(upTo position: Int) -> [UInt32] {
+    var touched: Set<UInt32> = []
     while let first = sealed.first, first.position <= position {
       sealed.removeFirst()
       guard files[first.file] != nil else { continue }
       for index in first.blocks { files[first.file]!.extents[index].isAlive = false }
       files[first.file]!.aliveCount -= first.blocks.count
-      touched[first.file, default: []] += first.blocks
+      files[first.file]!.dead += first.blocks
+      touched.insert(first.file)
     }
-    var ranges: [Return] = []
-    for (number, blocks) in touched.sorted(by: { $0.key < $1.key }) {
-      let file = files[number]!
-      if file.aliveCount == 0, file.dying.isEmpty {
-        emptied.append(number)
-      } else {
-        ranges.append(
-          .ranges(file: number, isScratch: file.isScratch, Self.holes(file.extents, blocks)))
-      }
-    }
-    return (emptied, ranges)
+    return touched.sorted().filter { files[$0]!.aliveCount == 0 && files[$0]!.dying.isEmpty }
   }
+
+  /// The holes that can be made into files of which something is alive.
+  mutating func takeHoles() -> [Return] {
+    var result: [Return] = []
+    for (number, file) in files.sorted(by: { $0.key < $1.key }) where !file.dead.isEmpty {
+      let holes = Self.holes(file.extents, file.dead)
+      guard holes.contains(where: { $0.count >= Self.holeBytesMin }) else { continue }
+      files[number]!.dead = []
+      result.append(
+        .ranges(
+          file: number, isScratch: file.isScratch,
+          holes.filter { $0.count >= Self.holeBytesMin }))
+    }
+    return result
+  }
+
+  /// Smaller holes are not worth their place in the file system's books.
+  private static let holeBytesMin = 64 << 10
 
   /// A file with nothing alive goes when the log is durable up to `position`.
   mutating func doom(_ number: UInt32, at position: Int) {
@@ -141,6 +150,7 @@ struct LaneFiles {
   private static func holes(_ extents: [Extent], _ blocks: [Int]) -> [Range<Int>] {
     var result: [Range<Int>] = []
     for index in blocks.sorted() {
+      if extents[index].isAlive { continue }
       if let last = result.last, extents[index].offset < last.upperBound { continue }
       var first = index
       while first > 0, !extents[first - 1].isAlive { first -= 1 }

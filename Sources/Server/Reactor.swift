@@ -346,7 +346,7 @@ final class Reactor {
   /// Heartbeats and deadlines, a few times in a second.
   private func sweep() {
     nextSweep = now + Self.sweepMilliseconds
-    broker.retry()
+    broker.tend()
     watchSpace()
     watchListeners()
     for case let connection? in connections { sweep(connection) }
