@@ -102,7 +102,7 @@ final class Life {
   /// One turn of the loop.
   func turn() throws(Interruption) {
     world.coverage.note(.turns)
-    now += Int64(isFast ? 50 : world.random.choose([0, 1, 3, 50]))
+    now += Int64(isFast ? 50 : world.random.choose([0, 1, 20, 100]))
     world.now = now
     broker.begin(now: now)
     try step()
@@ -119,7 +119,7 @@ final class Life {
     if now >= nextSweep {
       nextSweep = now + 250
       if journal.spaceProblem != nil { world.coverage.note(.postponedBatches) }
-      broker.retry()
+      broker.tend()
     }
     try finish()
     try step()

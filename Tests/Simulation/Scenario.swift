@@ -60,7 +60,7 @@ struct Scenario {
     self.largeOneIn = options.without.contains(.largeMessages) ? .max : largeOneIn
     largeBytes = random.choose([5_000, 40_000, 40_000, 300_000])
     persistentOf10 = random.choose([5, 9, 10])
-    episodeOneIn = random.choose([15, 40, 200])
+    episodeOneIn = random.choose([8, 20, 100])
     lifeTurns = random.choose([10, 30, 30, 80])
     memoryLimitBytes = random.choose([1 << 20, 64 << 20])
   }
