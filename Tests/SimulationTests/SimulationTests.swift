@@ -7,7 +7,7 @@ import Testing
   private static let without = ["--without", "spilling"]
 
   @Test func aSoundBrokerKeepsItsPromises() {
-    let result = SimulateCommand.run(["--seeds", "40", "--steps", "60"] + Self.without)
+    let result = SimulateCommand.run(["--seeds", "25", "--steps", "60"] + Self.without)
     #expect(result.status == 0, "\(result.lines.suffix(60).joined(separator: "\n"))")
   }
 
@@ -28,5 +28,8 @@ import Testing
   }
 
   /// Where the search for a rare defect begins, so that it ends soon.
-  private static let firstSeed: [Sabotage: Int] = [:]
+  /// When the simulator changes, `Tools/simulate --variant NAME --seeds 3000` tells where they are now.
+  private static let firstSeed: [Sabotage: Int] = [
+    .opensUnsyncedSegment: 155, .misnamesFirstRecord: 111,
+  ]
 }
