@@ -68,6 +68,17 @@ public final class Broker {
 
   public func vhost(_ name: Name) -> VirtualHost? { vhosts[name] }
 
+  /// How many queues there are, and messages in them.
+  public var counts: (queues: Int, ready: Int, unacknowledged: Int) {
+    var counts = (queues: 0, ready: 0, unacknowledged: 0)
+    for queue in vhosts.values.lazy.flatMap(\.queues.values) {
+      counts.queues += 1
+      counts.ready += queue.readyCount
+      counts.unacknowledged += queue.unacknowledgedCount
+    }
+    return counts
+  }
+
   // MARK: Turns
 
   /// A turn begins.

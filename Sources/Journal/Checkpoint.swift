@@ -4,6 +4,8 @@ import IO
 /// A checkpoint that waits for the log before it to become durable, or is being written.
 struct PendingCheckpoint {
   let file: CheckpointFile
+  /// Lane files that it does not name any more.
+  let retired: [UInt32]
   var isHandedOver = false
 }
 

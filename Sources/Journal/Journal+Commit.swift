@@ -61,10 +61,16 @@ extension Journal {
     submit(batch)
   }
 
+  /// `tend` has something to do, though nobody asks for anything.
+  public var wantsTending: Bool {
+    spaceProblem != nil || isSpillFailing || laneFiles.hasDead
+  }
+
   /// What is to be done from time to time: tries a batch again that could not be begun, looks for
   /// space, and gives space back. `now` is wall-clock milliseconds.
   public func tend(now: Int64) {
     returnHoles(now: now)
+    mergeLaneFiles(now: now)
     if background.spaceProblem != nil { background.refill() }
     guard let batch = postponed?.batch else { return }
     postponed = nil
@@ -146,10 +152,11 @@ extension Journal {
 
   // MARK: Checkpoints
 
-  /// Segments could be given up if the catalog were written down.
+  /// Segments, or lane files, could be given up if the catalog were written down.
   public func wantsCheckpoint(now: Int64) -> Bool {
     pendingCheckpoint == nil && failure == nil && now >= nextCheckpointAt
-      && segments.firstLive(notAbove: durablePosition) > segments.first
+      && (segments.firstLive(notAbove: durablePosition) > segments.first
+        || laneFiles.retiredCount > 0)
   }
 
   /// Keeps what the catalog says now; it is written once the log before it is durable. `now` is
@@ -160,7 +167,8 @@ extension Journal {
     pendingCheckpoint = PendingCheckpoint(
       file: CheckpointFile(
         identity: files.identity, position: endPosition, replayFrom: first * settings.segmentBytes,
-        payload: laneRecords() + payload, isSynced: settings.isSynced))
+        payload: laneRecords() + payload, isSynced: settings.isSynced),
+      retired: laneFiles.retired)
     handOverCheckpoint()
   }
 
@@ -192,6 +200,7 @@ extension Journal {
     switch background.takeOutcome() {
     case .stored(let first, let recycled):
       segments.drop(before: first)
+      removeRetired(pendingCheckpoint?.retired ?? [])
       statistics.checkpoints += 1
       statistics.segmentsRecycled += recycled
       pendingCheckpoint = nil

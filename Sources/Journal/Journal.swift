@@ -27,6 +27,8 @@ public final class Journal {
     public var cacheBytes = 16 << 20
     /// What is older than so many bytes of the log moves into lane files.
     public var windowBytes = 64 << 20
+    /// So many lane files of which little is left are made one.
+    public var sparseFilesMin = 32
     /// Memory of transient messages above which the oldest move into lane files.
     public var transientBytesMax = 256 << 20
     /// Free bytes of the file system below which no new segment is made.
@@ -115,6 +117,8 @@ public final class Journal {
   var nextSpillAt: Int64 = 0
   /// Holes are made into lane files from this wall-clock millisecond on.
   var nextHolesAt: Int64 = 0
+  /// No lane files are merged before this wall-clock millisecond.
+  var nextMergeAt: Int64 = 0
   /// The last round failed.
   var isSpillFailing = false
   public internal(set) var statistics = JournalStatistics()

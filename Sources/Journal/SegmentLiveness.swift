@@ -60,6 +60,8 @@ public struct JournalStatistics: Equatable, Sendable {
   public var checkpoints = 0
   public var segmentsRecycled = 0
   public var spills = 0
+  /// Lane files that were merged with others.
+  public var laneFilesMerged = 0
   /// Written to lane files.
   public var bytesSpilled = 0
 
