@@ -75,6 +75,10 @@ extension Journal {
     lookForSpace(now: now)
     guard let batch = postponed?.batch else { return }
     postponed = nil
+    if Sabotage.is(.losesPostponedBatch) {
+      durablePosition = batch.end
+      return
+    }
     submit(batch)
   }
 
@@ -131,7 +135,7 @@ extension Journal {
     guard count > 0 else { return nil }
     return CommitBatch.Slice(
       base: block.base! + (from - block.start), position: from, count: count,
-      blockStart: block.start, blockEnd: block.start + used)
+      blockStart: block.start)
   }
 
   private func appendBatchRecord(now: Int64) {
