@@ -17,6 +17,8 @@ final class RecoveringQueue {
   struct Remains {
     /// Messages of lane files that stand before or in a block of which some have left.
     var opened: [Entry] = []
+    /// Messages between those that need not survive, and did not.
+    var dropped: [UInt64] = []
     var runs: [LaneRun] = []
     var entries: [Entry] = []
 
@@ -107,7 +109,8 @@ final class RecoveringQueue {
     try journal.readNow(slot)
     var count = 0
     journal.forEachInLane(slot, from: 0) { entry in
-      guard entry.isDurable, alive.contains(entry.sequence) else { return }
+      guard alive.contains(entry.sequence) else { return }
+      guard entry.isDurable else { return remains.dropped.append(entry.sequence) }
       remains.opened.append(Entry(entry))
       count += 1
     }
