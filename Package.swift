@@ -56,7 +56,8 @@ let package = Package(
       name: "BrokerTests", dependencies: ["Base", "IO", "AMQP", "Journal", "Broker", "Testbed"],
       swiftSettings: common),
     .testTarget(
-      name: "MartletTests", dependencies: ["martlet", "Client"], swiftSettings: common),
+      name: "MartletTests", dependencies: ["martlet", "Client", "IO", "Testbed"],
+      swiftSettings: common),
     .testTarget(
       name: "ServerTests",
       dependencies: [

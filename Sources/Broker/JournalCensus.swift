@@ -18,8 +18,8 @@ final class JournalCensus {
     var unsettled = SequenceSet()
     /// Messages of the log that have moved, as the checkpoint says.
     var passedOver: [Logged] = []
-    /// Sequences that were known when damage began.
-    var knownUpTo: UInt64 = 0
+    /// Of the message of the log that came last.
+    var lastLogged: UInt64 = 0
     /// The next message of the log shows how many are missing.
     var isInDoubt = false
     /// Messages of which the sequences are missing behind damage; others may be among them.
@@ -84,7 +84,6 @@ final class JournalCensus {
       damage.append(range)
     }
     for queue in queues.values {
-      queue.knownUpTo = queue.messages.nextSequence - 1
       queue.isInDoubt = true
     }
   }
@@ -120,11 +119,12 @@ final class JournalCensus {
       let sequence = record.base.loadUnaligned(fromByteOffset: offset + 4, as: UInt64.self)
       offset += MessageView.destinationSize
       guard let queue = known(id) else { continue }
-      if queue.isInDoubt, sequence > queue.knownUpTo {
+      let known = max(queue.lastLogged, queue.messages.movedUpTo)
+      if queue.isInDoubt, sequence > known {
         queue.isInDoubt = false
-        let known = max(queue.knownUpTo, queue.messages.movedUpTo)
-        if sequence > known { queue.missingMax += Int(sequence - known) - 1 }
+        queue.missingMax += Int(sequence - known) - 1
       }
+      queue.lastLogged = max(queue.lastLogged, sequence)
       let entry = Entry(
         sequence: sequence, location: RecordLocation(position: record.position), flags: .durable)
       if !queue.messages.append(entry), queue.messages.alive.contains(sequence) {

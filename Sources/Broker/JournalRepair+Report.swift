@@ -26,7 +26,7 @@ extension JournalRepair {
       text += "  \"\(name)\" (\(outcome.queue.id)): \(Self.count(outcome.keptCount)) kept"
       if outcome.lostCountMax > 0 { text += ", up to \(outcome.lostCountMax) lost" }
       if outcome.returningCountMax > 0 {
-        text += ", up to \(outcome.returningCountMax) of the kept ones had been consumed"
+        text += "; up to \(outcome.returningCountMax) of these may have been consumed before"
       }
       text += "\n"
     }

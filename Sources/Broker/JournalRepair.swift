@@ -32,9 +32,9 @@ public final class JournalRepair {
         declaration: Self.declaration(of: queue, isProven: census.isProven, avoiding: &names))
       outcome.keptCount = count.count
       outcome.lostCountMax = lostCountMax(queue, outcome.logged)
-      if !census.damage.isEmpty {
+      if let damage = census.damage.last {
         outcome.returningCountMax =
-          count.inLanes + outcome.logged.count { $0.sequence <= queue.knownUpTo }
+          count.inLanes + outcome.logged.count { $0.position < damage.lowerBound }
       } else if !census.isProven {
         outcome.returningCountMax = count.count
       }

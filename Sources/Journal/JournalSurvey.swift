@@ -8,6 +8,8 @@ public final class JournalSurvey {
     public let firstPosition: Int
     /// nil if it is damaged or says something else than the name.
     let header: SegmentHeader?
+    /// Of the file.
+    let bytes: Int
   }
 
   public struct Checkpoint {
@@ -155,23 +157,22 @@ public final class JournalSurvey {
     let isBounded = checkpoint?.isSound ?? false
     let wanted = isBounded ? SegmentFiles.name(checkpoint!.replayFrom) : ""
     let first = all.last { $0 <= wanted } ?? ""
-    var sizes: [Int] = []
     for name in all where name >= first {
       guard let position = Int(name.dropLast(".segment".count), radix: 16) else {
         strangers.append(name)
         continue
       }
       let size = try system { () throws(SystemError) in try disk.open(path(name), .read).size }
-      sizes.append(size)
-      segments.append(Segment(firstPosition: position, header: try header(name, position)))
+      segments.append(
+        Segment(firstPosition: position, header: try header(name, position), bytes: size))
     }
     if let sound = segments.lazy.compactMap(\.header).first {
       segmentBytes = sound.segmentBytes
       if identity == nil { identity = sound.identity }
     } else {
-      segmentBytes = max(0, (sizes.max() ?? 0) - SegmentHeader.pageBytes) & ~4095
+      segmentBytes = max(0, (segments.map(\.bytes).max() ?? 0) - SegmentHeader.pageBytes) & ~4095
     }
-    checkSegments(sizes)
+    checkSegments()
   }
 
   private func header(_ name: String, _ position: Int) throws(JournalError) -> SegmentHeader? {
@@ -199,14 +200,18 @@ public final class JournalSurvey {
     }
   }
 
+  func isCut(_ segment: Segment) -> Bool {
+    segment.bytes < SegmentHeader.pageBytes + segmentBytes
+  }
+
   /// Segments must be whole, of one log, and stand one behind the other.
-  private func checkSegments(_ sizes: [Int]) {
-    for (segment, size) in zip(segments, sizes) {
+  private func checkSegments() {
+    for segment in segments {
       let name = SegmentFiles.name(segment.firstPosition)
-      if size < SegmentHeader.pageBytes + segmentBytes {
+      if isCut(segment) {
         problems.append(
           JournalProblem(
-            name, offset: size,
+            name, offset: segment.bytes,
             "it ends here; a segment has \(SegmentHeader.pageBytes + segmentBytes) bytes"))
       }
       if let header = segment.header,

@@ -11,6 +11,14 @@ public enum JournalError: Error, Equatable, Sendable, CustomStringConvertible {
   case inconsistent(String)
   case system(SystemError)
 
+  /// Tools can say more of it, and mend it.
+  public var isDamage: Bool {
+    switch self {
+    case .damaged, .inconsistent: true
+    case .newer, .system: false
+    }
+  }
+
   public var description: String {
     switch self {
     case .damaged(let file, let offset, let position, let reason):

@@ -46,6 +46,10 @@ public final class LogSurvey {
     end = reader.position
     epoch = reader.epoch
     isClean = reader.isClean
+    // Nothing behind can prove what stood in a last segment that is cut.
+    if let last = survey.segments.last, survey.isCut(last), end < survey.logEnd {
+      body(.damage(max(end, last.firstPosition)..<survey.logEnd))
+    }
     expectAll(behind: end, body)
   }
 
