@@ -149,9 +149,15 @@ import Testing
         #expect(try damaged.refusal() == nil, "seed \(seed), round \(round)")
         continue
       }
-      _ = try damaged.repair()
-      #expect(try damaged.verify().problems == [], "seed \(seed), round \(round)")
-      for (queue, texts) in try damaged.found() {
+      let before = try damaged.repair().verification.queues.map(\.count)
+      let after = try damaged.verify()
+      #expect(after.problems == [], "seed \(seed), round \(round)")
+      #expect(after.queues.map(\.count) == before, "seed \(seed), round \(round)")
+      let found = try damaged.found()
+      for queue in after.queues {
+        #expect(found[queue.name]?.count == queue.count, "seed \(seed), round \(round)")
+      }
+      for (queue, texts) in found {
         let numbers = texts.compactMap { Int($0) }
         #expect(numbers == numbers.sorted(), "seed \(seed), round \(round), \(queue)")
         #expect(Set(numbers).count == texts.count, "seed \(seed), round \(round), \(queue)")
