@@ -44,6 +44,9 @@ public final class Broker {
   private var fetching: [UInt32: [Queue]] = [:]
   /// Queues whose next message could not be read.
   private var unreadable: [(queue: Queue, block: UInt32)] = []
+  /// They are tried again from this wall-clock millisecond on.
+  private var nextReadAt: Int64 = 0
+  private static let unreadableMilliseconds: Int64 = 2000
   /// Queues that have messages, and some that had.
   private(set) var holding: [Queue] = []
   /// The queues of the round of spilling that is being written.
@@ -67,6 +70,17 @@ public final class Broker {
   }
 
   public func vhost(_ name: Name) -> VirtualHost? { vhosts[name] }
+
+  /// How many queues there are, and messages in them.
+  public var counts: (queues: Int, ready: Int, unacknowledged: Int) {
+    var counts = (queues: 0, ready: 0, unacknowledged: 0)
+    for queue in vhosts.values.lazy.flatMap(\.queues.values) {
+      counts.queues += 1
+      counts.ready += queue.readyCount
+      counts.unacknowledged += queue.unacknowledgedCount
+    }
+    return counts
+  }
 
   // MARK: Turns
 
@@ -130,6 +144,8 @@ public final class Broker {
   /// Tends the log, and tries again what failed for reasons that may be over; from time to time.
   public func tend() {
     journal.tend(now: now)
+    guard now >= nextReadAt else { return }
+    nextReadAt = now + Self.unreadableMilliseconds
     let queues = unreadable
     unreadable = []
     for (queue, block) in queues {

@@ -7,6 +7,7 @@ extension Journal {
   /// Above so much that waits to be committed, publishers have to wait.
   static let uncommittedBytesMax = 64 << 20
   static let checkpointRetryMilliseconds: Int64 = 5000
+  static let spaceLookMilliseconds: Int64 = 1000
 
   /// Bytes appended and not yet durable.
   public var uncommittedBytes: Int { endPosition - durablePosition }
@@ -61,13 +62,23 @@ extension Journal {
     submit(batch)
   }
 
+  /// `tend` has something to do, though nobody asks for anything.
+  public var wantsTending: Bool {
+    spaceProblem != nil || isSpillFailing || laneFiles.hasDead
+  }
+
   /// What is to be done from time to time: tries a batch again that could not be begun, looks for
   /// space, and gives space back. `now` is wall-clock milliseconds.
   public func tend(now: Int64) {
     returnHoles(now: now)
-    if background.spaceProblem != nil { background.refill() }
+    mergeLaneFiles(now: now)
+    lookForSpace(now: now)
     guard let batch = postponed?.batch else { return }
     postponed = nil
+    if Sabotage.is(.losesPostponedBatch) {
+      durablePosition = batch.end
+      return
+    }
     submit(batch)
   }
 
@@ -111,13 +122,20 @@ extension Journal {
     return true
   }
 
+  /// Lane files take space as well as segments.
+  private func lookForSpace(now: Int64) {
+    guard background.spaceProblem != nil || now >= nextSpaceLookAt else { return }
+    nextSpaceLookAt = now + Self.spaceLookMilliseconds
+    background.refill()
+  }
+
   private func slice(_ block: Block, upTo used: Int) -> CommitBatch.Slice? {
     let from = max(block.start, sealedPosition)
     let count = block.start + used - from
     guard count > 0 else { return nil }
     return CommitBatch.Slice(
       base: block.base! + (from - block.start), position: from, count: count,
-      blockStart: block.start, blockEnd: block.start + used)
+      blockStart: block.start)
   }
 
   private func appendBatchRecord(now: Int64) {
@@ -142,10 +160,17 @@ extension Journal {
 
   // MARK: Checkpoints
 
-  /// Segments could be given up if the catalog were written down.
+  /// Segments, or lane files, could be given up if the catalog were written down.
   public func wantsCheckpoint(now: Int64) -> Bool {
     pendingCheckpoint == nil && failure == nil && now >= nextCheckpointAt
-      && segments.firstLive(notAbove: durablePosition) > segments.first
+      && (segments.firstLive(notAbove: durablePosition) > segments.first
+        || laneFiles.retiredCount > 0 || wantsCheckpointForSpace(now: now))
+  }
+
+  /// Where writes are not synced, only a checkpoint lets space of lane files go.
+  private func wantsCheckpointForSpace(now: Int64) -> Bool {
+    !settings.isSynced && laneFiles.hasSealed
+      && now >= nextCheckpointAt + Self.checkpointRetryMilliseconds
   }
 
   /// Keeps what the catalog says now; it is written once the log before it is durable. `now` is
@@ -156,7 +181,8 @@ extension Journal {
     pendingCheckpoint = PendingCheckpoint(
       file: CheckpointFile(
         identity: files.identity, position: endPosition, replayFrom: first * settings.segmentBytes,
-        payload: laneRecords() + payload, isSynced: settings.isSynced))
+        payload: laneRecords() + payload, isSynced: settings.isSynced),
+      retired: laneFiles.retired)
     handOverCheckpoint()
   }
 
@@ -188,6 +214,8 @@ extension Journal {
     switch background.takeOutcome() {
     case .stored(let first, let recycled):
       segments.drop(before: first)
+      removeRetired(pendingCheckpoint?.retired ?? [])
+      checkpointedPosition = pendingCheckpoint?.file.position ?? checkpointedPosition
       statistics.checkpoints += 1
       statistics.segmentsRecycled += recycled
       pendingCheckpoint = nil

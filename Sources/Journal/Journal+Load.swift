@@ -13,9 +13,36 @@ extension Journal {
     let block = blocks[Int(index)]
     guard block.base == nil, !block.isLoading, !block.hasFailed else { return }
     invariant(block.home == .log || block.home == .lane, "a block without memory is not on disk")
-    loadingBytes += block.capacity
     blocks[Int(index)].isLoading = true
-    reader.submit(request(index, into: memory.allocate(block.capacity)))
+    if loadingBytes > 0, loadingBytes + block.capacity > Self.loadingBytesMax {
+      waitingLoads.append(index)
+    } else {
+      submit(load: index)
+    }
+  }
+
+  private func submit(load index: UInt32) {
+    let capacity = blocks[Int(index)].capacity
+    loadingBytes += capacity
+    reader.submit(request(index, into: memory.allocate(capacity)))
+  }
+
+  /// Begins what had to wait; returns blocks that nobody needs any more.
+  private func submitWaitingLoads() -> [UInt32] {
+    var forgotten: [UInt32] = []
+    while let next = waitingLoads.first {
+      let block = blocks[Int(next)]
+      if block.home == .nowhere {
+        release(slot: next)
+        forgotten.append(next)
+      } else if loadingBytes == 0 || loadingBytes + block.capacity <= Self.loadingBytesMax {
+        submit(load: next)
+      } else {
+        break
+      }
+      _ = waitingLoads.removeFirst()
+    }
+    return forgotten
   }
 
   /// The same for a block that will be needed soon: only while there is room for it.
@@ -75,7 +102,7 @@ extension Journal {
       }
       loaded.append(index)
     }
-    return loaded
+    return loaded + submitWaitingLoads()
   }
 
   private func keep(_ index: UInt32, _ base: UnsafeMutableRawPointer) {

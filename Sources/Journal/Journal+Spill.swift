@@ -55,14 +55,15 @@ struct PendingSpill {
   let number: UInt32
   let isScratch: Bool
   /// Blocks whose memory is read by the round: those that are not on disk, or not yet.
-  let kept: [UInt32]
+  var kept: [UInt32] = []
+  /// The files of which everything moves.
+  var merges: [SpillRound.Merge] = []
 }
 
 /// Messages that are not consumed promptly move out of the log into lane files, so that the log stays
 /// short whatever waits.
 extension Journal {
   static let spillRetryMilliseconds: Int64 = 5000
-  static let holesMilliseconds: Int64 = 5000
   /// Publishers wait when so many windows of the log hold messages that have not moved yet.
   static let lagWindowsMax = 4
 
@@ -156,6 +157,10 @@ extension Journal {
     }
     pendingSpill = nil
     for block in pending.kept { keptBySpill.append(block) }
+    if let failure = outcome.failure, !pending.merges.isEmpty {
+      failMerge(failure)
+      return nil
+    }
     if let failure = outcome.failure {
       lastProblem = "messages could not be moved out of the log: \(failure)"
       nextSpillAt += Self.spillRetryMilliseconds
@@ -167,8 +172,8 @@ extension Journal {
     statistics.spills += 1
     statistics.bytesSpilled += outcome.bytes
     laneFiles.add(
-      pending.number, isScratch: pending.isScratch, outcome.lanes.joined().map(\.block),
-      areAlive: true)
+      pending.number, isScratch: pending.isScratch, outcome.blocks, areAlive: true)
+    finishMerge(pending, outcome)
     return zip(pending.selection.lanes, outcome.lanes).map { lane, blocks in
       var start = 0
       return MovedLane(
@@ -206,6 +211,7 @@ extension Journal {
     var slot = Block(home: .lane, start: block.offset, used: block.size, capacity: capacity)
     slot.file = block.file
     blocks[Int(index)] = slot
+    laneFiles.bind(block.file, at: block.offset, to: index)
     return index
   }
 
@@ -243,36 +249,6 @@ extension Journal {
       body(LaneEntry(packed: packed, location: RecordLocation(block: index, offset: offset)))
       place += 1
     }
-  }
-
-  // MARK: Space
-
-  /// Gives back what has died, as far as the log durably says so.
-  func returnSpace() {
-    laneFiles.seal(at: endPosition)
-    returnSettledSpace()
-  }
-
-  func returnSettledSpace() {
-    guard laneFiles.hasSealed, failure == nil, !isClosing else { return }
-    for number in laneFiles.settle(upTo: durablePosition) {
-      if !laneFiles.isScratch(number) {
-        let (_, payload) = append(kind: Record.laneFileRemoved, payloadSize: 8)
-        payload.storeBytes(of: UInt64(number), as: UInt64.self)
-      }
-      laneFiles.doom(number, at: endPosition)
-    }
-    let returns = laneFiles.removable(upTo: durablePosition)
-    if !returns.isEmpty { background.giveBack(returns) }
-  }
-
-  /// Makes holes into lane files where blocks are dead. A file in which much dies in a short time is
-  /// gone before that, mostly.
-  func returnHoles(now: Int64) {
-    guard now >= nextHolesAt, failure == nil else { return }
-    nextHolesAt = now + Self.holesMilliseconds
-    let returns = laneFiles.takeHoles()
-    if !returns.isEmpty { background.giveBack(returns) }
   }
 
   // MARK: The oldest

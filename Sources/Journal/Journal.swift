@@ -27,6 +27,8 @@ public final class Journal {
     public var cacheBytes = 16 << 20
     /// What is older than so many bytes of the log moves into lane files.
     public var windowBytes = 64 << 20
+    /// So many lane files of which little is left are made one.
+    public var sparseFilesMin = 32
     /// Memory of transient messages above which the oldest move into lane files.
     public var transientBytesMax = 256 << 20
     /// Free bytes of the file system below which no new segment is made.
@@ -80,6 +82,8 @@ public final class Journal {
   var cachedBytes = 0
   /// Bytes of blocks that are being read back.
   var loadingBytes = 0
+  /// Blocks that are to be read back when others have been.
+  var waitingLoads = Ring<UInt32>()
   /// Bytes of blocks of transient messages.
   var transientBytes = 0
   /// Where the next block of transient messages begins; counts up by their capacities.
@@ -105,6 +109,8 @@ public final class Journal {
 
   var segments: SegmentLiveness
   var pendingCheckpoint: PendingCheckpoint?
+  /// The position of the last checkpoint that was stored; the log is synced up to there.
+  var checkpointedPosition = 0
   /// After a checkpoint failed, the next is not tried before this wall-clock millisecond.
   var nextCheckpointAt: Int64 = 0
   var laneFiles = LaneFiles()
@@ -115,6 +121,10 @@ public final class Journal {
   var nextSpillAt: Int64 = 0
   /// Holes are made into lane files from this wall-clock millisecond on.
   var nextHolesAt: Int64 = 0
+  /// No lane files are merged before this wall-clock millisecond.
+  var nextMergeAt: Int64 = 0
+  /// The free space is looked at from this wall-clock millisecond on.
+  var nextSpaceLookAt: Int64 = 0
   /// The last round failed.
   var isSpillFailing = false
   public internal(set) var statistics = JournalStatistics()
@@ -150,7 +160,11 @@ public final class Journal {
   }
 
   deinit {
+    for index in 0..<blockCapacity {
+      if let base = blocks[index].base { memory.free(base, blocks[index].capacity) }
+    }
     blocks.deallocate()
+    memory.trim()
   }
 
   func submit(_ batch: CommitBatch) {
@@ -227,7 +241,7 @@ public final class Journal {
     invariant(block.references == 0, "a block was released more often than retained")
     if block.isOpen {
       if !block.isInLog { transientTailDrained() }
-    } else if !block.isPending {
+    } else if !block.isPending || Sabotage.is(.freesCommittingBlock) {
       free(index)
     }
   }

@@ -53,6 +53,18 @@ enum LaneBlockFormat {
     }
   }
 
+  /// What the table says of a valid block.
+  static func description(_ block: UnsafeRawBufferPointer, file: UInt32, offset: Int) -> LaneBlock {
+    let base = block.baseAddress!
+    let count = self.count(base)
+    let durableCount = (0..<count).count { entry(base, $0).packed & 1 != 0 }
+    return LaneBlock(
+      file: file, offset: offset, size: block.count,
+      lane: block.load(fromByteOffset: 8, as: UInt32.self),
+      first: entry(base, 0).packed >> 8, last: entry(base, count - 1).packed >> 8, count: count,
+      durableCount: durableCount)
+  }
+
   static func count(_ block: UnsafeRawPointer) -> Int {
     Int(block.loadUnaligned(fromByteOffset: 12, as: UInt32.self))
   }

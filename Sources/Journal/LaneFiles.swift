@@ -7,6 +7,8 @@ struct LaneFiles {
     let offset: Int
     let size: Int
     var isAlive: Bool
+    /// The journal's block, while it is alive.
+    var slot: UInt32 = .max
   }
 
   private struct LaneFile {
@@ -14,6 +16,12 @@ struct LaneFiles {
     /// In the order of their offsets.
     var extents: [Extent]
     var aliveCount: Int
+    /// Bytes of blocks that somebody needs.
+    var neededBytes = 0
+    /// All that was alive has moved into another file; this one goes when a checkpoint says so.
+    var isRetired = false
+    /// It is damaged and stays by itself.
+    var isKept = false
     /// Blocks that have died and of which the log was not told, as places in `extents`.
     var dying: [Int] = []
     /// Dead blocks that are not given back yet, as places in `extents`.
@@ -47,7 +55,7 @@ struct LaneFiles {
 
   /// The files that a checkpoint names.
   var listed: [UInt32] {
-    files.filter { !$0.value.isScratch }.map(\.key).sorted()
+    files.filter { !$0.value.isScratch && !$0.value.isRetired }.map(\.key).sorted()
   }
 
   var count: Int { files.count }
@@ -62,7 +70,11 @@ struct LaneFiles {
       isScratch: isScratch,
       extents: blocks.map { Extent(offset: $0.offset, size: $0.size, isAlive: areAlive) },
       aliveCount: areAlive ? blocks.count : 0, dead: areAlive ? [] : Array(blocks.indices))
-    if areAlive { aliveBytes += blocks.reduce(0) { $0 + $1.size } }
+    if areAlive {
+      let bytes = blocks.reduce(0) { $0 + $1.size }
+      aliveBytes += bytes
+      files[number]!.neededBytes = bytes
+    }
     if blocks.isEmpty || !areAlive { dying.insert(number) }
   }
 
@@ -73,7 +85,16 @@ struct LaneFiles {
     }
     files[number]!.extents[index].isAlive = true
     files[number]!.aliveCount += 1
+    files[number]!.neededBytes += files[number]!.extents[index].size
     aliveBytes += files[number]!.extents[index].size
+  }
+
+  /// The journal's block for a block of a file.
+  mutating func bind(_ number: UInt32, at offset: Int, to slot: UInt32) {
+    guard let index = index(number, offset) else {
+      invariantFailed("lane file \(number) has no block at \(offset)")
+    }
+    files[number]!.extents[index].slot = slot
   }
 
   /// Nobody needs the block any more.
@@ -82,6 +103,7 @@ struct LaneFiles {
       invariantFailed("a block of lane file \(number) died that is not there")
     }
     files[number]!.dying.append(index)
+    files[number]!.neededBytes -= files[number]!.extents[index].size
     aliveBytes -= files[number]!.extents[index].size
     dying.insert(number)
   }
@@ -109,13 +131,18 @@ struct LaneFiles {
       for index in first.blocks { files[first.file]!.extents[index].isAlive = false }
       files[first.file]!.aliveCount -= first.blocks.count
       files[first.file]!.dead += first.blocks
+      hasDead = hasDead || !first.blocks.isEmpty
       touched.insert(first.file)
     }
     return touched.sorted().filter { files[$0]!.aliveCount == 0 && files[$0]!.dying.isEmpty }
   }
 
+  /// Something has died since holes were made.
+  private(set) var hasDead = false
+
   /// The holes that can be made into files of which something is alive.
   mutating func takeHoles() -> [Return] {
+    hasDead = false
     var result: [Return] = []
     for (number, file) in files.sorted(by: { $0.key < $1.key }) where !file.dead.isEmpty {
       let holes = Self.holes(file.extents, file.dead)
@@ -135,6 +162,7 @@ struct LaneFiles {
   /// A file with nothing alive goes when the log is durable up to `position`.
   mutating func doom(_ number: UInt32, at position: Int) {
     guard let file = files.removeValue(forKey: number) else { return }
+    if file.isRetired { retiredCount -= 1 }
     doomed.append((number, file.isScratch, position))
   }
 
@@ -144,6 +172,45 @@ struct LaneFiles {
     doomed.removeAll { $0.isScratch || $0.position <= position }
     return ready.map { .file($0.file, isScratch: $0.isScratch) }
   }
+
+  // MARK: Merging
+
+  /// Files of which so little is left that they had better be one.
+  func sparse(bytesMax: Int) -> [UInt32] {
+    files.filter { _, file in
+      !file.isScratch && !file.isRetired && !file.isKept && file.neededBytes <= bytesMax
+    }.map(\.key).sorted()
+  }
+
+  mutating func keep(_ number: UInt32) {
+    files[number]?.isKept = true
+  }
+
+  /// The journal's blocks for what was alive when the log was last told.
+  func slots(_ number: UInt32) -> [UInt32] {
+    files[number]?.extents.filter(\.isAlive).map(\.slot) ?? []
+  }
+
+  /// Everything that somebody needs has moved out of the file.
+  mutating func retire(_ number: UInt32) {
+    guard let file = files[number] else { return }
+    aliveBytes -= file.neededBytes
+    files[number]!.neededBytes = 0
+    files[number]!.isRetired = true
+    retiredCount += 1
+  }
+
+  private(set) var retiredCount = 0
+
+  /// Files that a checkpoint no longer names, but an older one may.
+  var retired: [UInt32] { files.filter(\.value.isRetired).map(\.key).sorted() }
+
+  /// The file is removed.
+  mutating func forget(_ number: UInt32) {
+    if files.removeValue(forKey: number)?.isRetired ?? false { retiredCount -= 1 }
+  }
+
+  // MARK: Holes
 
   /// The ranges without anything alive around dead blocks, each from the end of what is alive before to
   /// the beginning of what is alive behind.

@@ -32,6 +32,7 @@ struct SegmentLiveness {
     let limit = position / segmentBytes
     var index = first
     while index < limit, index - first < counts.count, counts[index - first] == 0 { index += 1 }
+    if Sabotage.is(.recyclesLiveSegment) { index += 1 }
     return min(index, limit)
   }
 
@@ -59,6 +60,8 @@ public struct JournalStatistics: Equatable, Sendable {
   public var checkpoints = 0
   public var segmentsRecycled = 0
   public var spills = 0
+  /// Lane files that were merged with others.
+  public var laneFilesMerged = 0
   /// Written to lane files.
   public var bytesSpilled = 0
 

@@ -17,9 +17,24 @@ struct SpillRound: @unchecked Sendable {
     case memory(UnsafeRawPointer)
   }
 
+  /// A file whose blocks are copied as they are.
+  struct Merge: Sendable {
+    struct Block: Sendable {
+      let slot: UInt32
+      let offset: Int
+      let size: Int
+    }
+
+    let file: UInt32
+    let path: String
+    let blocks: [Block]
+  }
+
   let number: UInt32
   let lanes: [Lane]
   let sources: [UInt32: Source]
+  /// Files of which little is left; their blocks follow the lanes.
+  var merges: [Merge] = []
   /// Nothing of it need survive.
   let isScratch: Bool
 }
@@ -34,9 +49,16 @@ struct SpillOutcome: Sendable {
 
   /// The blocks of each lane that was moved; lanes behind these were not, since the file was full.
   var lanes: [[Block]] = []
+  /// Where the blocks of each merged file stand now; nil for a file that is damaged and stays.
+  var merged: [[LaneBlock]?] = []
   var bytes = 0
   /// Why nothing was moved.
   var failure: String?
+
+  /// All blocks of the file, in order.
+  var blocks: [LaneBlock] {
+    lanes.joined().map(\.block) + merged.compactMap(\.self).joined()
+  }
 }
 
 /// What of a record goes into a lane.

@@ -46,6 +46,7 @@ struct SpillWriter: ~Copyable {
       for lane in round.lanes where offset < Self.fileBytesMax {
         outcome.lanes.append(try write(lane, to: file))
       }
+      for merge in round.merges { outcome.merged.append(try copy(merge, to: file)) }
       outcome.bytes = offset
       try finish(file, outcome)
       try files.disk.rename(path + ".new", path)
@@ -175,6 +176,36 @@ struct SpillWriter: ~Copyable {
       offsets: offsets)
   }
 
+  /// Copies the blocks of another file; only their checksums change. nil if one of them is damaged:
+  /// a block must not be alive in two files.
+  private mutating func copy(
+    _ merge: SpillRound.Merge, to file: any DiskFile
+  ) throws(SystemError) -> [LaneBlock]? {
+    let source = try files.disk.open(merge.path, .read)
+    reserve(merge.blocks.reduce(0) { $0 + $1.size })
+    var place = 0
+    var copies: [UnsafeMutableRawBufferPointer] = []
+    for block in merge.blocks {
+      let bytes = UnsafeMutableRawBufferPointer(rebasing: buffer[place..<place + block.size])
+      let count = try source.read(at: block.offset, into: bytes)
+      guard count == block.size, LaneBlockFormat.isValid(.init(bytes), file: merge.file) else {
+        return nil
+      }
+      copies.append(bytes)
+      place += block.size
+    }
+    var blocks: [LaneBlock] = []
+    for bytes in copies {
+      let sum = LaneBlockFormat.checksum(.init(bytes), file: round.number)
+      bytes.storeBytes(of: sum, toByteOffset: 4, as: UInt32.self)
+      try file.write(at: offset, UnsafeRawBufferPointer(bytes))
+      blocks.append(
+        LaneBlockFormat.description(.init(bytes), file: round.number, offset: offset))
+      offset += bytes.count
+    }
+    return blocks
+  }
+
   private mutating func reserve(_ size: Int) {
     guard size > buffer.count else { return }
     munmap(buffer.baseAddress, buffer.count)
@@ -185,7 +216,7 @@ struct SpillWriter: ~Copyable {
   private func finish(_ file: any DiskFile, _ outcome: SpillOutcome) throws(SystemError) {
     let table = LaneTable(
       number: round.number, identity: files.identity,
-      blocks: outcome.lanes.joined().map(\.block))
+      blocks: outcome.blocks)
     let bytes = table.encodedTable()
     try file.write(at: offset, bytes)
     try file.write(at: 0, table.encodedHeader(table: bytes, at: offset))

@@ -151,7 +151,9 @@ final class Reactor {
   }
 
   private func waitMilliseconds() -> Int32 {
-    let isWaiting = spaceProblem != nil || broker.alarm != nil || stopDeadline != nil
+    let isWaiting =
+      spaceProblem != nil || broker.alarm != nil || stopDeadline != nil
+      || broker.journal.wantsTending
     let hasWork = connectionCount > 0 || isWaiting || !isAccepting || !hasReleasedMemory
     guard hasWork else { return -1 }
     return Int32(clamping: max(1, nextSweep - now))
@@ -159,6 +161,10 @@ final class Reactor {
 
   private func handleSignals() {
     while let signal = signals.next() {
+      if signal == SIGUSR1 {
+        logStatus()
+        continue
+      }
       if stopDeadline != nil {
         log.warning("stopping at once, as asked for twice")
         stopDeadline = now

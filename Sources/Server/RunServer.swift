@@ -43,7 +43,7 @@ private struct Server {
     }
     let started = Clock.monotonicNanoseconds()
     signal(SIGPIPE, SIG_IGN)
-    let signals = try SignalQueue([SIGTERM, SIGINT])
+    let signals = try SignalQueue([SIGTERM, SIGINT, SIGUSR1])
     let descriptorLimit = DescriptorLimit.raise()
     let listeners = try listen()
     try FileSystem.makeDirectories(options.data)
@@ -69,7 +69,7 @@ private struct Server {
     if let failure = broker.journal.failure {
       throw StartError(description: "stopped after the journal failed: \(failure)")
     }
-    log.info("stopped")
+    log.info("stopped; \(JournalStatus(broker.journal))")
   }
 
   private func recover(_ wake: SharedWakeup) throws -> Broker {

@@ -22,7 +22,7 @@ extension TestBroker {
   func quietTurn() {
     turns {
       !journal.isCommitting && !journal.hasUncommitted && journal.pendingCheckpoint == nil
-        && !journal.wantsCheckpoint(now: .max)
+        && !journal.wantsCheckpoint(now: broker.now)
     }
   }
 

@@ -60,6 +60,7 @@ package final class TestBroker {
     now += 1
     broker.begin(now: now)
     broker.journalMoved()
+    broker.tend()
     try body()
     broker.end()
   }

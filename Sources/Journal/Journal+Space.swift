@@ -1,0 +1,112 @@
+import Base
+
+/// What is dead in lane files goes back to the file system, and files of which little is left become
+/// one.
+extension Journal {
+  /// Segments from the oldest that is needed on.
+  public var segmentCount: Int {
+    (max(endPosition, 1) - 1) / settings.segmentBytes - segments.first + 1
+  }
+  public var laneFileCount: Int { laneFiles.count }
+  /// Bytes of messages in lane files that somebody needs.
+  public var laneBytes: Int { laneFiles.aliveBytes }
+
+  static let holesMilliseconds: Int64 = 5000
+  /// A file with no more than this alive is merged with others, once there are enough.
+  static let sparseBytesMax = 1 << 20
+  static let mergedFilesMax = 256
+  static let mergeRetryMilliseconds: Int64 = 60_000
+
+  /// Gives back what has died, as far as the log durably says so.
+  func returnSpace() {
+    laneFiles.seal(at: endPosition)
+    returnSettledSpace()
+  }
+
+  /// The log says what it says before this position after a power loss, too.
+  private var returnPosition: Int { settings.isSynced ? durablePosition : checkpointedPosition }
+
+  func returnSettledSpace() {
+    guard laneFiles.hasSealed, failure == nil, !isClosing else { return }
+    for number in laneFiles.settle(upTo: returnPosition) {
+      if !laneFiles.isScratch(number) {
+        let (_, payload) = append(kind: Record.laneFileRemoved, payloadSize: 8)
+        payload.storeBytes(of: UInt64(number), as: UInt64.self)
+      }
+      laneFiles.doom(number, at: endPosition)
+    }
+    let returns = laneFiles.removable(upTo: returnPosition)
+    if !returns.isEmpty { background.giveBack(returns) }
+  }
+
+  /// Makes holes into lane files where blocks are dead. A file in which much dies in a short time is
+  /// gone before that, mostly.
+  func returnHoles(now: Int64) {
+    guard now >= nextHolesAt, failure == nil else { return }
+    nextHolesAt = now + Self.holesMilliseconds
+    let returns = laneFiles.takeHoles()
+    if !returns.isEmpty { background.giveBack(returns) }
+  }
+
+  // MARK: Merging
+
+  /// Begins a round that moves what is left of many files into one.
+  func mergeLaneFiles(now: Int64) {
+    guard pendingSpill == nil, failure == nil, now >= nextMergeAt else { return }
+    let sparse = laneFiles.sparse(bytesMax: Self.sparseBytesMax)
+    guard sparse.count >= settings.sparseFilesMin else { return }
+    nextMergeAt = now
+    let merges = sparse.prefix(Self.mergedFilesMax).map { number in
+      SpillRound.Merge(
+        file: number, path: lanePath(number),
+        blocks: laneFiles.slots(number).compactMap { neededBlock($0, of: number) })
+    }
+    let round = SpillRound(
+      number: laneFiles.takeNumber(), lanes: [], sources: [:], merges: merges, isScratch: false)
+    pendingSpill = PendingSpill(
+      selection: SpillSelection([]), number: round.number, isScratch: false, merges: merges)
+    background.spill(round)
+  }
+
+  /// nil for a block that died since the log was last told.
+  private func neededBlock(_ slot: UInt32, of number: UInt32) -> SpillRound.Merge.Block? {
+    let block = blocks[Int(slot)]
+    guard block.home == .lane, block.file == number else { return nil }
+    return SpillRound.Merge.Block(slot: slot, offset: block.start, size: block.used)
+  }
+
+  func failMerge(_ reason: String) {
+    lastProblem = "lane files could not be merged: \(reason)"
+    nextMergeAt += Self.mergeRetryMilliseconds
+  }
+
+  /// Blocks have moved from file to file. The old files stay until a checkpoint names the new one.
+  func finishMerge(_ pending: PendingSpill, _ outcome: SpillOutcome) {
+    for (merge, moved) in zip(pending.merges, outcome.merged) {
+      guard let moved else {
+        lastProblem = "\(merge.path) is damaged and was not merged with others"
+        laneFiles.keep(merge.file)
+        continue
+      }
+      for (block, copy) in zip(merge.blocks, moved) {
+        laneFiles.bind(copy.file, at: copy.offset, to: block.slot)
+        let slot = blocks[Int(block.slot)]
+        if slot.home == .lane, slot.file == merge.file, slot.start == block.offset {
+          blocks[Int(block.slot)].file = copy.file
+          blocks[Int(block.slot)].start = copy.offset
+        } else {
+          laneFiles.died(copy.file, at: copy.offset)
+        }
+      }
+      laneFiles.retire(merge.file)
+      statistics.laneFilesMerged += 1
+    }
+  }
+
+  /// A checkpoint is durable that was made when these files were retired.
+  func removeRetired(_ numbers: [UInt32]) {
+    guard !numbers.isEmpty else { return }
+    for number in numbers { laneFiles.forget(number) }
+    background.giveBack(numbers.map { .file($0, isScratch: false) })
+  }
+}

@@ -1,0 +1,35 @@
+import Base
+import Broker
+import IO
+import Journal
+
+/// What SIGUSR1 asks for: the broker's figures, in the log.
+extension Reactor {
+  func logStatus() {
+    let counts = broker.counts
+    log.info(
+      "status: connections=\(connectionCount) queues=\(counts.queues) ready=\(counts.ready)"
+        + " unacknowledged=\(counts.unacknowledged)"
+        + " message-memory=\(broker.journal.memoryBytes) blocked=\(broker.alarm ?? "no")"
+        + " \(JournalStatus(broker.journal))")
+  }
+}
+
+/// The journal's figures, as the log has them; bytes since the start.
+struct JournalStatus: CustomStringConvertible {
+  private let journal: Journal
+
+  init(_ journal: Journal) {
+    self.journal = journal
+  }
+
+  var description: String {
+    let statistics = journal.statistics
+    let amplification = (statistics.writeAmplification * 1000).rounded() / 1000
+    return "journal-commits=\(statistics.commits) journal-bytes=\(statistics.bytesCommitted)"
+      + " moved-bytes=\(statistics.bytesSpilled) write-amplification=\(amplification)"
+      + " segments=\(journal.segmentCount) lane-files=\(journal.laneFileCount)"
+      + " lane-bytes=\(journal.laneBytes) blocks-read-back=\(statistics.blocksReadBack)"
+      + " checkpoints=\(statistics.checkpoints)"
+  }
+}
