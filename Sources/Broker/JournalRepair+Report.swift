@@ -82,7 +82,8 @@ extension JournalRepair {
     }
     for block in verification.damagedBlocks {
       text +=
-        "  \(Self.name(block)): messages \(block.first) to \(block.last) of queue \(block.lane)\n"
+        "  \(Self.name(block)): messages \(block.first) to \(block.last) of queue \(block.lane);"
+        + " those that\n    can be read, but may be changed, in \(Self.messagesName(block))\n"
     }
     if verification.census.damage.isEmpty, verification.damagedBlocks.isEmpty {
       text += "  nothing but the journal as a whole\n"

@@ -19,11 +19,16 @@ public final class JournalRepair {
   }
 
   private(set) var outcomes: [Outcome] = []
+  private let line: (SetAsideMessage) -> [UInt8]
   private var census: JournalCensus { verification.census }
   private var survey: JournalSurvey { verification.survey }
 
-  public init(_ verification: JournalVerification) {
+  /// `line` writes a message that is set aside into a file for people; the journal does not care how.
+  public init(
+    _ verification: JournalVerification, line: @escaping (SetAsideMessage) -> [UInt8] = { _ in [] }
+  ) {
     self.verification = verification
+    self.line = line
     var names: Set<Name> = []
     for count in verification.queues {
       guard let queue = verification.census.queues[count.id] else { continue }
@@ -86,6 +91,37 @@ public final class JournalRepair {
   /// the two. `now` is wall-clock milliseconds.
   public func perform(in repairDirectory: String, now: Int64) throws(JournalError) {
     let new = repairDirectory + "/journal-new"
+    do throws(JournalError) {
+      try writeAll(in: repairDirectory, new, now: now)
+      try system { () throws(SystemError) in
+        try FileSystem.exchange(survey.directory, new)
+      }
+    } catch {
+      discard(new)
+      throw error
+    }
+    try system { () throws(SystemError) in
+      try FileSystem.syncDirectory(survey.directory + "/..")
+      try FileSystem.rename(new, repairDirectory + "/before")
+      try FileSystem.syncDirectory(repairDirectory)
+    }
+  }
+
+  /// A full disk is not to be filled with half a journal. What cannot be removed does no harm.
+  private func discard(_ directory: String) {
+    do throws(SystemError) {
+      for name in try FileSystem.list(directory) {
+        try FileSystem.remove(directory + "/" + name)
+      }
+    } catch {
+      return
+    }
+  }
+
+  /// The new journal, the report, and what is set aside, durably.
+  private func writeAll(
+    in repairDirectory: String, _ new: String, now: Int64
+  ) throws(JournalError) {
     try system { () throws(SystemError) in
       try FileSystem.makeDirectories(repairDirectory)
     }
@@ -109,10 +145,6 @@ public final class JournalRepair {
       try FileSystem.syncDirectory(new)
       try FileSystem.syncDirectory(repairDirectory)
       try FileSystem.syncDirectory(repairDirectory + "/..")
-      try FileSystem.exchange(survey.directory, new)
-      try FileSystem.syncDirectory(survey.directory + "/..")
-      try FileSystem.rename(new, repairDirectory + "/before")
-      try FileSystem.syncDirectory(repairDirectory)
     }
   }
 
@@ -203,8 +235,27 @@ public final class JournalRepair {
     }
     for block in verification.damagedBlocks {
       try write(try survey.bytes(of: block), to: directory + "/" + Self.name(block))
+      let messages = try unprovenMessages(block)
+      guard !messages.isEmpty else { continue }
+      try write(messages, to: directory + "/" + Self.messagesName(block))
     }
   }
+
+  /// A line for each message of a damaged block that can still be read.
+  private func unprovenMessages(_ block: LaneBlock) throws(JournalError) -> [UInt8] {
+    guard let queue = census.queues[block.lane] else { return [] }
+    let alive = census.aliveInLanes(queue)
+    var lines: [UInt8] = []
+    try survey.readUnproven(block, isWellFormed: RecordForm.isSound) { message in
+      guard message.isDurable, alive.contains(message.sequence) else { return }
+      lines += line(
+        SetAsideMessage(
+          queue: queue.names.name, sequence: message.sequence, MessageView(message.record.base)))
+    }
+    return lines
+  }
+
+  static func messagesName(_ block: LaneBlock) -> String { name(block) + ".messages" }
 
   static func name(_ range: Range<Int>) -> String {
     "log-\(String(range.lowerBound, radix: 16)).damaged"
@@ -221,6 +272,27 @@ public final class JournalRepair {
       try file.write(at: 0, bytes)
       try file.sync()
     }
+  }
+}
+
+/// A message that can be read, but of which nothing says that it is as it was.
+public struct SetAsideMessage {
+  public let queue: Name
+  public let sequence: UInt64
+  public let exchange: Name
+  public let key: Name
+  /// As on the wire: flags and values.
+  public let properties: [UInt8]
+  public let body: [UInt8]
+
+  init(queue: Name, sequence: UInt64, _ view: MessageView) {
+    self.queue = queue
+    self.sequence = sequence
+    let names = view.names
+    let properties = view.properties(behind: names)
+    (exchange, key) = RouteMemo.split(names.bytes)
+    self.properties = Array(properties)
+    body = Array(view.body(behind: properties))
   }
 }
 

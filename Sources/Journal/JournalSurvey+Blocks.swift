@@ -52,6 +52,28 @@ extension JournalSurvey {
     }
   }
 
+  /// Hands over what in a block that is not sound has the form of messages; nothing vouches for them.
+  public func readUnproven(
+    _ block: LaneBlock, isWellFormed: (RecordView) -> Bool, _ body: (LaneMessage) -> Void
+  ) throws(JournalError) {
+    let bytes = try bytes(of: block)
+    let room = (bytes.count - LaneBlockFormat.headerBytes) / LaneBlockFormat.indexBytes
+    bytes.withUnsafeBytes { bytes in
+      for index in 0..<min(block.count, room) {
+        let (packed, offset) = LaneBlockFormat.entry(bytes.baseAddress!, index)
+        let sequence = packed >> 8
+        guard offset % 8 == 0, Int(offset) + 2 * Record.headerSize <= bytes.count,
+          (block.first...block.last).contains(sequence)
+        else { continue }
+        let base = bytes.baseAddress! + Int(offset)
+        let size = Int(base.loadUnaligned(as: UInt32.self))
+        let record = RecordView(position: 0, base: base, size: size)
+        guard size <= bytes.count - Int(offset), isWellFormed(record) else { continue }
+        body(LaneMessage(sequence: sequence, isDurable: packed & 1 != 0, record: record))
+      }
+    }
+  }
+
   /// What the table says and the block does not.
   private static func disagreement(
     _ bytes: UnsafeRawBufferPointer, _ block: LaneBlock

@@ -103,7 +103,7 @@ final class DamagedJournal {
   func verify() throws -> JournalVerification { try JournalVerification(directory: journal) }
 
   func repair() throws -> JournalRepair {
-    let repair = JournalRepair(try verify())
+    let repair = JournalRepair(try verify()) { Array("\($0.sequence)\n".utf8) }
     try repair.perform(in: repaired, now: 1_700_000_000_000)
     return repair
   }
@@ -122,7 +122,8 @@ final class DamagedJournal {
   /// What a broker finds in the queues.
   func found() throws -> [Name: [String]] { try Self.contents(TestBroker(in: copied())) }
 
-  private func copied() throws -> TemporaryDirectory {
+  /// What a broker can use while the rest of the test goes on.
+  func copied() throws -> TemporaryDirectory {
     let copy = try TemporaryDirectory()
     for name in try FileSystem.list(journal) {
       try File(copy.path + "/" + name, .readWrite, creates: true)

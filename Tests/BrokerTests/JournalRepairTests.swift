@@ -31,6 +31,23 @@ import Testing
     #expect(report.contains("up to 1 lost"), "\(report)")
     #expect(try damaged.found()["first"]!.count == damaged.contents["first"]!.count - 1)
     #expect(try FileSystem.list(damaged.repaired).contains { $0.hasPrefix("log-") })
+    // What was delivered may have stood in what is lost.
+    let broker = try TestBroker(in: damaged.copied())
+    let deliveries = try broker.connect().open().drain("first")
+    let countRedelivered = deliveries.count(where: \.isRedelivered)
+    #expect(countRedelivered == deliveries.count)
+  }
+
+  /// The old journal stays where it is when the new one cannot be finished.
+  @Test func aRepairThatFailsChangesNothing() throws {
+    let damaged = try DamagedJournal()
+    try damaged.flip(try damaged.names(".segment")[0], 40)
+    let before = try damaged.snapshot()
+    // In the way of the report, which is written last.
+    try FileSystem.makeDirectories(damaged.repaired + "/report.txt")
+    #expect(throws: JournalError.self) { _ = try damaged.repair() }
+    #expect(try damaged.snapshot() == before)
+    #expect(try FileSystem.list(damaged.repaired + "/journal-new") == [])
   }
 
   @Test(arguments: [1, 2, 3, 5, 8, 13, 21])
@@ -76,6 +93,10 @@ import Testing
     let report = try expectRepair(damaged, names: name, refuses: false)
     #expect(report.contains("up to \(lost) lost"), "\(report)")
     #expect(FileSystem.exists(damaged.repaired + "/" + JournalRepair.name(block)))
+    let messages = try FileSystem.readWhole(
+      damaged.repaired + "/" + JournalRepair.messagesName(block))
+    let lines = messages.count { $0 == UInt8(ascii: "\n") }
+    #expect((lost - 1...lost).contains(lines))
     let queue = try #require(damaged.verify().queues.first { $0.id == block.lane })
     #expect(queue.count == damaged.contents[queue.name]!.count - lost)
   }

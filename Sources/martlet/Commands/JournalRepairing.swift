@@ -69,7 +69,7 @@ enum JournalRepairing {
     guard !verification.isSound else { return nothingToDo() }
     let now = Clock.wallMilliseconds()
     let place = data + "/repair-" + name(of: now)
-    let repair = JournalRepair(verification)
+    let repair = JournalRepair(verification, line: line)
     do throws(JournalError) {
       try repair.perform(in: place, now: now)
     } catch {
@@ -91,6 +91,24 @@ enum JournalRepairing {
       throw Failure("\(error)")
     }
     throw Failure("a broker is running on \(data)", code: .inUse)
+  }
+
+  /// A line of JSON.
+  private static func line(_ message: SetAsideMessage) -> [UInt8] {
+    var json = JSONWriter()
+    json.object { json in
+      json.field("queue", message.queue.description)
+      json.field("sequence", message.sequence)
+      json.field("exchange", message.exchange.description)
+      json.field("key", message.key.description)
+      json.field("properties_base64", Base64.encode(message.properties))
+      if let text = String(validating: message.body, as: UTF8.self) {
+        json.field("body", text)
+      } else {
+        json.field("body_base64", Base64.encode(message.body))
+      }
+    }
+    return json.bytes + [UInt8(ascii: "\n")]
   }
 
   /// A moment as `20261121-043000`, in UTC.
