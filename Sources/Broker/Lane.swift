@@ -85,11 +85,12 @@ struct Lane: ~Copyable {
   /// The messages in memory whose blocks were opened, up to `last`. Others of their blocks may have left
   /// between them, before a crash.
   func forEachOpened(upTo last: UInt64, _ body: (Entry) -> Void) {
-    front.forEach { entry in
+    func visit(_ entry: Entry) -> Bool {
       guard entry.sequence <= last else { return false }
       body(entry)
       return true
     }
+    front.forEach(visit)
   }
 
   // MARK: Moving
