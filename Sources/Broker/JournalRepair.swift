@@ -70,18 +70,24 @@ public final class JournalRepair {
     _ queue: JournalCensus.QueueCensus, _ logged: [JournalCensus.Logged]
   ) -> Int {
     var count = queue.missingMax
+    // The checkpoint may know of messages that came last.
+    let known = max(queue.lastLogged, queue.messages.movedUpTo)
+    if queue.isInDoubt, queue.messages.nextSequence > known + 1 {
+      count += Int(queue.messages.nextSequence - known) - 1
+    }
     for block in verification.damagedBlocks where block.lane == queue.id {
       let rescued = logged.count { (block.first...block.last).contains($0.sequence) }
       let alive = census.aliveInLanes(queue).intersection(block.first...block.last).count
       count += max(0, min(block.durableCount, alive) - rescued)
     }
-    guard census.isProven, verification.hasUnknownBlocks else { return count }
+    guard verification.hasUnknownBlocks else { return count }
     // What is alive and stands nowhere; messages that need not survive took such sequences too.
-    var unseen = census.aliveInLanes(queue).count
-    for block in survey.laneFiles.lazy.flatMap(\.blocks) where block.lane == queue.id {
-      unseen -= census.aliveInLanes(queue).intersection(block.first...block.last).count
-    }
-    unseen -= logged.count { $0.sequence <= queue.messages.movedUpTo }
+    let blocks = survey.laneFiles.flatMap(\.blocks).filter { $0.lane == queue.id }
+    let last = max(queue.messages.movedUpTo, blocks.map(\.last).max() ?? 0)
+    guard last > 0 else { return count }
+    let alive = census.aliveInLanes(queue).intersection(1...last)
+    var unseen = alive.count - logged.count { $0.sequence <= last }
+    for block in blocks { unseen -= alive.intersection(block.first...block.last).count }
     return count + max(0, unseen)
   }
 

@@ -30,11 +30,14 @@ public final class LogSurvey {
 
   public func read(_ body: (Event) -> Void) throws(JournalError) {
     guard let first = survey.segments.first else { return expectAll(behind: 0, body) }
-    let wanted = survey.checkpoint?.replayFrom ?? 0
     let reader = LogReader(
       files: survey.lenientFiles, position: first.header?.firstRecord ?? first.firstPosition,
       epoch: first.header?.epoch ?? 0, end: survey.logEnd)
-    if first.firstPosition > wanted { body(.damage(wanted..<reader.position)) }
+    if survey.isCheckpointProven, let wanted = survey.checkpoint?.replayFrom,
+      first.firstPosition > wanted
+    {
+      body(.damage(wanted..<reader.position))
+    }
     start = reader.position
     if first.header == nil { try begin(reader, body) }
     while true {
