@@ -8,7 +8,7 @@ final class RecoveringQueue {
   private var entries = Ring<Entry>()
   private var blocks: [LaneBlock] = []
   /// The messages of `blocks` that are alive.
-  private var alive = SequenceSet()
+  private(set) var alive = SequenceSet()
   private(set) var movedUpTo: UInt64 = 0
   private(set) var nextSequence: UInt64 = 1
   var deliveredUpTo: UInt64 = 0
@@ -79,6 +79,11 @@ final class RecoveringQueue {
       if !entry.isSettled { result.append(entry) }
     }
     return result
+  }
+
+  /// The same, and keeps them.
+  func forEachRemaining(_ body: (Entry) -> Void) {
+    for index in 0..<entries.count where !entries[index].isSettled { body(entries[index]) }
   }
 
   /// What is left, in order; reads the blocks of which a part is left, and those before them.
