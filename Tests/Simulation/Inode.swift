@@ -57,7 +57,7 @@ final class Inode {
   /// Writes into the page cache: durable only after `sync`.
   func write(at offset: Int, _ bytes: UnsafeRawBufferPointer) {
     forEachSector(offset, bytes) { sector, place, piece in
-      if replace(at: place, piece) { remember(sector) }
+      if replace(at: place, piece) || isForgotten(sector) { remember(sector) }
     }
   }
 
@@ -149,6 +149,13 @@ final class Inode {
 
   private func range(_ sector: Int) -> Range<Int> {
     sector * sectorBytes..<min((sector + 1) * sectorBytes, current.count)
+  }
+
+  /// A failed sync dropped it; writing the same bytes once more makes the page dirty again.
+  private func isForgotten(_ sector: Int) -> Bool {
+    let range = range(sector)
+    guard pending[sector] == nil else { return false }
+    return range.upperBound > durable.count || current[range] != durable[range]
   }
 
   private func remember(_ sector: Int) {
