@@ -7,12 +7,19 @@ public enum Sabotage: String, CaseIterable, Sendable {
   case freesCommittingBlock
   // Files.
   case forgetsDirectorySync, opensUnsyncedSegment, misnamesFirstRecord, usesUnsyncedCheckpoint
+  case checkpointsUnsyncedLog
   case recyclesLiveSegment
   // Recovery.
   case skipsSettlementAtReplay, forgetsDeliveredAtReplay, losesDestinationAtReplay
   // Queues.
   case dropsSettlement, deliversBeforeLog, forgetsRedelivered, requeuesOutOfOrder
   case acknowledgesNeighbour, keepsStaleRoutes, miscountsReady
+  // Lane files.
+  case listsUnsyncedLaneFile, forgetsLaneNameSync, returnsSpaceEarly, makesHolesEarly
+  case removesFileBeforeRecord, forgetsRemovalRecord, removesMergedFileEarly
+  // Moving messages.
+  case forgetsMovedUpTo, recordsMovedUpToTooHigh, leavesOutstandingBehind, keepsStaleLocation
+  case opensRunAtItsBeginning, skipsMovedSettlementAtReplay, forgetsMovedRedelivered
 
   #if SABOTAGE
     /// The one that is switched on. It is set once, before anything that asks is started.

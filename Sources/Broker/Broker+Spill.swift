@@ -39,6 +39,7 @@ private struct SpillSelector {
   }
 
   mutating func addOutstanding(_ entry: Entry, of queue: UInt32) {
+    if Sabotage.is(.leavesOutstandingBehind) { return }
     guard let bound = lanes[queue]?.bound, entry.sequence <= bound,
       journal.isUnmoved(entry.location.block)
     else { return }
@@ -143,7 +144,7 @@ extension Broker {
       let waiting = queue.moveLane(lane)
       if waiting < lane.lane.entries.count { taken[queue.id] = lane }
     }
-    if !taken.isEmpty {
+    if !taken.isEmpty, !Sabotage.is(.keepsStaleLocation) {
       forEachOutstanding { entry, queue in
         guard let place = taken[queue.id]?.place(of: entry.sequence),
           journal.isUnmoved(entry.location.block)
@@ -174,9 +175,10 @@ extension Queue {
       guard end > taken else { continue }
       let first = max(block.start, taken)
       journal.retain(block.block, count: end - first)
+      let skip = Sabotage.is(.opensRunAtItsBeginning) ? 0 : first - block.start
       lane.append(
         LaneRun(
-          block: block.block, skip: UInt32(first - block.start), count: UInt32(end - first),
+          block: block.block, skip: UInt32(skip), count: UInt32(end - first),
           first: entries[first].sequence, last: entries[end - 1].sequence))
     }
     return waiting

@@ -170,7 +170,10 @@ final class Catalog {
     var alive = outstanding
     queue.lane.forEachMoved(upTo: queue.movedUpTo) { alive.append($0) }
     var payload = bytes(queue.nextSequence) + bytes(queue.horizon.upTo)
-    payload += bytes(queue.movedUpTo) + bytes(queue.movedUpTo + 1)
+    var moved = queue.movedUpTo
+    if Sabotage.is(.forgetsMovedUpTo) { moved = 0 }
+    if Sabotage.is(.recordsMovedUpToTooHigh), moved > 0 { moved += 1 }
+    payload += bytes(moved) + bytes(moved + 1)
     for range in alive.ranges {
       payload += bytes(range.lowerBound) + bytes(range.upperBound - range.lowerBound + 1)
     }

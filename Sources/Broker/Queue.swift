@@ -104,7 +104,9 @@ public final class Queue {
     invariant(lane.count == 0 && returned.isEmpty, "a queue was restored twice")
     recoveredUpTo = deliveredUpTo
     self.movedUpTo = movedUpTo
-    lane.restore(opened.map(recovered), isSplit: !runs.isEmpty)
+    lane.restore(
+      Sabotage.is(.forgetsMovedRedelivered) ? opened : opened.map(recovered),
+      isSplit: !runs.isEmpty)
     for run in runs { lane.append(run) }
     for entry in entries { lane.append(recovered(entry)) }
     lane.restored()
@@ -176,7 +178,10 @@ public final class Queue {
   private func openLane() -> UnsafeRawPointer? {
     guard let run = lane.nextRun else { return nil }
     guard journal.isResident(run.block) else { return fetch(run.block) }
-    lane.open(journal, entry: { recovered(Entry($0)) }, gone: noteGone)
+    lane.open(
+      journal,
+      entry: { Sabotage.is(.forgetsMovedRedelivered) ? Entry($0) : recovered(Entry($0)) },
+      gone: noteGone)
     lane.forEachRun(atMost: Self.runsAhead) { journal.loadAhead($0) }
     return lane.first.flatMap { record(of: $0) }
   }

@@ -57,7 +57,9 @@ final class RecoveringQueue {
   /// Settles the messages of a range; `body` gets each entry.
   func settle(first: UInt64, count: UInt64, _ body: (Entry) -> Void) {
     guard count > 0 else { return }
-    if first <= movedUpTo { alive.remove(first...min(first + count - 1, movedUpTo)) }
+    if first <= movedUpTo, !Sabotage.is(.skipsMovedSettlementAtReplay) {
+      alive.remove(first...min(first + count - 1, movedUpTo))
+    }
     var index = lowerBound(first)
     while index < entries.count, entries[index].sequence - first < count {
       if !entries[index].isSettled {

@@ -2,10 +2,6 @@ import Base
 import IO
 
 extension Journal {
-  /// Most bytes of one batch, so that no commit takes long; a single larger record is one batch.
-  static let batchBytesMax = 16 << 20
-  /// Above so much that waits to be committed, publishers have to wait.
-  static let uncommittedBytesMax = 64 << 20
   static let checkpointRetryMilliseconds: Int64 = 5000
   static let spaceLookMilliseconds: Int64 = 1000
 
@@ -14,7 +10,7 @@ extension Journal {
 
   /// Publishers should not be read from until a commit, or a round of spilling, has ended.
   public var isCongested: Bool {
-    failure == nil && (uncommittedBytes > Self.uncommittedBytesMax || isSpillBehind)
+    failure == nil && (uncommittedBytes > settings.uncommittedBytesMax || isSpillBehind)
   }
 
   /// More waits to be moved than a round or two can take: of the log, or of transient messages.
@@ -38,7 +34,7 @@ extension Journal {
     var slices: [CommitBatch.Slice] = []
     var bytes = 0
     var taken = 0
-    while taken < closedBlocks.count, bytes < Self.batchBytesMax {
+    while taken < closedBlocks.count, bytes < settings.batchBytesMax {
       let block = blocks[Int(closedBlocks[taken])]
       if let slice = slice(block, upTo: block.used) {
         slices.append(slice)
@@ -48,7 +44,7 @@ extension Journal {
       taken += 1
     }
     closedBlocks.removeFirst(taken)
-    if closedBlocks.isEmpty, bytes < Self.batchBytesMax, durableTail.base != nil,
+    if closedBlocks.isEmpty, bytes < settings.batchBytesMax, durableTail.base != nil,
       let slice = slice(blocks[Int(durableTail.block)], upTo: durableTail.used)
     {
       slices.append(slice)

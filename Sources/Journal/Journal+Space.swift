@@ -24,16 +24,20 @@ extension Journal {
   }
 
   /// The log says what it says before this position after a power loss, too.
-  private var returnPosition: Int { settings.isSynced ? durablePosition : checkpointedPosition }
+  public var syncedEnd: Int {
+    settings.isSynced ? durablePosition : max(syncedPosition, checkpointedPosition)
+  }
+
+  private var returnPosition: Int { Sabotage.is(.returnsSpaceEarly) ? .max : syncedEnd }
 
   func returnSettledSpace() {
     guard laneFiles.hasSealed, failure == nil, !isClosing else { return }
     for number in laneFiles.settle(upTo: returnPosition) {
-      if !laneFiles.isScratch(number) {
+      if !laneFiles.isScratch(number), !Sabotage.is(.forgetsRemovalRecord) {
         let (_, payload) = append(kind: Record.laneFileRemoved, payloadSize: 8)
         payload.storeBytes(of: UInt64(number), as: UInt64.self)
       }
-      laneFiles.doom(number, at: endPosition)
+      laneFiles.doom(number, at: Sabotage.is(.removesFileBeforeRecord) ? 0 : endPosition)
     }
     let returns = laneFiles.removable(upTo: returnPosition)
     if !returns.isEmpty { background.giveBack(returns) }
@@ -44,7 +48,7 @@ extension Journal {
   func returnHoles(now: Int64) {
     guard now >= nextHolesAt, failure == nil else { return }
     nextHolesAt = now + Self.holesMilliseconds
-    let returns = laneFiles.takeHoles()
+    let returns = laneFiles.takeHoles(bytesMin: settings.holeBytesMin)
     if !returns.isEmpty { background.giveBack(returns) }
   }
 
@@ -99,6 +103,9 @@ extension Journal {
         }
       }
       laneFiles.retire(merge.file)
+      if Sabotage.is(.removesMergedFileEarly) {
+        background.giveBack([.file(merge.file, isScratch: false)])
+      }
       statistics.laneFilesMerged += 1
     }
   }

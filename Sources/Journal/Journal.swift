@@ -27,6 +27,12 @@ public final class Journal {
     public var cacheBytes = 16 << 20
     /// What is older than so many bytes of the log moves into lane files.
     public var windowBytes = 64 << 20
+    /// Most bytes of one batch, so that no commit takes long; a single larger record is one batch.
+    public var batchBytesMax = 16 << 20
+    /// Above so much that waits to be committed, publishers have to wait.
+    public var uncommittedBytesMax = 64 << 20
+    /// Smaller holes in lane files are not worth their place in the file system's books.
+    public var holeBytesMin = 64 << 10
     /// So many lane files of which little is left are made one.
     public var sparseFilesMin = 32
     /// Memory of transient messages above which the oldest move into lane files.

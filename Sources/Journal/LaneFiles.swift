@@ -103,6 +103,10 @@ struct LaneFiles {
       invariantFailed("a block of lane file \(number) died that is not there")
     }
     files[number]!.dying.append(index)
+    if Sabotage.is(.makesHolesEarly) {
+      files[number]!.extents[index].isAlive = false
+      files[number]!.dead.append(index)
+    }
     files[number]!.neededBytes -= files[number]!.extents[index].size
     aliveBytes -= files[number]!.extents[index].size
     dying.insert(number)
@@ -140,24 +144,21 @@ struct LaneFiles {
   /// Something has died since holes were made.
   private(set) var hasDead = false
 
-  /// The holes that can be made into files of which something is alive.
-  mutating func takeHoles() -> [Return] {
+  /// The holes of at least `bytesMin` that can be made into files of which something is alive.
+  mutating func takeHoles(bytesMin: Int) -> [Return] {
     hasDead = false
     var result: [Return] = []
     for (number, file) in files.sorted(by: { $0.key < $1.key }) where !file.dead.isEmpty {
       let holes = Self.holes(file.extents, file.dead)
-      guard holes.contains(where: { $0.count >= Self.holeBytesMin }) else { continue }
+      guard holes.contains(where: { $0.count >= bytesMin }) else { continue }
       files[number]!.dead = []
       result.append(
         .ranges(
           file: number, isScratch: file.isScratch,
-          holes.filter { $0.count >= Self.holeBytesMin }))
+          holes.filter { $0.count >= bytesMin }))
     }
     return result
   }
-
-  /// Smaller holes are not worth their place in the file system's books.
-  private static let holeBytesMin = 64 << 10
 
   /// A file with nothing alive goes when the log is durable up to `position`.
   mutating func doom(_ number: UInt32, at position: Int) {

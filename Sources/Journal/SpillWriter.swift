@@ -50,7 +50,9 @@ struct SpillWriter: ~Copyable {
       outcome.bytes = offset
       try finish(file, outcome)
       try files.disk.rename(path + ".new", path)
-      if !round.isScratch { try files.disk.syncDirectory(files.directory) }
+      if !round.isScratch, !Sabotage.is(.forgetsLaneNameSync) {
+        try files.disk.syncDirectory(files.directory)
+      }
       return outcome
     } catch {
       discard(path)
@@ -220,6 +222,6 @@ struct SpillWriter: ~Copyable {
     let bytes = table.encodedTable()
     try file.write(at: offset, bytes)
     try file.write(at: 0, table.encodedHeader(table: bytes, at: offset))
-    if !round.isScratch { try file.sync() }
+    if !round.isScratch, !Sabotage.is(.listsUnsyncedLaneFile) { try file.sync() }
   }
 }

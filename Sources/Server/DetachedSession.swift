@@ -16,6 +16,9 @@ package final class DetachedSession {
 
   // MARK: Bytes
 
+  /// It has published; it has to wait while the journal is congested.
+  package var isPublisher: Bool { session.isPublisher }
+
   /// The session takes requests now.
   package var isTaking: Bool {
     session.pause == .none && session.state != .closed

@@ -4,12 +4,12 @@ package struct Coverage: Sendable {
     case turns, restarts, powerLosses, kills, orderlyStops, crashesInOperation, crashesInRecovery
     case tornWrites, lostSectors, lostNames, syncFailures, writeFailures, readFailures
     case otherFailures, fullDiskEpisodes, refusedForSpace, refusedStarts, journalFailures
-    case postponedBatches, blockedPublishers
+    case postponedBatches, blockedPublishers, throttledPublishers
     case publishes, largePublishes, confirms, refusals, returns, deliveries, redeliveries, gets
     case acknowledgements, requeues, recovers, purges, deletions, channelErrors, disconnects
     case pausedForLog, fullOutputs, unreadableMessages
     case commits, checkpoints, segmentsRecycled, blocksDropped, blocksReadBack
-    case spills, kilobytesSpilled
+    case spills, kilobytesSpilled, laneFilesMerged
     case messagesRecovered, uncertainMessages, drained
   }
 

@@ -103,6 +103,8 @@ final class Life {
   func turn() throws(Interruption) {
     world.coverage.note(.turns)
     now += Int64(isFast ? 50 : world.random.choose([0, 1, 20, 100]))
+    // What is done every few seconds only has its turn too.
+    if world.random.oneIn(20) { now += 6000 }
     world.now = now
     broker.begin(now: now)
     try step()
@@ -127,6 +129,10 @@ final class Life {
 
   private func serve(_ connection: SimulatedConnection) throws(Interruption) {
     for _ in 0..<(isFast ? 100 : world.random.number(1...12)) {
+      if connection.session.isPublisher, journal.isCongested {
+        world.coverage.note(.throttledPublishers)
+        break
+      }
       guard try check({ () throws(BrokenPromise) in try connection.feed(&world.random) }) else {
         break
       }
@@ -239,6 +245,7 @@ final class Life {
     world.coverage.note(.blocksDropped, statistics.blocksDropped)
     world.coverage.note(.blocksReadBack, statistics.blocksReadBack)
     world.coverage.note(.spills, statistics.spills)
+    world.coverage.note(.laneFilesMerged, statistics.laneFilesMerged)
     world.coverage.note(.kilobytesSpilled, statistics.bytesSpilled >> 10)
   }
 }

@@ -7,6 +7,8 @@ import Journal
 /// have, and what must not.
 final class Oracle {
   let topology: Topology
+  /// A confirm promises that a message survives power loss.
+  let isSynced: Bool
   let coverage: CoverageCounter
   let trace: Trace
   private(set) var queues: [String: QueueModel] = [:]
@@ -24,8 +26,9 @@ final class Oracle {
   /// Deliveries since they were last compared with the queues.
   private var deliveries: [(delivery: ChannelModel.Delivery, from: ConnectionModel)] = []
 
-  init(topology: Topology, coverage: CoverageCounter, trace: Trace) {
+  init(topology: Topology, isSynced: Bool, coverage: CoverageCounter, trace: Trace) {
     self.topology = topology
+    self.isSynced = isSynced
     self.coverage = coverage
     self.trace = trace
     for name in topology.queues {
@@ -34,7 +37,10 @@ final class Oracle {
   }
 
   var endPosition: Int { journal?.endPosition ?? 0 }
-  private var durablePosition: Int { journal?.durablePosition ?? 0 }
+  /// What a power loss leaves.
+  private var syncedBound: DurableBound {
+    DurableBound(position: journal?.syncedEnd ?? 0, keepsPromises: isSynced)
+  }
 
   func makeMessage(_ make: (Int) -> Message) -> Message {
     let message = make(messages.count + 1)
@@ -307,8 +313,8 @@ final class Oracle {
 
   /// The log moved.
   func moved() {
-    for queue in queues.values { queue.settle(durablePosition) }
-    if topologyChanges.count > 100, topologyChanges.allSatisfy({ $0.isSure(durablePosition) }) {
+    for queue in queues.values { queue.settle(syncedBound) }
+    if topologyChanges.count > 100, topologyChanges.allSatisfy({ $0.isSure(syncedBound) }) {
       topologyChanges = []
     }
   }
@@ -316,15 +322,16 @@ final class Oracle {
   // MARK: Crashes
 
   /// The broker is gone. `isOrderly`: everything that it knew is durable.
-  func crash(isOrderly: Bool) {
-    let position = isOrderly ? .max - 1 : durablePosition
+  func crash(_ kind: CrashKind, isOrderly: Bool) {
+    let written = DurableBound(position: isOrderly ? .max - 1 : journal?.durablePosition ?? 0)
+    let bound = isOrderly || kind == .kill ? written : syncedBound
     if isOrderly { logged() }
-    if !topologyChanges.allSatisfy({ $0.isSure(position) }) { isTopologyUncertain = true }
+    if !topologyChanges.allSatisfy({ $0.isSure(bound) }) { isTopologyUncertain = true }
     topologyChanges = []
     for name in topology.queues {
       let queue = queue(name)
-      if !queue.isSettled(position) { isTopologyUncertain = true }
-      queue.crash(durable: position, isOrderly: isOrderly)
+      if !queue.isSettled(bound) { isTopologyUncertain = true }
+      queue.crash(bound, isOrderly: isOrderly)
       coverage.note(.uncertainMessages, queue.uncertain)
     }
     bindings = bindings.filter { topology.isDurable($0.queue) }

@@ -5,7 +5,17 @@ struct Durability {
   var position: Int
   var isPromised = false
 
-  func isSure(_ durablePosition: Int) -> Bool { isPromised || position <= durablePosition }
+  func isSure(_ bound: DurableBound) -> Bool {
+    (isPromised && bound.keepsPromises) || position <= bound.position
+  }
+}
+
+/// What a crash leaves.
+struct DurableBound {
+  /// The log is there up to this position.
+  let position: Int
+  /// What clients were promised is there, too; not when the power went and nothing had been synced.
+  var keepsPromises = true
 }
 
 /// A message in one queue.
@@ -142,8 +152,8 @@ final class QueueModel {
     }
   }
 
-  func isSettled(_ durablePosition: Int) -> Bool {
-    history.allSatisfy { $0.since.isSure(durablePosition) }
+  func isSettled(_ bound: DurableBound) -> Bool {
+    history.allSatisfy { $0.since.isSure(bound) }
   }
 
   /// The broker was asked after a crash whether the queue is there.
@@ -289,16 +299,16 @@ final class QueueModel {
 
   // MARK: Crashes
 
-  /// What leaves the queue is in the log up to `durablePosition` for good.
-  func settle(_ durablePosition: Int) {
-    leaving.removeAll { $0.removed?.isSure(durablePosition) ?? true }
+  /// What left the queue within the bound is gone for good.
+  func settle(_ bound: DurableBound) {
+    leaving.removeAll { $0.removed?.isSure(bound) ?? true }
   }
 
-  /// The broker is gone: what was durable up to `durablePosition` is there when it comes again, what
-  /// was not may be. `isOrderly`: it had time to write everything.
-  func crash(durable durablePosition: Int, isOrderly: Bool) {
+  /// The broker is gone: what is within the bound is there when it comes again, what is not may be.
+  /// `isOrderly`: it had time to write everything.
+  func crash(_ bound: DurableBound, isOrderly: Bool) {
     consumerCount = 0
-    settle(durablePosition)
+    settle(bound)
     let candidates = Array(copies.values) + leaving
     copies = [:]
     leaving = []
@@ -308,17 +318,21 @@ final class QueueModel {
       for copy in candidates { copy.place = .gone }
       return
     }
-    decideExistence(durablePosition)
+    decideExistence(bound)
     for copy in candidates.sorted(by: { $0.order < $1.order }) {
       guard copy.isDurable else {
         copy.place = .gone
         continue
       }
-      let isSure = !copy.isUncertain && copy.removed == nil && copy.stored.isSure(durablePosition)
+      let isSure = !copy.isUncertain && copy.removed == nil && copy.stored.isSure(bound)
       copy.isUncertain = !isSure
       if isSure { copy.stored = Durability(position: 0, isPromised: true) }
       copy.removed = nil
       copy.place = .ready
+      if !bound.keepsPromises, copy.isSeen {
+        copy.isSeen = false
+        copy.isSeenUnsaid = true
+      }
       let isFresh =
         isOrderly && !copy.isSeen && !copy.isSeenUnsaid && copy.order > deliveredOrder
         && copy.redelivered == .no
@@ -329,9 +343,9 @@ final class QueueModel {
     uncertainCount = uncertain == 0 && existence != nil ? 0 : nil
   }
 
-  private func decideExistence(_ durablePosition: Int) {
+  private func decideExistence(_ bound: DurableBound) {
     guard existence != nil else { return }
-    let sure = history.lastIndex { $0.since.isSure(durablePosition) }
+    let sure = history.lastIndex { $0.since.isSure(bound) }
     let state = sure.map { history[$0].exists } ?? false
     let isOpen = (sure ?? -1) + 1 < history.count
     history = [(state, Durability(position: 0, isPromised: true))]

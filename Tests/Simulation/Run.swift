@@ -20,6 +20,9 @@ package final class Run {
   /// Channels that acknowledge by themselves when all is drained.
   var automatic: Set<UInt16> = []
 
+  /// Nothing that the last life has written is lost when the power goes now.
+  private var isAllSynced = true
+
   private static let startsMax = 50
 
   private init(_ world: World) {
@@ -70,7 +73,7 @@ package final class Run {
       // At last nothing stands in the way of a start.
       if attempt > 5 { endEpisode() }
       if attempt < 4, world.may(.crashes), world.random.oneIn(10) {
-        world.disk.crash(after: world.random.number(0...40), kind())
+        world.disk.crash(after: world.random.number(0...40), isAllSynced ? kind() : .kill)
       }
       do throws(JournalError) {
         life = try Life(world)
@@ -199,19 +202,26 @@ package final class Run {
     world.trace.note("stops in order")
     let isComplete = try life.stop()
     world.disk.cancelCrash()
-    world.oracle.crash(isOrderly: isComplete)
     // The process is gone, and perhaps the power as well.
     world.disk.crashNow(world.random.flag() ? .powerLoss : .kill)
+    world.oracle.crash(world.disk.crashKind, isOrderly: isComplete)
+    noteSynced(isOrderly: isComplete)
     world.disk.restart()
     self.life = nil
     clients = []
+  }
+
+  private func noteSynced(isOrderly: Bool) {
+    isAllSynced =
+      world.scenario.settings.isSynced || isOrderly || world.disk.crashKind == .powerLoss
   }
 
   private func crashed() {
     let kind = world.disk.crashKind
     world.coverage.note(kind == .kill ? .kills : .powerLosses)
     world.trace.note("CRASH \(kind), durable up to \(life?.journal.durablePosition ?? 0)")
-    world.oracle.crash(isOrderly: false)
+    world.oracle.crash(kind, isOrderly: false)
+    noteSynced(isOrderly: false)
     life?.abandon()
     life = nil
     clients = []

@@ -4,6 +4,8 @@ import Journal
 /// What may go wrong in a run. All of it does unless somebody looks for the cause of a failure.
 package enum FaultClass: String, CaseIterable, Sendable {
   case crashes, failures, fullDisk, disconnects, slowReaders, declarations, largeMessages, spilling
+  /// Runs in which a confirm does not promise that power may be lost.
+  case unsynced
 }
 
 /// What is asked of a run besides its seed.
@@ -48,6 +50,11 @@ struct Scenario {
       settings.windowBytes = 1 << 30
       settings.transientBytesMax = 1 << 30
     }
+    settings.batchBytesMax = random.choose([1, 64 << 10, 16 << 20])
+    settings.uncommittedBytesMax = random.choose([8 << 10, 300 << 10, 64 << 20])
+    settings.holeBytesMin = random.choose([4 << 10, 64 << 10])
+    settings.sparseFilesMin = random.choose([2, 5, 32])
+    settings.isSynced = !random.oneIn(4) || options.without.contains(.unsynced)
     settings.diskReserveBytes = random.choose([0, 64 << 10])
     self.settings = settings
     outputMax = random.choose([2 << 10, 16 << 10, 256 << 10])

@@ -44,7 +44,7 @@ final class SimulatedClient {
     let isSlow = self.random.oneIn(4) && !options.without.contains(.slowReaders)
     readBytes = isSlow ? self.random.choose([1, 100, 3000]) : .max
     isAutomatic = self.random.oneIn(4)
-    patience = self.random.choose([1, 4, 20])
+    patience = self.random.choose([1, 4, 20, 200])
     connection.send(.connect, on: 0)
     open()
   }

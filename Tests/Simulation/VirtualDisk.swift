@@ -19,6 +19,8 @@ final class VirtualDisk: Disk, @unchecked Sendable {
   /// Bytes that files may take.
   var capacity = Int.max
   var episode: FaultEpisode?
+  /// What a sync that failed should have made durable may never be.
+  var forgetsAtFailure = true
   /// Something failed that was made to fail, since the life began.
   var hasFailed = false
   /// The crash comes after so many more operations.
@@ -280,7 +282,8 @@ final class VirtualFile: DiskFile, @unchecked Sendable {
   }
 
   func sync() throws(SystemError) {
-    try disk.enter(.sync, path, atFailure: { inode.syncFailed { disk.coin() } })
+    try disk.enter(
+      .sync, path, atFailure: { inode.syncFailed { disk.forgetsAtFailure && disk.coin() } })
     inode.sync()
   }
 

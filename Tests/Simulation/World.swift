@@ -23,7 +23,12 @@ final class World {
     disk = VirtualDisk(
       seed: seed ^ 0xD15C, sectorBytes: scenario.sectorBytes, coverage: coverage,
       trace: trace)
-    oracle = Oracle(topology: scenario.topology, coverage: coverage, trace: trace)
+    // A sync that failed cannot be made good by the next one. Where writes are synced a journal never
+    // asks twice; else nobody can help.
+    disk.forgetsAtFailure = scenario.settings.isSynced
+    oracle = Oracle(
+      topology: scenario.topology, isSynced: scenario.settings.isSynced, coverage: coverage,
+      trace: trace)
   }
 
   func may(_ fault: FaultClass) -> Bool { !options.without.contains(fault) }
