@@ -113,6 +113,8 @@ final class RecoveringQueue {
     }
     journal.retain(slot, count: count)
     journal.release(slot)
+    // Slow consumers can have left a message in each of many blocks.
+    journal.trim()
   }
 
   private func lowerBound(_ sequence: UInt64) -> Int {
