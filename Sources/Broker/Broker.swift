@@ -43,7 +43,7 @@ public final class Broker {
   /// Queues that wait for a block to be in memory, by block.
   private var fetching: [UInt32: [Queue]] = [:]
   /// Queues whose next message could not be read.
-  private var unreadable: [(queue: Queue, block: UInt32)] = []
+  private var unreadable: [Queue] = []
   /// Queues that have messages, and some that had.
   private(set) var holding: [Queue] = []
   /// The queues of the round of spilling that is being written.
@@ -141,12 +141,11 @@ public final class Broker {
   /// Tends the log, and tries again what failed for reasons that may be over; from time to time.
   public func tend() {
     journal.tend(now: now)
+    guard !unreadable.isEmpty else { return }
     let queues = unreadable
     unreadable = []
-    for (queue, block) in queues {
-      journal.forgetFailure(block)
-      queue.fetched()
-    }
+    journal.forgetFailures()
+    for queue in queues { queue.tryAgain() }
   }
 
   /// The log failed: what waits for it is not confirmed any more.
@@ -192,8 +191,8 @@ public final class Broker {
     fetching[block, default: []].append(queue)
   }
 
-  func noteUnreadable(_ queue: Queue, _ block: UInt32) {
-    unreadable.append((queue, block))
+  func noteUnreadable(_ queue: Queue) {
+    unreadable.append(queue)
   }
 
   func add(_ peer: Peer) {

@@ -13,14 +13,35 @@ extension Journal {
     let block = blocks[Int(index)]
     guard block.base == nil, !block.isLoading, !block.hasFailed else { return }
     invariant(block.home == .log || block.home == .lane, "a block without memory is not on disk")
-    loadingBytes += block.capacity
     blocks[Int(index)].isLoading = true
-    reader.submit(request(index, into: memory.allocate(block.capacity)))
+    waitingLoads.append(index)
+    startLoads()
+  }
+
+  /// Hands the reader what waits, as far as there is room for it.
+  private func startLoads() {
+    while let index = waitingLoads.first {
+      let block = blocks[Int(index)]
+      guard block.home != .nowhere else {
+        // Nobody needs it any more.
+        _ = waitingLoads.removeFirst()
+        release(slot: index)
+        abandonedLoads.append(index)
+        continue
+      }
+      guard loadingBytes == 0 || loadingBytes + block.capacity <= Self.loadingBytesMax else {
+        return
+      }
+      _ = waitingLoads.removeFirst()
+      loadingBytes += block.capacity
+      reader.submit(request(index, into: memory.allocate(block.capacity)))
+    }
   }
 
   /// The same for a block that will be needed soon: only while there is room for it.
   public func loadAhead(_ index: UInt32) {
-    guard loadingBytes < Self.loadingBytesMax, cachedBytes + loadingBytes < settings.cacheBytes
+    guard loadingBytes < Self.loadingBytesMax, waitingLoads.isEmpty,
+      cachedBytes + loadingBytes < settings.cacheBytes
     else { return }
     load(index)
   }
@@ -29,10 +50,14 @@ extension Journal {
   @inline(__always)
   public func isResident(_ index: UInt32) -> Bool { blocks[Int(index)].base != nil }
 
-  /// The block could not be read the last time; `forgetFailure` lets it be tried again.
+  /// The block could not be read the last time; `forgetFailures` lets it be tried again.
   public func hasFailed(_ index: UInt32) -> Bool { blocks[Int(index)].hasFailed }
 
-  public func forgetFailure(_ index: UInt32) { blocks[Int(index)].hasFailed = false }
+  /// Lets all blocks that could not be read, also those that were read ahead, be tried again.
+  public func forgetFailures() {
+    for index in failedLoads { blocks[Int(index)].hasFailed = false }
+    failedLoads.removeAll()
+  }
 
   private func request(
     _ index: UInt32, into base: UnsafeMutableRawPointer
@@ -69,12 +94,16 @@ extension Journal {
       if let problem = finished.problem {
         memory.free(base, block.capacity)
         blocks[Int(index)].hasFailed = true
+        failedLoads.append(index)
         lastProblem = "messages could not be read back: \(problem)"
       } else {
         keep(index, base)
       }
       loaded.append(index)
     }
+    startLoads()
+    loaded += abandonedLoads
+    abandonedLoads.removeAll()
     return loaded
   }
 

@@ -82,6 +82,12 @@ public final class Journal {
   var cachedBytes = 0
   /// Bytes of blocks that are being read back.
   var loadingBytes = 0
+  /// Blocks that are to be read back when there is room for them; some may not be needed any more.
+  var waitingLoads = Ring<UInt32>()
+  /// Of those, the ones that were passed over since `poll`.
+  var abandonedLoads: [UInt32] = []
+  /// Blocks that could not be read the last time; they may be other blocks by now.
+  var failedLoads: [UInt32] = []
   /// Bytes of blocks of transient messages.
   var transientBytes = 0
   /// Where the next block of transient messages begins; counts up by their capacities.
