@@ -3,7 +3,7 @@ import IO
 import Synchronization
 
 /// The real disk, with a say before each operation: it may fail it, or look at what a crash at this
-/// moment would leave behind.
+/// moment would leave behind. Nothing is really synced: what the process wrote survives it.
 package final class FaultyDisk: Disk {
   package enum Operation: String, CaseIterable, Sendable {
     case open, list, rename, remove, syncDirectory, read, write, sync, allocate, punch
@@ -13,13 +13,21 @@ package final class FaultyDisk: Disk {
   /// the error that it ends with, and nil if it may go on.
   package typealias Rule = @Sendable (Operation, String) -> Int32?
 
-  private let rule = Mutex<Rule?>(nil)
+  /// A closure that is read out of a mutex is wrapped once more each time; an object is not.
+  private final class Rules: Sendable {
+    let rule: Rule
+
+    init(_ rule: @escaping Rule) { self.rule = rule }
+  }
+
+  private let rules = Mutex<Rules?>(nil)
   private let disk = SystemDisk()
 
   package init() {}
 
   package func set(_ rule: Rule?) {
-    self.rule.withLock { $0 = rule }
+    let made = rule.map { Rules($0) }
+    rules.withLock { $0 = made }
   }
 
   /// Fails operations of a kind on paths that contain `part`, from the `first`-th on, `count` times.
@@ -59,8 +67,8 @@ package final class FaultyDisk: Disk {
   }
 
   fileprivate func check(_ operation: Operation, _ path: String) throws(SystemError) {
-    let rule = rule.withLock { $0 }
-    if let code = rule?(operation, path) {
+    let rules = rules.withLock { $0 }
+    if let code = rules?.rule(operation, path) {
       throw SystemError("\(operation.rawValue) \(path)", code: code)
     }
   }
@@ -71,6 +79,7 @@ package final class FaultyDisk: Disk {
     _ path: String, _ access: File.Access, creates: Bool
   ) throws(SystemError) -> any DiskFile {
     try check(.open, path)
+    let access = access == .read ? access : .readWrite
     return FaultyFile(self, try disk.open(path, access, creates: creates))
   }
 
@@ -97,7 +106,6 @@ package final class FaultyDisk: Disk {
 
   package func syncDirectory(_ path: String) throws(SystemError) {
     try check(.syncDirectory, path)
-    try disk.syncDirectory(path)
   }
 
   package func freeBytes(_ path: String) throws(SystemError) -> Int {
@@ -136,7 +144,6 @@ private final class FaultyFile: DiskFile {
 
   func sync() throws(SystemError) {
     try disk.check(.sync, path)
-    try file.sync()
   }
 
   func allocate(size: Int) throws(SystemError) {
