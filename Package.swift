@@ -22,7 +22,9 @@ let package = Package(
   ],
   targets: [
     .systemLibrary(name: "CSystem"),
-    .target(name: "Base", dependencies: ["CSystem"], swiftSettings: common),
+    .target(
+      name: "Base", dependencies: ["CSystem"],
+      swiftSettings: common + [.define("SABOTAGE", .when(configuration: .debug))]),
     .target(name: "IO", dependencies: ["Base", "CSystem"], swiftSettings: common),
     .target(name: "AMQP", dependencies: ["Base"], swiftSettings: common),
     .target(name: "Journal", dependencies: ["Base", "IO"], swiftSettings: core),
@@ -54,6 +56,16 @@ let package = Package(
       name: "JournalTests", dependencies: ["IO", "Journal", "Testbed"], swiftSettings: common),
     .testTarget(
       name: "BrokerTests", dependencies: ["Base", "IO", "AMQP", "Journal", "Broker", "Testbed"],
+      swiftSettings: common),
+    .target(
+      name: "Simulation",
+      dependencies: ["Base", "IO", "AMQP", "Journal", "Broker", "Server", "Arbitrary"],
+      path: "Tests/Simulation", swiftSettings: common),
+    .executableTarget(
+      name: "simulate", dependencies: ["Base", "IO", "Simulation"], path: "Tests/Simulate",
+      swiftSettings: common + [.define("SABOTAGE", .when(configuration: .debug))]),
+    .testTarget(
+      name: "SimulationTests", dependencies: ["Base", "IO", "Simulation", "simulate"],
       swiftSettings: common),
     .testTarget(
       name: "MartletTests", dependencies: ["martlet", "Client"], swiftSettings: common),

@@ -54,7 +54,7 @@ extension Broker: JournalReplay {
     switch record.kind {
     case MessageView.kind: replayMessage(record, location)
     case CatalogRecord.settle: replaySettled(record)
-    case CatalogRecord.delivered:
+    case CatalogRecord.delivered where !Sabotage.is(.forgetsDeliveredAtReplay):
       let sequence = record.payload.loadUnaligned(as: UInt64.self)
       recovering?.messages[record.word]?.deliveredUpTo = sequence
     default:
@@ -70,6 +70,7 @@ extension Broker: JournalReplay {
       let sequence = record.base.loadUnaligned(fromByteOffset: offset + 4, as: UInt64.self)
       offset += MessageView.destinationSize
       guard let messages = recovering?.messages[queue] else { continue }
+      if Sabotage.is(.losesDestinationAtReplay), sequence % 16 == 5 { continue }
       let entry = Entry(sequence: sequence, location: location, flags: .durable)
       if messages.append(entry) { journal.retain(location.block) }
     }
@@ -80,6 +81,7 @@ extension Broker: JournalReplay {
     for index in 0..<Int(record.count) {
       let first = record.payload.loadUnaligned(fromByteOffset: 16 * index, as: UInt64.self)
       let count = record.payload.loadUnaligned(fromByteOffset: 16 * index + 8, as: UInt64.self)
+      if Sabotage.is(.skipsSettlementAtReplay), first % 8 == 0 { continue }
       messages.settle(first: first, count: count) { journal.release($0.location.block) }
     }
   }

@@ -133,7 +133,7 @@ extension Broker {
   }
 
   private func letGoOfEmptyQueues() {
-    for queue in holding where queue.messageCount == 0 { letGo(queue) }
+    for queue in holding where queue.messageCount == 0 && !queue.isTouched { letGo(queue) }
   }
 
   /// A round is over: entries refer to the new blocks, and what still waits in its lane has none.

@@ -44,6 +44,9 @@ public final class Broker {
   private var fetching: [UInt32: [Queue]] = [:]
   /// Queues whose next message could not be read.
   private var unreadable: [Queue] = []
+  /// They are tried again from this wall-clock millisecond on.
+  private var nextReadAt: Int64 = 0
+  static let unreadableMilliseconds: Int64 = 2000
   /// Queues that have messages, and some that had.
   private(set) var holding: [Queue] = []
   /// The queues of the round of spilling that is being written.
@@ -141,7 +144,8 @@ public final class Broker {
   /// Tends the log, and tries again what failed for reasons that may be over; from time to time.
   public func tend() {
     journal.tend(now: now)
-    guard !unreadable.isEmpty else { return }
+    guard !unreadable.isEmpty, now >= nextReadAt else { return }
+    nextReadAt = now + Self.unreadableMilliseconds
     let queues = unreadable
     unreadable = []
     journal.forgetFailures()

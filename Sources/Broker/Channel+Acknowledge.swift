@@ -12,7 +12,10 @@ extension Channel {
         settle(unacknowledged.removeFirst())
       }
     } else {
-      guard let delivery = unacknowledged.remove(tag) else { throw .unknownDeliveryTag(tag: tag) }
+      let isWrong = Sabotage.is(.acknowledgesNeighbour) && unacknowledged.contains(tag &+ 1)
+      guard let delivery = unacknowledged.remove(isWrong ? tag &+ 1 : tag) else {
+        throw .unknownDeliveryTag(tag: tag)
+      }
       settle(delivery)
     }
     if !hadCredit { touchQueues() }

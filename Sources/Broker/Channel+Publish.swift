@@ -228,6 +228,7 @@ extension Channel {
   func closeConfirmGroup(at position: Int) -> Bool {
     confirms.isNoted = false
     guard !isClosed else { return false }
+    if Sabotage.is(.confirmsBeforeSync) { confirms.isDurable = false }
     let waited = confirms.waiting.count > 0
     if confirms.isDurable || waited {
       confirms.isDurable = false
@@ -235,7 +236,7 @@ extension Channel {
         ConfirmState.Group(sequence: confirms.published, position: position))
       return !waited
     }
-    confirm(upTo: confirms.published)
+    confirm(upTo: confirms.published &+ (Sabotage.is(.confirmsOneTooMany) ? 1 : 0))
     return false
   }
 

@@ -33,8 +33,8 @@ struct Lane: ~Copyable {
   @inline(__always) var isEmpty: Bool { front.count == 0 && movedCount == 0 }
   /// The next message; nil if there is none, or while it is on disk.
   @inline(__always) var first: Entry? { front.first }
-  /// The sequence of the next message, or one below it.
-  var firstSequence: UInt64? { front.first?.sequence ?? runs.first?.first }
+  /// The sequence of the first message that is on disk alone.
+  var firstOnDisk: UInt64? { runs.first?.first }
   /// The block on disk that has the next messages; nil while they are in memory.
   var nextRun: LaneRun? { front.count == 0 ? runs.first : nil }
 
@@ -80,6 +80,17 @@ struct Lane: ~Copyable {
       front.append(entry(moved))
     }
     invariant(front.count == Int(run.count), "a block of a lane has another number of messages")
+  }
+
+  /// The messages in memory whose blocks were opened, up to `last`. Others of their blocks may have left
+  /// between them, before a crash.
+  func forEachOpened(upTo last: UInt64, _ body: (Entry) -> Void) {
+    func visit(_ entry: Entry) -> Bool {
+      guard entry.sequence <= last else { return false }
+      body(entry)
+      return true
+    }
+    front.forEach(visit)
   }
 
   // MARK: Moving

@@ -37,7 +37,7 @@ public final class Queue {
   private var rounds = ConsumerRounds()
   private(set) var hadConsumers = false
   /// Waits in the broker's list of queues to pump.
-  private var isTouched = false
+  private(set) var isTouched = false
   /// Waits in the broker's list of queues with something to log.
   private var isUnlogged = false
   /// Where it is in the broker's list of queues that may have messages.
@@ -76,7 +76,9 @@ public final class Queue {
 
   // MARK: Counts
 
-  public var readyCount: Int { lane.count + returned.count }
+  public var readyCount: Int {
+    lane.count + returned.count + (Sabotage.is(.miscountsReady) && returned.count > 1 ? 1 : 0)
+  }
   public var messageCount: Int { readyCount + unacknowledgedCount }
   public var consumerCount: Int { rounds.count }
   @inline(__always) var hasReady: Bool { !lane.isEmpty || !returned.isEmpty }
@@ -144,7 +146,7 @@ public final class Queue {
   /// Has the log know that messages up to this one, and some more, may have been delivered.
   @inline(never)
   private func reserve(_ sequence: UInt64) -> Bool {
-    if journal.failure != nil { return true }
+    if journal.failure != nil || Sabotage.is(.deliversBeforeLog) { return true }
     horizon.reached(journal.durablePosition)
     if let wanted = horizon.wants(sequence) {
       CatalogRecord.appendDelivered(journal, queue: id, upTo: wanted)
@@ -257,10 +259,12 @@ public final class Queue {
       return
     }
     for var entry in entries {
-      entry.flags.insert(.redelivered)
+      if !Sabotage.is(.forgetsRedelivered) { entry.flags.insert(.redelivered) }
       putBack(entry, isLast: entries.count == 1)
     }
-    if entries.count > 1 { returned.sort { $0.sequence > $1.sequence } }
+    if entries.count > 1, !Sabotage.is(.requeuesOutOfOrder) {
+      returned.sort { $0.sequence > $1.sequence }
+    }
     touch()
   }
 
@@ -315,6 +319,7 @@ public final class Queue {
     guard isDurable, !isDeleted else { return }
     if !settled.isEmpty {
       settled.sort { $0.first < $1.first }
+      if Sabotage.is(.dropsSettlement), settled.count > 1 { settled.removeLast() }
       CatalogRecord.appendSettled(journal, queue: id, ranges: settled)
       settled.removeAll(keepingCapacity: settled.count <= 64)
     }

@@ -193,6 +193,7 @@ public final class VirtualHost {
   }
 
   private func changed() {
+    if Sabotage.is(.keepsStaleRoutes) { return }
     bindingGeneration += 1
     routes.removeAll()
   }

@@ -44,7 +44,7 @@ struct CheckpointFile: Sendable {
       let temporary = files.path(name + ".new")
       let file = try files.disk.open(temporary, .readWrite, creates: true)
       try file.write(at: 0, encoded())
-      try file.sync()
+      if !Sabotage.is(.usesUnsyncedCheckpoint) { try file.sync() }
       try files.disk.rename(temporary, files.path(name))
       try files.disk.syncDirectory(files.directory)
       return try removeOlder(files, than: name)
@@ -59,7 +59,9 @@ struct CheckpointFile: Sendable {
     var retired: [String] = []
     let oldest = SegmentFiles.name(replayFrom - replayFrom % files.segmentBytes)
     for other in try files.disk.list(files.directory) {
-      if other.hasSuffix(".checkpoint"), other < name {
+      // Those that were being written when the broker went are of no use.
+      let isCheckpoint = other.hasSuffix(".checkpoint") || other.hasSuffix(".checkpoint.new")
+      if isCheckpoint, other < name {
         try files.disk.remove(files.path(other))
       } else if other.hasSuffix(".segment"), !other.hasPrefix("spare-"), other < oldest {
         retired.append(other)

@@ -11,8 +11,6 @@ struct CommitBatch: @unchecked Sendable {
     let count: Int
     /// Where the block that the slice is in begins; its memory begins there too.
     let blockStart: Int
-    /// Where its block ends, when it is larger than a segment's rest; the next record begins there.
-    let blockEnd: Int
   }
 
   /// The first new byte; everything before it is durable.

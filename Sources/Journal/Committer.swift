@@ -85,7 +85,9 @@ final class SegmentWriter: @unchecked Sendable {
     } catch {
       switch error {
       case .noSegment(let cause): return .postponed("\(cause)")
-      case .unknown(let cause): return .failed("\(cause)")
+      case .unknown(let cause):
+        if Sabotage.is(.goesOnAfterFailedWrite) { return .durable(end: batch.end) }
+        return .failed("\(cause)")
       }
     }
   }
@@ -129,7 +131,7 @@ final class SegmentWriter: @unchecked Sendable {
     var segment = position
     let end = slice.position + slice.count
     while segment < end {
-      try open(segment, firstRecord: slice.blockEnd, epoch: epoch)
+      try open(segment, firstRecord: Self.firstRecord(of: slice, from: segment), epoch: epoch)
       vectors.removeAll(keepingCapacity: true)
       add(slice, from: segment, to: min(end, segment + files.segmentBytes))
       try flush(at: SegmentHeader.pageBytes)
@@ -174,6 +176,8 @@ final class SegmentWriter: @unchecked Sendable {
     targetStart = -1
     do throws(SystemError) {
       if files.disk.exists(files.path(SegmentFiles.name(segment))) {
+        // It may have got its name without that having become durable.
+        if !Sabotage.is(.opensUnsyncedSegment) { try files.disk.syncDirectory(files.directory) }
         target = try files.open(segment, isSynced: isSynced)
       } else {
         let header = SegmentHeader(
@@ -185,6 +189,18 @@ final class SegmentWriter: @unchecked Sendable {
       throw .noSegment(error)
     }
     targetStart = segment
+  }
+
+  /// Where the first record of a slice that does not begin before `position` begins; the slice's end
+  /// if none does.
+  private static func firstRecord(of slice: CommitBatch.Slice, from position: Int) -> Int {
+    var offset = 0
+    while offset < slice.count,
+      slice.position + offset < position || Sabotage.is(.misnamesFirstRecord)
+    {
+      offset += Record.padded(Int((slice.base + offset).load(as: UInt32.self)))
+    }
+    return slice.position + offset
   }
 
   /// Writes the checksum of every record in a slice.

@@ -7,6 +7,7 @@ extension Journal {
   /// Above so much that waits to be committed, publishers have to wait.
   static let uncommittedBytesMax = 64 << 20
   static let checkpointRetryMilliseconds: Int64 = 5000
+  static let spaceLookMilliseconds: Int64 = 1000
 
   /// Bytes appended and not yet durable.
   public var uncommittedBytes: Int { endPosition - durablePosition }
@@ -71,9 +72,13 @@ extension Journal {
   public func tend(now: Int64) {
     returnHoles(now: now)
     mergeLaneFiles(now: now)
-    if background.spaceProblem != nil { background.refill() }
+    lookForSpace(now: now)
     guard let batch = postponed?.batch else { return }
     postponed = nil
+    if Sabotage.is(.losesPostponedBatch) {
+      durablePosition = batch.end
+      return
+    }
     submit(batch)
   }
 
@@ -117,13 +122,20 @@ extension Journal {
     return true
   }
 
+  /// Lane files take space as well as segments.
+  private func lookForSpace(now: Int64) {
+    guard background.spaceProblem != nil || now >= nextSpaceLookAt else { return }
+    nextSpaceLookAt = now + Self.spaceLookMilliseconds
+    background.refill()
+  }
+
   private func slice(_ block: Block, upTo used: Int) -> CommitBatch.Slice? {
     let from = max(block.start, sealedPosition)
     let count = block.start + used - from
     guard count > 0 else { return nil }
     return CommitBatch.Slice(
       base: block.base! + (from - block.start), position: from, count: count,
-      blockStart: block.start, blockEnd: block.start + used)
+      blockStart: block.start)
   }
 
   private func appendBatchRecord(now: Int64) {
@@ -152,7 +164,13 @@ extension Journal {
   public func wantsCheckpoint(now: Int64) -> Bool {
     pendingCheckpoint == nil && failure == nil && now >= nextCheckpointAt
       && (segments.firstLive(notAbove: durablePosition) > segments.first
-        || laneFiles.retiredCount > 0)
+        || laneFiles.retiredCount > 0 || wantsCheckpointForSpace(now: now))
+  }
+
+  /// Where writes are not synced, only a checkpoint lets space of lane files go.
+  private func wantsCheckpointForSpace(now: Int64) -> Bool {
+    !settings.isSynced && laneFiles.hasSealed
+      && now >= nextCheckpointAt + Self.checkpointRetryMilliseconds
   }
 
   /// Keeps what the catalog says now; it is written once the log before it is durable. `now` is
@@ -197,6 +215,7 @@ extension Journal {
     case .stored(let first, let recycled):
       segments.drop(before: first)
       removeRetired(pendingCheckpoint?.retired ?? [])
+      checkpointedPosition = pendingCheckpoint?.file.position ?? checkpointedPosition
       statistics.checkpoints += 1
       statistics.segmentsRecycled += recycled
       pendingCheckpoint = nil

@@ -14,34 +14,40 @@ extension Journal {
     guard block.base == nil, !block.isLoading, !block.hasFailed else { return }
     invariant(block.home == .log || block.home == .lane, "a block without memory is not on disk")
     blocks[Int(index)].isLoading = true
-    waitingLoads.append(index)
-    startLoads()
+    if loadingBytes > 0, loadingBytes + block.capacity > Self.loadingBytesMax {
+      waitingLoads.append(index)
+    } else {
+      submit(load: index)
+    }
   }
 
-  /// Hands the reader what waits, as far as there is room for it.
-  private func startLoads() {
-    while let index = waitingLoads.first {
-      let block = blocks[Int(index)]
-      guard block.home != .nowhere else {
-        // Nobody needs it any more.
-        _ = waitingLoads.removeFirst()
-        release(slot: index)
-        abandonedLoads.append(index)
-        continue
-      }
-      guard loadingBytes == 0 || loadingBytes + block.capacity <= Self.loadingBytesMax else {
-        return
+  private func submit(load index: UInt32) {
+    let capacity = blocks[Int(index)].capacity
+    loadingBytes += capacity
+    reader.submit(request(index, into: memory.allocate(capacity)))
+  }
+
+  /// Begins what had to wait; returns blocks that nobody needs any more.
+  private func submitWaitingLoads() -> [UInt32] {
+    var forgotten: [UInt32] = []
+    while let next = waitingLoads.first {
+      let block = blocks[Int(next)]
+      if block.home == .nowhere {
+        release(slot: next)
+        forgotten.append(next)
+      } else if loadingBytes == 0 || loadingBytes + block.capacity <= Self.loadingBytesMax {
+        submit(load: next)
+      } else {
+        break
       }
       _ = waitingLoads.removeFirst()
-      loadingBytes += block.capacity
-      reader.submit(request(index, into: memory.allocate(block.capacity)))
     }
+    return forgotten
   }
 
   /// The same for a block that will be needed soon: only while there is room for it.
   public func loadAhead(_ index: UInt32) {
-    guard loadingBytes < Self.loadingBytesMax, waitingLoads.isEmpty,
-      cachedBytes + loadingBytes < settings.cacheBytes
+    guard loadingBytes < Self.loadingBytesMax, cachedBytes + loadingBytes < settings.cacheBytes
     else { return }
     load(index)
   }
@@ -101,10 +107,7 @@ extension Journal {
       }
       loaded.append(index)
     }
-    startLoads()
-    loaded += abandonedLoads
-    abandonedLoads.removeAll()
-    return loaded
+    return loaded + submitWaitingLoads()
   }
 
   private func keep(_ index: UInt32, _ base: UnsafeMutableRawPointer) {

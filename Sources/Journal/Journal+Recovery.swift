@@ -218,8 +218,11 @@ extension Journal {
     try system { () throws(SystemError) in
       let stale = list.dropFrom(end)
       lastEpoch = max(lastEpoch, stale.map(\.epoch).max() ?? 0)
-      try files.retire(
-        stale.map { SegmentFiles.name($0.firstPosition) }, sparesMax: Background.sparesMax)
+      // From the last one on, each for good: what a crash leaves must have no gap.
+      for segment in stale.reversed() {
+        try files.retire(
+          [SegmentFiles.name(segment.firstPosition)], sparesMax: Background.sparesMax)
+      }
       // What was read may be in the page cache only; what comes next builds upon it.
       if let first = list.first { try files.sync(from: first.firstPosition, to: end) }
       durablePosition = end

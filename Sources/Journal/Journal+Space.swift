@@ -23,16 +23,19 @@ extension Journal {
     returnSettledSpace()
   }
 
+  /// The log says what it says before this position after a power loss, too.
+  private var returnPosition: Int { settings.isSynced ? durablePosition : checkpointedPosition }
+
   func returnSettledSpace() {
     guard laneFiles.hasSealed, failure == nil, !isClosing else { return }
-    for number in laneFiles.settle(upTo: durablePosition) {
+    for number in laneFiles.settle(upTo: returnPosition) {
       if !laneFiles.isScratch(number) {
         let (_, payload) = append(kind: Record.laneFileRemoved, payloadSize: 8)
         payload.storeBytes(of: UInt64(number), as: UInt64.self)
       }
       laneFiles.doom(number, at: endPosition)
     }
-    let returns = laneFiles.removable(upTo: durablePosition)
+    let returns = laneFiles.removable(upTo: returnPosition)
     if !returns.isEmpty { background.giveBack(returns) }
   }
 

@@ -82,10 +82,8 @@ public final class Journal {
   var cachedBytes = 0
   /// Bytes of blocks that are being read back.
   var loadingBytes = 0
-  /// Blocks that are to be read back when there is room for them; some may not be needed any more.
+  /// Blocks that are to be read back when others have been.
   var waitingLoads = Ring<UInt32>()
-  /// Of those, the ones that were passed over since `poll`.
-  var abandonedLoads: [UInt32] = []
   /// Blocks that could not be read the last time; they may be other blocks by now.
   var failedLoads: [UInt32] = []
   /// Bytes of blocks of transient messages.
@@ -113,6 +111,8 @@ public final class Journal {
 
   var segments: SegmentLiveness
   var pendingCheckpoint: PendingCheckpoint?
+  /// The position of the last checkpoint that was stored; the log is synced up to there.
+  var checkpointedPosition = 0
   /// After a checkpoint failed, the next is not tried before this wall-clock millisecond.
   var nextCheckpointAt: Int64 = 0
   var laneFiles = LaneFiles()
@@ -125,6 +125,8 @@ public final class Journal {
   var nextHolesAt: Int64 = 0
   /// No lane files are merged before this wall-clock millisecond.
   var nextMergeAt: Int64 = 0
+  /// The free space is looked at from this wall-clock millisecond on.
+  var nextSpaceLookAt: Int64 = 0
   /// The last round failed.
   var isSpillFailing = false
   public internal(set) var statistics = JournalStatistics()
@@ -160,7 +162,11 @@ public final class Journal {
   }
 
   deinit {
+    for index in 0..<blockCapacity {
+      if let base = blocks[index].base { memory.free(base, blocks[index].capacity) }
+    }
     blocks.deallocate()
+    memory.trim()
   }
 
   func submit(_ batch: CommitBatch) {
@@ -237,7 +243,7 @@ public final class Journal {
     invariant(block.references == 0, "a block was released more often than retained")
     if block.isOpen {
       if !block.isInLog { transientTailDrained() }
-    } else if !block.isPending {
+    } else if !block.isPending || Sabotage.is(.freesCommittingBlock) {
       free(index)
     }
   }

@@ -114,6 +114,7 @@ final class LogReader {
   static let cleanProofBytes = 4 << 20
   /// A new life's epoch is at most so much above the last.
   static let epochStepMax: UInt64 = 16
+  private static let epochRecordBytes = 32
 
   init(files: SegmentFiles, position: Int, epoch: UInt64, end: Int) {
     self.files = files
@@ -129,10 +130,13 @@ final class LogReader {
 
   /// The next record; nil at the end of the log. The view is valid until the next call.
   func next() throws(JournalError) -> RecordView? {
-    guard let view = try valid(at: position) else {
+    var found = try valid(at: position)
+    if found == nil { found = try validBehindSegment() }
+    guard let view = found else {
       try lookForDamage()
       return nil
     }
+    position = view.position
     position += Record.padded(view.size)
     switch view.kind {
     case Record.epoch:
@@ -143,6 +147,23 @@ final class LogReader {
     default: isClean = false
     }
     return view
+  }
+
+  /// A new life whose first record found no room in the segment: the rest is a pad of its epoch, which
+  /// is known only from the record behind.
+  private func validBehindSegment() throws(JournalError) -> RecordView? {
+    let rest = files.segmentBytes - position % files.segmentBytes
+    guard rest < Self.epochRecordBytes, let view = try valid(at: position + rest),
+      view.kind == Record.epoch
+    else { return nil }
+    let later = view.payload.loadUnaligned(as: UInt64.self)
+    let pad = try bytes(at: position, rest)
+    let isPad =
+      Int(pad.load(as: UInt32.self)) == rest
+      && pad.load(fromByteOffset: Record.checksumOffset, as: UInt32.self)
+        == Record.checksum(pad, size: rest, position: position, epoch: later)
+    // The buffer may have moved.
+    return isPad ? try valid(at: position + rest) : nil
   }
 
   /// The record at `place`, if it is valid in the present epoch or begins a new one.

@@ -97,7 +97,7 @@ final class SegmentFiles: Sendable {
     try file.write(at: 0, UnsafeRawBufferPointer(page))
     try file.sync()
     try disk.rename(path(name), path(Self.name(header.firstPosition)))
-    try disk.syncDirectory(directory)
+    if !Sabotage.is(.forgetsDirectorySync) { try disk.syncDirectory(directory) }
     return try open(header.firstPosition, isSynced: isSynced)
   }
 

@@ -32,6 +32,7 @@ struct SegmentLiveness {
     let limit = position / segmentBytes
     var index = first
     while index < limit, index - first < counts.count, counts[index - first] == 0 { index += 1 }
+    if Sabotage.is(.recyclesLiveSegment) { index += 1 }
     return min(index, limit)
   }
 

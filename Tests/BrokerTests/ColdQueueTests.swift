@@ -127,7 +127,7 @@ import Testing
     }
     try broker.moveOut(channel)
     for name in names { try channel.consume(name, isAutomatic: true) }
-    try broker.turn()
+    broker.turn()
     for name in names { try channel.purge(name) }
     #expect(served().count == 0)
     #expect(!broker.journal.isLoading)
@@ -162,7 +162,8 @@ import Testing
     #expect(broker.takeProblem()?.hasPrefix("messages could not be read back") == true)
     #expect(mistake { _ = try channel.take("q") } == .messageUnreadable(queue: "q"))
     disk.set(nil)
-    broker.broker.tend()
+    broker.advance(milliseconds: Broker.unreadableMilliseconds)
+    broker.turn()
     #expect(try channel.drain("q").map(\.text) == (0..<100).map(text))
     broker.expectNothingHeld()
   }
@@ -188,6 +189,7 @@ import Testing
     try broker.turn { try channel.publish("m", key: "p") }
     #expect(served().map(\.text) == ["m"], "others are served")
     disk.set(nil)
+    broker.advance(milliseconds: Broker.unreadableMilliseconds)
     broker.work()
     #expect(served().map(\.text) == (0..<100).map(text))
     broker.expectNothingHeld()

@@ -138,7 +138,7 @@ import Testing
       #expect(lane.count == model.all.count, comment)
       #expect(lane.isEmpty == model.all.isEmpty, comment)
       #expect(lane.first?.sequence == model.front.first, comment)
-      #expect(lane.firstSequence == model.all.first, comment)
+      #expect(lane.firstOnDisk == model.runs.first?.first, comment)
       var unmoved: [UInt64] = []
       lane.forEachUnmoved { entry in
         unmoved.append(entry.sequence)

@@ -21,7 +21,7 @@ import Testing
 
   @Test(arguments: Hostage.allCases)
   func oneMessageDoesNotKeepTheLog(hostage: Hostage) throws {
-    let broker = try TestBroker(settings: Self.settings)
+    let broker = try TestBroker(settings: Self.settings, disk: FaultyDisk())
     let channel = broker.connect().open()
     let owner = broker.connect().open()
     try owner.declare("old", isDurable: hostage != .ofTransientQueue)
@@ -107,7 +107,7 @@ import Testing
   @Test func littleThatIsLeftOfManyFilesBecomesOne() throws {
     var settings = Journal.Settings.moving
     settings.sparseFilesMin = 4
-    let broker = try TestBroker(settings: settings)
+    let broker = try TestBroker(settings: settings, disk: FaultyDisk())
     let channel = broker.connect().open()
     let owner = broker.connect().open()
     try channel.declare("q", isDurable: true)

@@ -8,9 +8,11 @@ import Testing
 @testable import Journal
 
 extension Journal.Settings {
-  /// Small segments; everything durable moves that is a little old.
+  /// Small segments; everything durable moves that is a little old. Used with a `FaultyDisk`, which
+  /// does not really sync.
   static var moving: Journal.Settings {
     var settings = Journal.Settings.quick
+    settings.isSynced = true
     settings.segmentBytes = 256 << 10
     settings.windowBytes = 16 << 10
     settings.cacheBytes = 1 << 20
@@ -22,7 +24,7 @@ extension Journal.Settings {
 extension TestBroker {
   /// A broker with small segments that moves what is a little old.
   static func moving(
-    _ disk: any Disk = SystemDisk(), settings: Journal.Settings = .moving
+    _ disk: any Disk = FaultyDisk(), settings: Journal.Settings = .moving
   ) throws -> TestBroker {
     try TestBroker(settings: settings, disk: disk)
   }

@@ -65,7 +65,7 @@ import Testing
     broker.drainWorkers()
     disk.set(nil)
     for (moment, directory) in copies.copies {
-      let again = try TestBroker(in: directory, settings: .moving)
+      let again = try TestBroker(in: directory, settings: .moving, disk: FaultyDisk())
       let comment: Comment = "before \(moment)"
       let next = again.connect().open()
       for (name, texts) in contents {
@@ -154,7 +154,7 @@ import Testing
 
   private func failure() -> String? {
     do {
-      _ = try TestBroker(in: broker.directory, settings: .moving)
+      _ = try TestBroker(in: broker.directory, settings: .moving, disk: FaultyDisk())
       return nil
     } catch {
       return "\(error)"
@@ -197,7 +197,7 @@ import Testing
   @Test func aDamagedBlockIsToldWhenItIsReadAndOthersAreServed() throws {
     let path = try stoppedWithLanes()[1]
     try damage(path, at: 64 + 1000)
-    let again = try TestBroker(in: broker.directory, settings: .moving)
+    let again = try TestBroker(in: broker.directory, settings: .moving, disk: FaultyDisk())
     let client = again.connect()
     let next = client.open()
     #expect(again.queue("q")?.readyCount == 300)
@@ -212,6 +212,7 @@ import Testing
     #expect(again.queue("q")?.readyCount == 300 - taken.count)
     // The disk gives the right bytes again.
     try damage(path, at: 64 + 1000)
+    again.advance(milliseconds: Broker.unreadableMilliseconds)
     again.work()
     #expect(try next.drain("q").map(\.text) == Array(texts(0..<300).dropFirst(taken.count)))
     again.expectNothingHeld()

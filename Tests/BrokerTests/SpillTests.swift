@@ -126,7 +126,7 @@ import Testing
   @Test func transientMessagesMoveAboveTheirLimit() throws {
     var settings = Journal.Settings.moving
     settings.transientBytesMax = 512 << 10
-    let broker = try TestBroker(settings: settings)
+    let broker = try TestBroker(settings: settings, disk: FaultyDisk())
     let channel = broker.connect().open()
     try channel.declare("q")
     let texts = (0..<400).map { "\($0):" + String(repeating: "x", count: 10_000) }

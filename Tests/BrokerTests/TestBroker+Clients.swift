@@ -23,7 +23,7 @@ extension TestBroker {
   func quietTurn() {
     turns {
       !journal.isCommitting && !journal.hasUncommitted && journal.pendingCheckpoint == nil
-        && !journal.wantsCheckpoint(now: .max)
+        && !journal.wantsCheckpoint(now: broker.now)
     }
   }
 
@@ -38,17 +38,20 @@ extension TestBroker {
   }
 
   /// Stops in order and begins again.
-  func restarted(
-    settings: Journal.Settings = .quick, disk: any Disk = SystemDisk()
-  ) throws -> TestBroker {
+  func restarted(settings: Journal.Settings = .quick) throws -> TestBroker {
     close()
-    return try TestBroker(in: directory, settings: settings, disk: disk)
+    return try TestBroker(in: directory, settings: settings, disk: Self.disk(settings))
+  }
+
+  /// Nothing is really synced: what the process wrote survives it.
+  private static func disk(_ settings: Journal.Settings) -> any Disk {
+    settings.isSynced ? FaultyDisk() : SystemDisk()
   }
 
   /// Another broker on what a crash would have left behind now. This one lives on.
   func crashed(settings: Journal.Settings = .quick) throws -> TestBroker {
     drainWorkers()
-    return try TestBroker(in: directory.copy(), settings: settings)
+    return try TestBroker(in: directory.copy(), settings: settings, disk: Self.disk(settings))
   }
 
   // MARK: What is held

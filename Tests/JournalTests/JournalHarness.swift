@@ -42,11 +42,15 @@ final class Harness {
   let recovery: Recovery
   private let wake: JournalWake
 
-  init(_ directory: String, _ settings: Journal.Settings = Harness.small) throws {
+  init(
+    _ directory: String, _ settings: Journal.Settings = Harness.small,
+    environment: Journal.Environment = Journal.Environment()
+  ) throws {
     let wake = try JournalWake()
     var made: Collector?
     let (journal, recovery) = try Journal.open(
-      directory: directory, settings: settings, now: 1, wake: { wake.signal() },
+      directory: directory, settings: settings, environment: environment, now: 1,
+      wake: { wake.signal() },
       replay: { journal in
         let collector = Collector(journal)
         made = collector

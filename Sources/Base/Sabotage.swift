@@ -1,0 +1,40 @@
+/// Defects that can be switched on to see that the simulator finds them. They exist only where
+/// `SABOTAGE` is defined, which is in debug builds; elsewhere every question is answered "no" by the
+/// compiler.
+public enum Sabotage: String, CaseIterable, Sendable {
+  // Commits and confirms.
+  case confirmsBeforeSync, confirmsOneTooMany, goesOnAfterFailedWrite, losesPostponedBatch
+  case freesCommittingBlock
+  // Files.
+  case forgetsDirectorySync, opensUnsyncedSegment, misnamesFirstRecord, usesUnsyncedCheckpoint
+  case recyclesLiveSegment
+  // Recovery.
+  case skipsSettlementAtReplay, forgetsDeliveredAtReplay, losesDestinationAtReplay
+  // Queues.
+  case dropsSettlement, deliversBeforeLog, forgetsRedelivered, requeuesOutOfOrder
+  case acknowledgesNeighbour, keepsStaleRoutes, miscountsReady
+
+  #if SABOTAGE
+    /// The one that is switched on. It is set once, before anything that asks is started.
+    nonisolated(unsafe) public static var active: Sabotage?
+  #endif
+
+  /// Defects can be switched on in this build.
+  public static var isPossible: Bool {
+    #if SABOTAGE
+      true
+    #else
+      false
+    #endif
+  }
+
+  @inlinable
+  @inline(__always)
+  public static func `is`(_ defect: Sabotage) -> Bool {
+    #if SABOTAGE
+      active == defect
+    #else
+      false
+    #endif
+  }
+}

@@ -1,0 +1,114 @@
+/// A reply that a client waits for: what it must say, and what it promises.
+struct ExpectedReply {
+  let name: String
+  /// The ready messages and consumers that it must tell; nil where it tells none, or they are not
+  /// known.
+  var count: Int?
+  var consumers: Int?
+  /// The queue whose count it tells.
+  var queue: QueueModel?
+  /// What the client was promised with it.
+  var promised: () -> Void = {}
+}
+
+/// A channel as the broker should know it.
+final class ChannelModel {
+  struct Delivery {
+    let tag: UInt64
+    let copy: Copy
+    let consumer: ConsumerModel?
+  }
+
+  let number: UInt16
+  /// The broker closed it, and the client has not answered.
+  var isClosing = false
+  var isConfirming = false
+  /// Publishes since confirms were selected, those that are not confirmed yet at the end.
+  private(set) var unconfirmed: [Message] = []
+  private(set) var publishCount: UInt64 = 0
+  private(set) var confirmedTag: UInt64 = 0
+  private var nextTag: UInt64 = 1
+  var prefetch = 0
+  var deliveries: [Delivery] = []
+  var consumers: [String: ConsumerModel] = [:]
+  var expected: [ExpectedReply] = []
+
+  init(number: UInt16) {
+    self.number = number
+  }
+
+  func published(_ message: Message) {
+    guard isConfirming else { return }
+    publishCount += 1
+    unconfirmed.append(message)
+  }
+
+  /// The broker confirms or refuses; returns the messages that it means.
+  func confirmed(_ tag: UInt64, isMultiple: Bool) throws(BrokenPromise) -> [Message] {
+    try promise(
+      tag > confirmedTag && tag <= publishCount && (isMultiple || tag == confirmedTag + 1),
+      "each publish is confirmed once and in order",
+      "tag \(tag), \(isMultiple ? "multiple" : "single"), after \(confirmedTag) of \(publishCount)")
+    let messages = Array(unconfirmed.prefix(Int(tag - confirmedTag)))
+    unconfirmed.removeFirst(messages.count)
+    confirmedTag = tag
+    return messages
+  }
+
+  /// A message came with this tag.
+  func delivered(_ tag: UInt64) throws(BrokenPromise) {
+    try promise(
+      tag == nextTag, "delivery tags count up", "tag \(tag) instead of \(nextTag)")
+    nextTag += 1
+  }
+
+  /// Takes out the deliveries that an acknowledgement means; nil if there are none.
+  func settle(_ tag: UInt64, isMultiple: Bool) -> [Delivery]? {
+    guard isMultiple else {
+      guard let index = deliveries.firstIndex(where: { $0.tag == tag }) else { return nil }
+      return [deliveries.remove(at: index)]
+    }
+    if tag == 0 {
+      defer { deliveries = [] }
+      return deliveries
+    }
+    guard let index = deliveries.firstIndex(where: { $0.tag == tag }) else { return nil }
+    defer { deliveries.removeFirst(index + 1) }
+    return Array(deliveries[...index])
+  }
+
+  /// The channel is over: what was locked comes back.
+  func giveUp() {
+    for consumer in consumers.values { consumer.queue.consumerCount -= 1 }
+    consumers = [:]
+    giveBack(deliveries)
+    deliveries = []
+    expected = []
+  }
+
+  func giveBack(_ deliveries: [Delivery]) {
+    for delivery in deliveries {
+      delivery.consumer?.lockedCount -= 1
+      delivery.copy.queue.giveBack(delivery.copy)
+    }
+  }
+}
+
+/// A connection as the broker should know it.
+final class ConnectionModel {
+  let name: String
+  var channels: [UInt16: ChannelModel] = [:]
+  /// Over, or about to be.
+  var isClosed = false
+
+  init(name: String) {
+    self.name = name
+  }
+
+  func close() {
+    guard !isClosed else { return }
+    isClosed = true
+    for (_, channel) in channels.sorted(by: { $0.key < $1.key }) { channel.giveUp() }
+    channels = [:]
+  }
+}

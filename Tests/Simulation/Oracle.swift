@@ -1,0 +1,340 @@
+import AMQP
+import Base
+import Journal
+
+/// Knows what the broker must do: it is told of each request when the broker has taken it, and of
+/// all that sessions write, and compares. Across crashes it knows what must have survived, what may
+/// have, and what must not.
+final class Oracle {
+  let topology: Topology
+  let coverage: CoverageCounter
+  let trace: Trace
+  private(set) var queues: [String: QueueModel] = [:]
+  private(set) var messages: [Message] = []
+  var exchanges: Set<String> = []
+  var bindings: Set<Topology.Binding> = []
+  /// Changes of exchanges and bindings that a crash may take back.
+  var topologyChanges: [Durability] = []
+  /// A crash may have taken back changes of queues, exchanges or bindings.
+  private(set) var isTopologyUncertain = true
+  /// The broker's journal, for positions; nil while none runs.
+  var journal: Journal?
+  /// Removals that the log was not told yet.
+  var unlogged: [Copy] = []
+  /// Deliveries since they were last compared with the queues.
+  private var deliveries: [(delivery: ChannelModel.Delivery, from: ConnectionModel)] = []
+
+  init(topology: Topology, coverage: CoverageCounter, trace: Trace) {
+    self.topology = topology
+    self.coverage = coverage
+    self.trace = trace
+    for name in topology.queues {
+      queues[name] = QueueModel(name: name, isDurable: topology.isDurable(name))
+    }
+  }
+
+  var endPosition: Int { journal?.endPosition ?? 0 }
+  private var durablePosition: Int { journal?.durablePosition ?? 0 }
+
+  func makeMessage(_ make: (Int) -> Message) -> Message {
+    let message = make(messages.count + 1)
+    messages.append(message)
+    return message
+  }
+
+  /// Messages that wait in queues.
+  var backlog: Int { topology.queues.reduce(0) { $0 + queue($1).waitingCount } }
+
+  func queue(_ name: String) -> QueueModel {
+    guard let queue = queues[name] else { invariantFailed("\(name) is no queue of this run") }
+    return queue
+  }
+
+  // MARK: What the broker says
+
+  /// A session has written something; returns whose message it is, if a queue gave it.
+  func heard(
+    _ event: ClientEvent, on connection: ConnectionModel
+  ) throws(BrokenPromise) -> Copy? {
+    guard !connection.isClosed else { return nil }
+    switch event {
+    case .content(let content): return try heard(content, on: connection)
+    case .method(let method, let number):
+      if number == 0 {
+        heardOnConnection(method, connection)
+        return nil
+      }
+      guard let channel = connection.channels[number] else {
+        throw BrokenPromise("replies answer requests", "\(method) on channel \(number)")
+      }
+      try heard(method, on: channel, connection)
+      return nil
+    }
+  }
+
+  private func heardOnConnection(_ method: Method, _ connection: ConnectionModel) {
+    switch method {
+    case .connectionClose, .connectionCloseOk: connection.close()
+    case .connectionBlocked: coverage.note(.blockedPublishers)
+    default: break
+    }
+  }
+
+  private func heard(
+    _ method: Method, on channel: ChannelModel, _ connection: ConnectionModel
+  ) throws(BrokenPromise) {
+    switch method {
+    case .channelClose:
+      channel.giveUp()
+      channel.isClosing = true
+    case .basicAck(let ack):
+      let messages = try channel.confirmed(ack.deliveryTag, isMultiple: ack.multiple)
+      coverage.note(.confirms, messages.count)
+      for message in messages { try confirmed(message) }
+    case .basicNack(let nack):
+      try promise(
+        journal?.failure != nil, "a publish is refused only when the journal failed",
+        "tag \(nack.deliveryTag)")
+      coverage.note(
+        .refusals, try channel.confirmed(nack.deliveryTag, isMultiple: nack.multiple).count)
+    case .basicCancel(let cancel):
+      channel.consumers[cancel.consumerTag.description] = nil
+    default: try replied(method, channel, connection)
+    }
+  }
+
+  private func confirmed(_ message: Message) throws(BrokenPromise) {
+    for queue in message.destinations ?? [] {
+      queue.copy(of: message)?.stored.isPromised = true
+    }
+  }
+
+  private func replied(
+    _ method: Method, _ channel: ChannelModel, _ connection: ConnectionModel
+  ) throws(BrokenPromise) {
+    let name = "\(method.id)"
+    guard let expected = channel.expected.first,
+      expected.name == name || (name == "basic.get-empty" && expected.name.hasPrefix("basic.get"))
+    else {
+      throw BrokenPromise(
+        "replies answer requests", "\(name) instead of \(channel.expected.first?.name ?? "nothing")"
+      )
+    }
+    channel.expected.removeFirst()
+    if name == "channel.close-ok", !channel.isClosing { connection.channels[channel.number] = nil }
+    switch method {
+    case .queueDeclareOk(let ok):
+      guard let queue = expected.queue else { break }
+      if queue.existence == nil { try queue.observed(exists: true) }
+      try check(expected, count: Int(ok.messageCount))
+      try promise(
+        expected.consumers == Int(ok.consumerCount), "counts are right",
+        "\(queue.name) has \(ok.consumerCount) consumers, not \(expected.consumers ?? -1)")
+    case .queuePurgeOk(let ok): try check(expected, count: Int(ok.messageCount))
+    case .queueDeleteOk(let ok): try check(expected, count: Int(ok.messageCount))
+    case .basicGetEmpty:
+      guard let queue = expected.queue else { break }
+      coverage.note(.gets)
+      try promise(
+        queue.readyCount ?? 0 == 0, "counts are right",
+        "\(queue.name) said that it was empty and has \(queue.readyCount ?? 0)")
+      if !queue.isObserved { try queue.observe(count: 0) }
+    default: break
+    }
+    expected.promised()
+  }
+
+  private func check(_ expected: ExpectedReply, count: Int) throws(BrokenPromise) {
+    if let wanted = expected.count {
+      try promise(
+        wanted == count, "counts are right",
+        "\(expected.name) of \(expected.queue?.name ?? "a queue") told \(count), not \(wanted):"
+          + " \(expected.queue?.contents ?? "")")
+    } else if let queue = expected.queue, !queue.isObserved {
+      try queue.observe(count: count)
+    }
+  }
+
+  private func heard(
+    _ content: Content, on connection: ConnectionModel
+  ) throws(BrokenPromise) -> Copy? {
+    guard let channel = connection.channels[content.channel] else {
+      throw BrokenPromise("replies answer requests", "a message on channel \(content.channel)")
+    }
+    let message = try identify(content)
+    switch content.kind {
+    case .returned(let code):
+      let wanted = "basic.return \(message.id)"
+      try promise(
+        channel.expected.first?.name == wanted && code == 312, "only what has no route is returned",
+        "m\(message.id) came back with \(code)")
+      channel.expected.removeFirst()
+      coverage.note(.returns)
+      return nil
+    case .delivery(let tag, let isRedelivered, let consumerTag):
+      guard let consumer = channel.consumers[consumerTag] else {
+        throw BrokenPromise("only consumers get messages", "m\(message.id) for \(consumerTag)")
+      }
+      try channel.delivered(tag)
+      coverage.note(.deliveries)
+      let copy = try findCopy(message, consumer.queue)
+      try check(copy, isRedelivered: isRedelivered)
+      deliveries.append(
+        (ChannelModel.Delivery(tag: tag, copy: copy, consumer: consumer), connection))
+      if !consumer.isAutomatic {
+        consumer.lockedCount += 1
+        channel.deliveries.append(deliveries[deliveries.count - 1].delivery)
+        try promise(
+          consumer.prefetch == 0 || consumer.lockedCount <= consumer.prefetch,
+          "no consumer gets more than its prefetch",
+          "\(consumerTag) has \(consumer.lockedCount) of \(consumer.prefetch)")
+      }
+      return copy
+    case .got(let tag, let isRedelivered, let remaining):
+      return try got(message, channel, tag, isRedelivered: isRedelivered, remaining: remaining)
+    }
+  }
+
+  private func got(
+    _ message: Message, _ channel: ChannelModel, _ tag: UInt64, isRedelivered: Bool,
+    remaining: Int
+  ) throws(BrokenPromise) -> Copy {
+    guard let expected = channel.expected.first, let queue = expected.queue,
+      expected.name.hasPrefix("basic.get")
+    else {
+      throw BrokenPromise("replies answer requests", "get-ok of m\(message.id)")
+    }
+    channel.expected.removeFirst()
+    coverage.note(.gets)
+    try channel.delivered(tag)
+    let copy = try findCopy(message, queue)
+    try check(copy, isRedelivered: isRedelivered)
+    try queue.take(copy)
+    queue.lock(copy)
+    if expected.name.hasSuffix("automatic") {
+      removeUnlogged(copy)
+    } else {
+      channel.deliveries.append(ChannelModel.Delivery(tag: tag, copy: copy, consumer: nil))
+    }
+    if queue.isObserved {
+      try promise(
+        queue.readyCount == remaining, "counts are right",
+        "get told \(remaining) left in \(queue.name), not \(queue.readyCount ?? -1)")
+    } else {
+      try queue.observe(count: remaining)
+    }
+    return copy
+  }
+
+  private func identify(_ content: Content) throws(BrokenPromise) -> Message {
+    guard let id = content.id, id > 0, id <= messages.count else {
+      throw BrokenPromise(
+        "nothing comes that was not published", "a message of \(content.body.count) bytes")
+    }
+    let message = messages[id - 1]
+    try promise(
+      message.equals(content), "messages come as they were published",
+      "m\(id) of \(message.size) bytes came with \(content.body.count)")
+    return message
+  }
+
+  private func findCopy(_ message: Message, _ queue: QueueModel) throws(BrokenPromise) -> Copy {
+    guard let destinations = message.destinations else {
+      throw BrokenPromise("nothing comes that was not published", "m\(message.id)")
+    }
+    guard let copy = queue.copy(of: message) else {
+      throw BrokenPromise(
+        destinations.contains { $0 === queue }
+          ? "no acknowledged message comes back" : "messages go where they are routed",
+        "m\(message.id) in \(queue.name)")
+    }
+    try promise(
+      copy.place == .ready, "a locked message is not delivered again",
+      "m\(message.id) in \(queue.name)")
+    return copy
+  }
+
+  private func check(_ copy: Copy, isRedelivered: Bool) throws(BrokenPromise) {
+    if isRedelivered { coverage.note(.redeliveries) }
+    let isRight =
+      switch copy.redelivered {
+      case .yes: isRedelivered
+      case .no: !isRedelivered
+      case .either: true
+      }
+    try promise(
+      isRight, "redelivered is truthful",
+      "m\(copy.message.id) in \(copy.queue.name) came with \(isRedelivered)")
+  }
+
+  // MARK: Turns
+
+  /// Everything that queues gave was heard: it must have been what was first in them, and each client
+  /// must have got its part in order.
+  func compareDeliveries() throws(BrokenPromise) {
+    guard !deliveries.isEmpty else { return }
+    var last: [ObjectIdentifier: [String: Int]] = [:]
+    for (delivery, connection) in deliveries {
+      let name = delivery.copy.queue.name
+      let before = last[ObjectIdentifier(connection)]?[name] ?? -1
+      try promise(
+        before < delivery.copy.order, "messages leave a queue in its order",
+        "\(connection.name) got m\(delivery.copy.message.id) of \(name) too late")
+      last[ObjectIdentifier(connection), default: [:]][name] = delivery.copy.order
+    }
+    for (delivery, _) in deliveries.sorted(by: {
+      ($0.delivery.copy.queue.name, $0.delivery.copy.order)
+        < ($1.delivery.copy.queue.name, $1.delivery.copy.order)
+    }) {
+      let copy = delivery.copy
+      try promise(
+        copy.place == .ready, "a locked message is not delivered again",
+        "m\(copy.message.id) in \(copy.queue.name)")
+      try copy.queue.take(copy)
+      copy.queue.lock(copy)
+      if delivery.consumer?.isAutomatic == true { removeUnlogged(copy) }
+    }
+    deliveries.removeAll(keepingCapacity: true)
+  }
+
+  /// The broker has told the log what left its queues.
+  func logged() {
+    for copy in unlogged where copy.removed?.position == .max {
+      copy.removed?.position = endPosition
+    }
+    unlogged.removeAll(keepingCapacity: true)
+  }
+
+  /// The log moved.
+  func moved() {
+    for queue in queues.values { queue.settle(durablePosition) }
+    if topologyChanges.count > 100, topologyChanges.allSatisfy({ $0.isSure(durablePosition) }) {
+      topologyChanges = []
+    }
+  }
+
+  // MARK: Crashes
+
+  /// The broker is gone. `isOrderly`: everything that it knew is durable.
+  func crash(isOrderly: Bool) {
+    let position = isOrderly ? .max - 1 : durablePosition
+    if isOrderly { logged() }
+    if !topologyChanges.allSatisfy({ $0.isSure(position) }) { isTopologyUncertain = true }
+    topologyChanges = []
+    for name in topology.queues {
+      let queue = queue(name)
+      if !queue.isSettled(position) { isTopologyUncertain = true }
+      queue.crash(durable: position, isOrderly: isOrderly)
+      coverage.note(.uncertainMessages, queue.uncertain)
+    }
+    bindings = bindings.filter { topology.isDurable($0.queue) }
+    unlogged = []
+    deliveries = []
+    journal = nil
+  }
+
+  /// Exchanges, queues and bindings are as they should be again.
+  func topologyRestored() {
+    isTopologyUncertain = false
+  }
+}

@@ -1,0 +1,181 @@
+import Base
+
+/// The beginning of a life, and the end of a run: one client that looks at everything.
+extension Run {
+  private static let waitTurnsMax = 600
+  private static let drainTurnsMax = 4000
+
+  /// Asks for every queue what is in it, and has all be there that the clients use.
+  func restoreTopology(_ life: Life) throws(Interruption) {
+    let topology = world.scenario.topology
+    let connection = life.connect("control")
+    connection.send(.connect, on: 0)
+    for (index, queue) in topology.queues.enumerated() {
+      connection.send(.openChannel, on: UInt16(index + 1))
+      connection.send(.inspect(queue: queue), on: UInt16(index + 1))
+    }
+    let channel: UInt16 = 100
+    connection.send(.openChannel, on: channel)
+    if world.oracle.isTopologyUncertain {
+      for exchange in topology.exchangeNames {
+        connection.send(.declareExchange(exchange), on: channel)
+      }
+    }
+    for queue in topology.queues
+    where world.oracle.isTopologyUncertain || !topology.isDurable(queue) {
+      connection.send(.declare(queue: queue), on: channel)
+      for binding in topology.bindings where binding.queue == queue {
+        connection.send(.bind(binding), on: channel)
+      }
+    }
+    try wait(life, for: connection) { connection.isAnswered }
+    world.oracle.topologyRestored()
+    try life.drop(connection)
+  }
+
+  /// Turns until `isDone`, and no more trouble if that takes long. A broker whose log failed is
+  /// killed.
+  private func wait(
+    _ life: Life, for connection: SimulatedConnection, until isDone: () -> Bool
+  ) throws(Interruption) {
+    for turn in 0..<Self.waitTurnsMax {
+      if isDone() { return }
+      if connection.isOver || life.journal.failure != nil {
+        world.disk.crashNow(.kill)
+        throw .crashed
+      }
+      if turn == 30 { endEpisode() }
+      if turn == 100 { life.hurry() }
+      try life.turn()
+      connection.transmit(.max) { _ in }
+    }
+    throw .broken(BrokenPromise("the broker answers", "the control connection waits for ever"))
+  }
+
+  // MARK: The end
+
+  /// After the last restart everything that should be there comes out of the queues, and nothing
+  /// else; then nothing is left, in memory or on the disk or after one more restart.
+  func finish() throws(BrokenPromise) {
+    endEpisode()
+    var isDrained = false
+    while !isDrained {
+      try live { () throws(Interruption) in
+        guard let life else { return }
+        try restoreTopology(life)
+        endEpisode()
+        life.hurry()
+        try confirmAll(life)
+        try drain(life)
+        try settle(life)
+        isDrained = true
+        try stop(life, isCut: false)
+      }
+    }
+    try live { () throws(Interruption) in
+      guard let life else { return }
+      try restoreTopology(life)
+      try stop(life, isCut: false)
+    }
+    world.coverage.note(.drained)
+  }
+
+  /// What is published now is confirmed.
+  private func confirmAll(_ life: Life) throws(Interruption) {
+    let connection = life.connect("confirmer")
+    connection.send(.connect, on: 0)
+    connection.send(.openChannel)
+    connection.send(.confirmSelect)
+    for queue in world.scenario.topology.queues {
+      connection.send(
+        .publish(
+          world.oracle.makeMessage {
+            Message(
+              id: $0, exchange: "", key: queue, isPersistent: true, isMandatory: false, size: 100,
+              isVerbose: false)
+          }))
+    }
+    try wait(life, for: connection) { connection.isAnswered }
+    try life.drop(connection)
+  }
+
+  private func drain(_ life: Life) throws(Interruption) {
+    let connection = life.connect("drain")
+    connection.send(.connect, on: 0)
+    for (index, queue) in world.scenario.topology.queues.enumerated()
+    where world.oracle.queue(queue).exists {
+      let channel = UInt16(index + 1)
+      let isAutomatic = world.random.flag()
+      connection.send(.openChannel, on: channel)
+      if !isAutomatic { connection.send(.prefetch(world.random.number(1...20)), on: channel) }
+      connection.send(
+        .consume(queue: queue, tag: queue, isAutomatic: isAutomatic), on: channel)
+      if isAutomatic { automatic.insert(channel) }
+    }
+    for _ in 0..<Self.drainTurnsMax {
+      try life.turn()
+      connection.transmit(.max) { event in
+        if case .content(let content) = event, case .delivery(let tag, _, _) = content.kind,
+          !automatic.contains(content.channel)
+        {
+          connection.send(.acknowledge(tag: tag, isMultiple: false), on: content.channel)
+        }
+      }
+      if connection.isAnswered, world.oracle.backlog == 0 { break }
+    }
+    for name in world.scenario.topology.queues {
+      if let missing = world.oracle.queue(name).firstCertain {
+        throw .broken(
+          BrokenPromise(
+            "what is in a queue comes out of it", "m\(missing.message.id) in \(name) does not"))
+      }
+    }
+    try life.drop(connection)
+  }
+
+  /// Nothing is in the queues: the log and the memory shrink to what an empty broker needs.
+  private func settle(_ life: Life) throws(Interruption) {
+    for attempt in 0..<3 {
+      for _ in 0..<300 where !(life.isIdle && isSmall(life)) { try life.turn() }
+      if isSmall(life) { return }
+      // What a crash left of a checkpoint's cleaning up goes with the next one, which comes when the
+      // log has gone on.
+      if attempt < 2 { try goOn(life) }
+    }
+    guard isSmall(life) else {
+      throw .broken(
+        BrokenPromise(
+          "an empty broker is small",
+          "\(world.disk.usedBytes) bytes of journal, \(life.journal.memoryBytes) bytes of memory;"
+            + " \(world.disk.listing)"))
+    }
+  }
+
+  /// The log goes on for more than a segment.
+  private func goOn(_ life: Life) throws(Interruption) {
+    let connection = life.connect("pusher")
+    connection.send(.connect, on: 0)
+    connection.send(.openChannel)
+    connection.send(.confirmSelect)
+    let queue = world.scenario.topology.durableQueues[0]
+    connection.send(.declare(queue: queue))
+    for _ in 0..<2 * world.scenario.settings.segmentBytes / 30_000 {
+      connection.send(
+        .publish(
+          world.oracle.makeMessage {
+            Message(
+              id: $0, exchange: "", key: queue, isPersistent: true, isMandatory: false,
+              size: 30_000, isVerbose: false)
+          }))
+    }
+    connection.send(.purge(queue: queue))
+    try wait(life, for: connection) { connection.isAnswered }
+    try life.drop(connection)
+  }
+
+  private func isSmall(_ life: Life) -> Bool {
+    let segment = world.scenario.settings.segmentBytes + 4096
+    return world.disk.usedBytes <= 8 * segment + 100_000
+      && life.journal.memoryBytes <= 2 << 20
+  }
+}
