@@ -74,16 +74,16 @@ import Testing
     for _ in 0..<removed { _ = lane.removeFirst() }
     let expected = (0..<UInt64(count)).map { $0 + UInt64(removed) }
     var seen: [UInt64] = []
-    lane.forEach { entry in
+    var limit = Int.max
+    func note(_ entry: Entry) -> Bool {
       seen.append(entry.sequence)
-      return true
+      return seen.count < limit
     }
+    lane.forEach(note)
     #expect(seen == expected)
     seen = []
-    lane.forEach { entry in
-      seen.append(entry.sequence)
-      return seen.count < 260
-    }
+    limit = 260
+    lane.forEach(note)
     #expect(seen == Array(expected.prefix(260)))
     #expect(lane.count == count)
   }

@@ -80,7 +80,7 @@ import Testing
       }
       again.durableTurn()
       again.work(3)
-      try next.drain("junk").forEach { _ in Issue.record(comment) }
+      #expect(try next.drain("junk").isEmpty, comment)
       again.expectNothingHeld()
       #expect(try again.files(".lanes.new") == [], comment)
       #expect(try again.files(".lanes") == [], comment)
