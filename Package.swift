@@ -68,7 +68,8 @@ let package = Package(
       name: "SimulationTests", dependencies: ["Base", "IO", "Simulation", "simulate"],
       swiftSettings: common),
     .testTarget(
-      name: "MartletTests", dependencies: ["martlet", "Client"], swiftSettings: common),
+      name: "MartletTests", dependencies: ["martlet", "Client", "IO", "Testbed"],
+      swiftSettings: common),
     .testTarget(
       name: "ServerTests",
       dependencies: [

@@ -167,14 +167,11 @@ final class Catalog {
   // MARK: The bytes
 
   private static func state(_ queue: Queue, outstanding: SequenceSet) -> [UInt8] {
-    let head = queue.lane.firstOnDisk ?? queue.movedUpTo + 1
-    var outstanding = outstanding
-    queue.lane.forEachOpened(upTo: queue.movedUpTo) { entry in
-      if entry.isDurable { outstanding.append(entry.sequence...entry.sequence) }
-    }
+    var alive = outstanding
+    queue.lane.forEachMoved(upTo: queue.movedUpTo) { alive.append($0) }
     var payload = bytes(queue.nextSequence) + bytes(queue.horizon.upTo)
-    payload += bytes(queue.movedUpTo) + bytes(head)
-    for range in outstanding.ranges {
+    payload += bytes(queue.movedUpTo) + bytes(queue.movedUpTo + 1)
+    for range in alive.ranges {
       payload += bytes(range.lowerBound) + bytes(range.upperBound - range.lowerBound + 1)
     }
     return payload

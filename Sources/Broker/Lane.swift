@@ -33,8 +33,6 @@ struct Lane: ~Copyable {
   @inline(__always) var isEmpty: Bool { front.count == 0 && movedCount == 0 }
   /// The next message; nil if there is none, or while it is on disk.
   @inline(__always) var first: Entry? { front.first }
-  /// The sequence of the first message that is on disk alone.
-  var firstOnDisk: UInt64? { runs.first?.first }
   /// The block on disk that has the next messages; nil while they are in memory.
   var nextRun: LaneRun? { front.count == 0 ? runs.first : nil }
 
@@ -71,26 +69,30 @@ struct Lane: ~Copyable {
   }
 
   /// Brings the messages of the next block on disk into the empty front; the block is in memory.
-  mutating func open(_ journal: Journal, _ entry: (LaneEntry) -> Entry) {
+  /// `dropped` gets those that did not survive a restart.
+  mutating func open(
+    _ journal: Journal, entry: (LaneEntry) -> Entry, dropped: (UInt64) -> Void
+  ) {
     let run = runs.removeFirst()
     movedCount -= Int(run.count)
     invariant(front.count == 0, "a lane was opened that has a front")
     journal.forEachInLane(run.block, from: Int(run.skip)) { moved in
-      if run.isFiltered, !moved.isDurable { return }
+      if run.isFiltered, !moved.isDurable { return dropped(moved.sequence) }
       front.append(entry(moved))
     }
     invariant(front.count == Int(run.count), "a block of a lane has another number of messages")
   }
 
-  /// The messages in memory whose blocks were opened, up to `last`. Others of their blocks may have left
-  /// between them, before a crash.
-  func forEachOpened(upTo last: UInt64, _ body: (Entry) -> Void) {
+  /// The sequences, up to `last`, of what is in lane files: in order, each message once. Messages
+  /// between them may stand in the same files and have left, before or after a restart.
+  func forEachMoved(upTo last: UInt64, _ body: (ClosedRange<UInt64>) -> Void) {
     func visit(_ entry: Entry) -> Bool {
       guard entry.sequence <= last else { return false }
-      body(entry)
+      if entry.isDurable { body(entry.sequence...entry.sequence) }
       return true
     }
     front.forEach(visit)
+    for index in 0..<runs.count { body(runs[index].first...runs[index].last) }
   }
 
   // MARK: Moving

@@ -96,10 +96,10 @@ public final class Queue {
   }
 
   /// What recovery found, in order: messages of lane files that were opened, blocks of lane files,
-  /// messages of the log. All else is empty.
+  /// messages of the log; and what did not survive in those that were opened. All else is empty.
   func restore(
-    opened: [Entry], _ runs: [LaneRun], _ entries: [Entry], nextSequence: UInt64,
-    deliveredUpTo: UInt64, movedUpTo: UInt64
+    opened: [Entry], dropped: [UInt64], _ runs: [LaneRun], _ entries: [Entry],
+    nextSequence: UInt64, deliveredUpTo: UInt64, movedUpTo: UInt64
   ) {
     invariant(lane.count == 0 && returned.isEmpty, "a queue was restored twice")
     recoveredUpTo = deliveredUpTo
@@ -111,6 +111,7 @@ public final class Queue {
     // What comes now was not delivered, so that it must be behind what may have been.
     self.nextSequence = max(nextSequence, deliveredUpTo + 1)
     horizon = DeliveryHorizon(upTo: deliveredUpTo)
+    for sequence in dropped { noteGone(sequence) }
     if hasReady { touch() }
   }
 
@@ -175,7 +176,7 @@ public final class Queue {
   private func openLane() -> UnsafeRawPointer? {
     guard let run = lane.nextRun else { return nil }
     guard journal.isResident(run.block) else { return fetch(run.block) }
-    lane.open(journal) { recovered(Entry($0)) }
+    lane.open(journal, entry: { recovered(Entry($0)) }, dropped: noteGone)
     lane.forEachRun(atMost: Self.runsAhead) { journal.loadAhead($0) }
     return lane.first.flatMap { record(of: $0) }
   }
@@ -242,7 +243,16 @@ public final class Queue {
     if entry.isDurable {
       horizon.delivered(entry.sequence)
       noteSettled(entry.sequence)
+    } else if entry.sequence <= movedUpTo {
+      noteGone(entry.sequence)
     }
+  }
+
+  /// A message that need not survive stood between durable ones in a lane file. The log is told that
+  /// it is gone, so that recovery does not look for it in a block that nobody needs.
+  @inline(never)
+  private func noteGone(_ sequence: UInt64) {
+    if isDurable { noteSettled(sequence) }
   }
 
   /// Messages that wait on disk are deleted.

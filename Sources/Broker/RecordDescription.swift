@@ -12,6 +12,13 @@ public enum RecordDescription {
     case Record.batch:
       "batch; durable before: \(record.payload.loadUnaligned(as: UInt64.self))"
     case Record.stop: "stop"
+    case Record.laneFile: "lane file \(record.payload.loadUnaligned(as: UInt64.self))"
+    case Record.laneFileRemoved:
+      "lane file \(record.payload.loadUnaligned(as: UInt64.self)) removed"
+    case CatalogRecord.queueState: state(record)
+    case CatalogRecord.ids:
+      "ids; next queue \(record.word), next exchange "
+        + "\(record.payload.loadUnaligned(as: UInt32.self))"
     case MessageView.kind: message(record)
     case CatalogRecord.settle: settled(record)
     case CatalogRecord.delivered:
@@ -27,37 +34,89 @@ public enum RecordDescription {
     }
   }
 
+  private static let names: [(kind: UInt8, name: String)] = [
+    (Record.pad, "pad"), (Record.epoch, "epoch"), (Record.batch, "batch"), (Record.stop, "stop"),
+    (Record.laneFile, "lane-file"), (Record.laneFileRemoved, "lane-file-removed"),
+    (MessageView.kind, "message"), (CatalogRecord.settle, "settle"),
+    (CatalogRecord.delivered, "delivered"), (CatalogRecord.queue, "queue"),
+    (CatalogRecord.queueDeleted, "queue-deleted"), (CatalogRecord.exchange, "exchange"),
+    (CatalogRecord.exchangeDeleted, "exchange-deleted"), (CatalogRecord.binding, "binding"),
+    (CatalogRecord.bindingRemoved, "binding-removed"), (CatalogRecord.queueState, "queue-state"),
+    (CatalogRecord.ids, "ids"),
+  ]
+
+  public static let kindNames = names.map(\.name)
+
   /// The kind's name, for counts.
   public static func kindName(_ kind: UInt8) -> String {
-    switch kind {
-    case Record.pad: "pad"
-    case Record.epoch: "epoch"
-    case Record.batch: "batch"
-    case Record.stop: "stop"
-    case MessageView.kind: "message"
-    case CatalogRecord.settle: "settle"
-    case CatalogRecord.delivered: "delivered"
-    case CatalogRecord.queue: "queue"
-    case CatalogRecord.queueDeleted: "queue-deleted"
-    case CatalogRecord.exchange: "exchange"
-    case CatalogRecord.exchangeDeleted: "exchange-deleted"
-    case CatalogRecord.binding: "binding"
-    case CatalogRecord.bindingRemoved: "binding-removed"
-    default: "kind \(kind)"
+    names.first { $0.kind == kind }?.name ?? "kind \(kind)"
+  }
+
+  /// The beginning of a message's body, as text; nothing for other records, or when nothing is wanted.
+  public static func body(_ record: RecordView, bytesMax: Int) -> String {
+    guard record.kind == MessageView.kind, bytesMax > 0 else { return "" }
+    let view = MessageView(record.base)
+    let body = view.body(behind: view.properties(behind: view.names))
+    var text = ""
+    for scalar in String(decoding: body.prefix(bytesMax), as: UTF8.self).unicodeScalars {
+      text +=
+        scalar.value < 32 || scalar.value == 127 ? scalar.escaped(asASCII: true) : String(scalar)
+    }
+    return ", body \"\(text)\"" + (body.count > bytesMax ? "..." : "")
+  }
+
+  /// Whether the record declares a queue of this name.
+  public static func declares(_ record: RecordView, queue name: String) -> Bool {
+    guard record.kind == CatalogRecord.queue, RecordForm.isSound(record) else { return false }
+    return RawRecord(record).names(2)[1].description == name
+  }
+
+  /// Whether the record says something of one of these queues.
+  public static func concerns(_ record: RecordView, oneOf queues: Set<UInt32>) -> Bool {
+    guard RecordForm.isUnderstood(record) else { return false }
+    switch record.kind {
+    case CatalogRecord.settle, CatalogRecord.delivered, CatalogRecord.queue,
+      CatalogRecord.queueDeleted, CatalogRecord.queueState:
+      return queues.contains(record.word)
+    case CatalogRecord.binding, CatalogRecord.bindingRemoved:
+      let (isToExchange, id) = RawRecord(record).destination
+      return !isToExchange && queues.contains(id)
+    case MessageView.kind: return destinations(record).contains { queues.contains($0.queue) }
+    default: return false
+    }
+  }
+
+  private static func destinations(_ record: RecordView) -> [(queue: UInt32, sequence: UInt64)] {
+    let count = MessageView(record.base).destinationCount
+    let start = record.size - count * MessageView.destinationSize
+    return (0..<count).map { index in
+      let offset = start + index * MessageView.destinationSize
+      return (
+        record.base.loadUnaligned(fromByteOffset: offset, as: UInt32.self),
+        record.base.loadUnaligned(fromByteOffset: offset + 4, as: UInt64.self)
+      )
     }
   }
 
   private static func message(_ record: RecordView) -> String {
     let view = MessageView(record.base)
     let (exchange, key) = RouteMemo.split(view.names.bytes)
-    var text =
-      "message, \(record.word) bytes, exchange \"\(exchange)\" key \"\(key)\", to"
-    var offset = record.size - view.destinationCount * MessageView.destinationSize
-    for _ in 0..<view.destinationCount {
-      let queue = record.base.loadUnaligned(fromByteOffset: offset, as: UInt32.self)
-      let sequence = record.base.loadUnaligned(fromByteOffset: offset + 4, as: UInt64.self)
-      text += " \(queue)#\(sequence)"
-      offset += MessageView.destinationSize
+    var text = "message, \(record.word) bytes, exchange \"\(exchange)\" key \"\(key)\""
+    for (index, place) in destinations(record).enumerated() {
+      text += "\(index == 0 ? ", to" : "") \(place.queue)#\(place.sequence)"
+    }
+    return text
+  }
+
+  private static func state(_ record: RecordView) -> String {
+    func field(_ index: Int) -> UInt64 {
+      record.payload.loadUnaligned(fromByteOffset: 8 * index, as: UInt64.self)
+    }
+    var text = "state of queue \(record.word): next \(field(0)), delivered up to \(field(1))"
+    guard record.payload.count >= 32 else { return text }
+    text += ", moved up to \(field(2)), alive from \(field(3)) on"
+    for index in stride(from: 4, to: record.payload.count / 8 - 1, by: 2) {
+      text += "\(index == 4 ? " and" : "") \(field(index))-\(field(index) + field(index + 1) - 1)"
     }
     return text
   }

@@ -8,7 +8,7 @@ final class RecoveringQueue {
   private var entries = Ring<Entry>()
   private var blocks: [LaneBlock] = []
   /// The messages of `blocks` that are alive.
-  private var alive = SequenceSet()
+  private(set) var alive = SequenceSet()
   private(set) var movedUpTo: UInt64 = 0
   private(set) var nextSequence: UInt64 = 1
   var deliveredUpTo: UInt64 = 0
@@ -17,6 +17,8 @@ final class RecoveringQueue {
   struct Remains {
     /// Messages of lane files that stand before or in a block of which some have left.
     var opened: [Entry] = []
+    /// Messages between those that need not survive, and did not.
+    var dropped: [UInt64] = []
     var runs: [LaneRun] = []
     var entries: [Entry] = []
 
@@ -79,6 +81,11 @@ final class RecoveringQueue {
     return result
   }
 
+  /// The same, and keeps them.
+  func forEachRemaining(_ body: (Entry) -> Void) {
+    for index in 0..<entries.count where !entries[index].isSettled { body(entries[index]) }
+  }
+
   /// What is left, in order; reads the blocks of which a part is left, and those before them.
   func remains(_ journal: Journal) throws(JournalError) -> Remains {
     var remains = Remains()
@@ -107,7 +114,8 @@ final class RecoveringQueue {
     try journal.readNow(slot)
     var count = 0
     journal.forEachInLane(slot, from: 0) { entry in
-      guard entry.isDurable, alive.contains(entry.sequence) else { return }
+      guard alive.contains(entry.sequence) else { return }
+      guard entry.isDurable else { return remains.dropped.append(entry.sequence) }
       remains.opened.append(Entry(entry))
       count += 1
     }

@@ -49,6 +49,11 @@ struct SequenceSet: Equatable {
     return isWhole ? .whole : .part
   }
 
+  /// The ranges from the first one on that ends at `sequence` or behind it.
+  func ranges(reaching sequence: UInt64) -> ArraySlice<ClosedRange<UInt64>> {
+    ranges[firstIndex(reaching: sequence)...]
+  }
+
   /// The first range that ends at `sequence` or behind it.
   private func firstIndex(reaching sequence: UInt64) -> Int {
     var low = 0

@@ -29,6 +29,12 @@ static inline int system_punch_hole(int descriptor, int64_t offset, int64_t coun
   return fallocate(descriptor, 1 | 2, offset, count);
 }
 
+// renameat2 with RENAME_EXCHANGE, hidden for the same reason.
+extern int renameat2(int from, const char *old_path, int to, const char *new_path, unsigned flags);
+static inline int system_exchange(const char *one, const char *other) {
+  return renameat2(AT_FDCWD, one, AT_FDCWD, other, 2);
+}
+
 // epoll_data is a union with a name that Swift cannot build in one expression.
 static inline struct epoll_event system_epoll_event(uint32_t events, uint64_t data) {
   struct epoll_event event;

@@ -164,6 +164,36 @@ public enum FileSystem {
     guard Glibc.rename(from, to) == 0 else { throw SystemError("rename \(from) to \(to)") }
   }
 
+  /// Lets two names change places at once; both exist.
+  public static func exchange(_ one: String, _ other: String) throws(SystemError) {
+    guard system_exchange(one, other) == 0 else {
+      throw SystemError("exchange \(one) and \(other)")
+    }
+  }
+
+  /// Gives a file another name, or copies it where the file system cannot.
+  public static func link(_ path: String, as other: String) throws(SystemError) {
+    guard Glibc.link(path, other) != 0 else { return }
+    guard errno == EPERM || errno == EOPNOTSUPP || errno == EMLINK || errno == EXDEV else {
+      throw SystemError("link \(path)")
+    }
+    let source = try File(path, .read)
+    let target = try File(other, .readWrite, creates: true)
+    let chunk = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 4096)
+    defer { chunk.deallocate() }
+    var offset = 0
+    while case let count = try source.read(at: offset, into: chunk), count > 0 {
+      try target.write(at: offset, UnsafeRawBufferPointer(rebasing: chunk[..<count]))
+      offset += count
+    }
+    try target.sync()
+  }
+
+  public static func isDirectory(_ path: String) -> Bool {
+    var status = stat()
+    return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
+  }
+
   public static func remove(_ path: String) throws(SystemError) {
     guard unlink(path) == 0 || errno == ENOENT else { throw SystemError("remove \(path)") }
   }
@@ -208,5 +238,21 @@ public struct DirectoryLock: ~Copyable, Sendable {
     _ = ftruncate(file.descriptor.raw, 0)
     try file.write(at: 0, text)
     self.file = file
+  }
+
+  /// Who has the lock now. Changes nothing.
+  public enum Holder: Equatable, Sendable {
+    case nobody
+    /// The process as the file names it, if it does.
+    case process(Int?)
+  }
+
+  public static func holder(of directory: String) throws(SystemError) -> Holder {
+    guard FileSystem.exists(directory + "/lock") else { return .nobody }
+    let file = try File(directory + "/lock", .read)
+    guard flock(file.descriptor.raw, LOCK_SH | LOCK_NB) != 0 else { return .nobody }
+    guard errno == EWOULDBLOCK else { throw SystemError("lock \(directory)") }
+    let bytes = try FileSystem.readWhole(directory + "/lock")
+    return .process(Int(String(decoding: bytes, as: UTF8.self).filter(\.isNumber)))
   }
 }

@@ -141,7 +141,11 @@ extension Journal {
   ) throws(JournalError) -> Set<UInt32> {
     let listed = Set(checkpoint?.laneFiles ?? [])
     var missing = listed
-    let names = try system { () throws(SystemError) in try files.disk.list(files.directory) }
+    let names = try system { () throws(SystemError) in
+      // The checkpoint's name must be durable before anything goes that only an older one names.
+      try files.disk.syncDirectory(files.directory)
+      return try files.disk.list(files.directory)
+    }
     for name in names {
       guard let number = LaneTable.number(ofName: name) else { continue }
       laneFiles.used(number)

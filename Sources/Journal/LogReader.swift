@@ -11,6 +11,14 @@ public enum JournalError: Error, Equatable, Sendable, CustomStringConvertible {
   case inconsistent(String)
   case system(SystemError)
 
+  /// Tools can say more of it, and mend it.
+  public var isDamage: Bool {
+    switch self {
+    case .damaged, .inconsistent: true
+    case .newer, .system: false
+    }
+  }
+
   public var description: String {
     switch self {
     case .damaged(let file, let offset, let position, let reason):
@@ -98,12 +106,12 @@ struct SegmentList {
 /// Reads a log's records in order and finds its end.
 final class LogReader {
   private let files: SegmentFiles
-  private let end: Int
+  let end: Int
   /// Where the next record is expected.
-  private(set) var position: Int
-  private(set) var epoch: UInt64
+  var position: Int
+  var epoch: UInt64
   /// The last record said that the broker stopped in order.
-  private(set) var isClean = false
+  var isClean = false
 
   private var buffer: UnsafeMutableRawBufferPointer
   private var bufferStart = 0
@@ -167,7 +175,7 @@ final class LogReader {
   }
 
   /// The record at `place`, if it is valid in the present epoch or begins a new one.
-  private func valid(at place: Int) throws(JournalError) -> RecordView? {
+  func valid(at place: Int) throws(JournalError) -> RecordView? {
     guard place + 8 <= end else { return nil }
     let size = Int(try bytes(at: place, 8).load(as: UInt32.self))
     guard size >= 8, size == 8 || size >= Record.headerSize, place + size <= end else {
@@ -200,7 +208,7 @@ final class LogReader {
 
   /// Whether 32 bytes are a record that was written when the one at `position` was durable: a batch
   /// that says so, of this life or of the next, or the beginning of a later life.
-  private func isProof(_ base: UnsafeRawPointer, at place: Int) throws(JournalError) -> Bool {
+  func isProof(_ base: UnsafeRawPointer, at place: Int) throws(JournalError) -> Bool {
     let view = RecordView(position: place, base: base, size: 32)
     let says = view.payload.loadUnaligned(as: UInt64.self)
     let sum = base.load(fromByteOffset: Record.checksumOffset, as: UInt32.self)
@@ -225,7 +233,7 @@ final class LogReader {
   }
 
   /// Memory of `count` bytes of the log, read as far as necessary.
-  private func bytes(at place: Int, _ count: Int) throws(JournalError) -> UnsafeRawPointer {
+  func bytes(at place: Int, _ count: Int) throws(JournalError) -> UnsafeRawPointer {
     if place < bufferStart || place + count > bufferStart + bufferCount {
       try fill(from: place, count)
     }

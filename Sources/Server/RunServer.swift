@@ -13,6 +13,11 @@ public func runServer(_ options: Options) -> Int32 {
     return 0
   } catch {
     log.error("\(error)")
+    if let error = error as? JournalError, error.isDamage {
+      log.error(
+        "the broker does not start with a damaged journal. \"martlet journal verify \(options.data)\""
+          + " says all that is wrong; \"martlet journal repair \(options.data)\" what can be done")
+    }
     return 1
   }
 }

@@ -16,8 +16,15 @@ package final class TemporaryDirectory {
   }
 
   deinit {
-    for name in (try? FileSystem.list(place)) ?? [] { unlink(place + "/" + name) }
-    rmdir(place)
+    Self.remove(place)
+  }
+
+  private static func remove(_ directory: String) {
+    for name in (try? FileSystem.list(directory)) ?? [] {
+      let path = directory + "/" + name
+      if unlink(path) != 0 { remove(path) }
+    }
+    rmdir(directory)
   }
 
   /// Nothing is found at `path` from now on.

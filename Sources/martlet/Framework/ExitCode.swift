@@ -5,6 +5,8 @@ enum ExitCode: Int32, CaseIterable, Sendable {
   case usage = 2
   case empty = 3
   case undelivered = 4
+  case damaged = 5
+  case inUse = 6
   case interrupted = 130
 
   var help: String {
@@ -14,6 +16,8 @@ enum ExitCode: Int32, CaseIterable, Sendable {
     case .usage: "the command line was wrong"
     case .empty: "fewer messages came than were asked for"
     case .undelivered: "the broker returned or refused a published message"
+    case .damaged: "the journal is damaged"
+    case .inUse: "a broker is running on the directory"
     case .interrupted: "interrupted before the end"
     }
   }

@@ -1,0 +1,344 @@
+import AMQP
+import Base
+import IO
+import Journal
+
+/// Brings a damaged journal to a state with which the broker starts; `Specs/Journal.md`, "Repair", has
+/// how and why. What is lost or set aside stands in `report`.
+public final class JournalRepair {
+  public let verification: JournalVerification
+  /// What of a queue is kept and what is not.
+  struct Outcome {
+    let queue: JournalCensus.QueueCensus
+    /// Messages of the log that are alive.
+    let logged: [JournalCensus.Logged]
+    let declaration: RawRecord
+    var keptCount = 0
+    var lostCountMax = 0
+    var returningCountMax = 0
+  }
+
+  private(set) var outcomes: [Outcome] = []
+  private let line: (SetAsideMessage) -> [UInt8]
+  private var census: JournalCensus { verification.census }
+  private var survey: JournalSurvey { verification.survey }
+
+  /// `line` writes a message that is set aside into a file for people; the journal does not care how.
+  public init(
+    _ verification: JournalVerification, line: @escaping (SetAsideMessage) -> [UInt8] = { _ in [] }
+  ) {
+    self.verification = verification
+    self.line = line
+    var names: Set<Name> = []
+    for count in verification.queues {
+      guard let queue = verification.census.queues[count.id] else { continue }
+      var outcome = Outcome(
+        queue: queue, logged: verification.aliveInLog(queue),
+        declaration: Self.declaration(of: queue, isProven: census.isProven, avoiding: &names))
+      outcome.keptCount = count.count
+      outcome.lostCountMax = lostCountMax(queue, outcome.logged)
+      if let damage = census.damage.last {
+        outcome.returningCountMax =
+          count.inLanes + outcome.logged.count { $0.position < damage.lowerBound }
+      } else if !census.isProven {
+        outcome.returningCountMax = count.count
+      }
+      outcomes.append(outcome)
+    }
+  }
+
+  /// Only what was proven is passed on as it is; a queue without a declaration gets one.
+  private static func declaration(
+    of queue: JournalCensus.QueueCensus, isProven: Bool, avoiding names: inout Set<Name>
+  ) -> RawRecord {
+    if let declaration = queue.declaration, isProven || queue.names.vhost == "/",
+      names.insert(queue.names.name).inserted || isProven
+    {
+      return declaration
+    }
+    var name = "repaired-\(queue.id)"
+    while !names.insert(Name(name)).inserted { name += "-again" }
+    var payload = ByteBuffer()
+    payload.append(Name("/"))
+    payload.append(Name(name))
+    payload.append(FieldTable())
+    return RawRecord(
+      kind: CatalogRecord.queue, word: queue.id, payload: Array(payload.readable))
+  }
+
+  private func lostCountMax(
+    _ queue: JournalCensus.QueueCensus, _ logged: [JournalCensus.Logged]
+  ) -> Int {
+    var count = queue.missingMax
+    // The checkpoint may know of messages that came last.
+    let known = max(queue.lastLogged, queue.messages.movedUpTo)
+    if queue.isInDoubt, queue.messages.nextSequence > known + 1 {
+      count += Int(queue.messages.nextSequence - known) - 1
+    }
+    for block in verification.damagedBlocks where block.lane == queue.id {
+      let rescued = logged.count { (block.first...block.last).contains($0.sequence) }
+      let alive = census.aliveInLanes(queue).intersection(block.first...block.last).count
+      count += max(0, min(block.durableCount, alive) - rescued)
+    }
+    guard verification.hasUnknownBlocks else { return count }
+    // What is alive and stands nowhere; messages that need not survive took such sequences too.
+    let blocks = survey.laneFiles.flatMap(\.blocks).filter { $0.lane == queue.id }
+    let last = max(queue.messages.movedUpTo, blocks.map(\.last).max() ?? 0)
+    guard last > 0 else { return count }
+    let alive = census.aliveInLanes(queue).intersection(1...last)
+    var unseen = alive.count - logged.count { $0.sequence <= last }
+    for block in blocks { unseen -= alive.intersection(block.first...block.last).count }
+    return count + max(0, unseen)
+  }
+
+  // MARK: Doing it
+
+  /// Writes a new journal into `repairDirectory`, which is on the journal's file system, and exchanges
+  /// the two. `now` is wall-clock milliseconds.
+  public func perform(in repairDirectory: String, now: Int64) throws(JournalError) {
+    let new = repairDirectory + "/journal-new"
+    do throws(JournalError) {
+      try writeAll(in: repairDirectory, new, now: now)
+      try system { () throws(SystemError) in
+        try FileSystem.exchange(survey.directory, new)
+      }
+    } catch {
+      discard(new)
+      throw error
+    }
+    try system { () throws(SystemError) in
+      try FileSystem.syncDirectory(survey.directory + "/..")
+      try FileSystem.rename(new, repairDirectory + "/before")
+      try FileSystem.syncDirectory(repairDirectory)
+    }
+  }
+
+  /// A full disk is not to be filled with half a journal. What cannot be removed does no harm.
+  private func discard(_ directory: String) {
+    do throws(SystemError) {
+      for name in try FileSystem.list(directory) {
+        try FileSystem.remove(directory + "/" + name)
+      }
+    } catch {
+      return
+    }
+  }
+
+  /// The new journal, the report, and what is set aside, durably.
+  private func writeAll(
+    in repairDirectory: String, _ new: String, now: Int64
+  ) throws(JournalError) {
+    try system { () throws(SystemError) in
+      try FileSystem.makeDirectories(repairDirectory)
+    }
+    let rebuild = try JournalRebuild(survey, into: new, records: BrokerRecords())
+    let kept = try keepLaneFiles(rebuild)
+    var catalog = ids()
+    for record in census.exchanges.values.sorted(by: { $0.word < $1.word }) {
+      record.append(to: &catalog)
+    }
+    for outcome in outcomes {
+      let state = try keep(outcome, kept[outcome.queue.id] ?? [], rebuild)
+      outcome.declaration.append(to: &catalog)
+      RawRecord(kind: CatalogRecord.queueState, word: outcome.queue.id, payload: state)
+        .append(to: &catalog)
+    }
+    for binding in census.bindings { binding.append(to: &catalog) }
+    try rebuild.finish(catalog: catalog, epoch: census.epoch + 1, now: now)
+    try setAside(in: repairDirectory)
+    try write(Array(report.utf8), to: repairDirectory + "/report.txt")
+    try system { () throws(SystemError) in
+      try FileSystem.syncDirectory(new)
+      try FileSystem.syncDirectory(repairDirectory)
+      try FileSystem.syncDirectory(repairDirectory + "/..")
+    }
+  }
+
+  /// Links or copies lane files; returns all blocks that the new journal's tables have, by lanes and in
+  /// order.
+  private func keepLaneFiles(
+    _ rebuild: JournalRebuild
+  ) throws(JournalError) -> [UInt32: [LaneBlock]] {
+    var kept: [LaneBlock] = []
+    for file in survey.laneFiles {
+      guard let sound = verification.soundBlocks[file.number], !sound.isEmpty else { continue }
+      if file.isSound, !verification.spoiledFiles.contains(file.number) {
+        try rebuild.link(file)
+        kept += file.blocks
+      } else {
+        try rebuild.copy(file, sound)
+        kept += sound
+      }
+    }
+    return Dictionary(grouping: kept, by: \.lane)
+      .mapValues { $0.sorted { $0.first < $1.first } }
+  }
+
+  /// Puts the messages of the log into lanes; returns the queue's state. `kept` are all blocks of the
+  /// lane that the new journal has so far.
+  private func keep(
+    _ outcome: Outcome, _ kept: [LaneBlock], _ rebuild: JournalRebuild
+  ) throws(JournalError) -> [UInt8] {
+    let queue = outcome.queue
+    let alive = census.aliveInLanes(queue)
+    var ranges: [ClosedRange<UInt64>] = []
+    for block in verification.blocksBySequence[queue.id] ?? [] {
+      ranges += alive.intersection(block.first...block.last).ranges
+    }
+    var passed: Int?
+    for message in outcome.logged {
+      // A block must not reach over another one.
+      let before = kept.countEnding(before: message.sequence)
+      let begins = before != passed
+      try rebuild.add(
+        lane: queue.id, sequence: message.sequence, position: message.position,
+        beginsBlock: begins)
+      if begins {
+        ranges.append(message.sequence...message.sequence)
+      } else {
+        ranges[ranges.count - 1] = ranges[ranges.count - 1].lowerBound...message.sequence
+      }
+      passed = before
+    }
+    return state(queue, ranges.sorted { $0.lowerBound < $1.lowerBound }, kept.last?.last ?? 0)
+  }
+
+  private func state(
+    _ queue: JournalCensus.QueueCensus, _ ranges: [ClosedRange<UInt64>], _ lastKept: UInt64
+  ) -> [UInt8] {
+    var alive = SequenceSet()
+    for range in ranges { alive.append(range) }
+    let movedUpTo = max(
+      queue.messages.movedUpTo, lastKept, alive.ranges.last?.upperBound ?? 0)
+    let next = max(queue.messages.nextSequence, movedUpTo + 1)
+    // Deliveries may have stood where the log is damaged.
+    let isDeliveredKnown = census.damage.isEmpty && census.isProven
+    let delivered = isDeliveredKnown ? queue.messages.deliveredUpTo : next - 1
+    var payload: [UInt8] = []
+    for field in [next, delivered, movedUpTo, movedUpTo + 1] { payload.append(field) }
+    for range in alive.ranges {
+      payload.append(range.lowerBound)
+      payload.append(UInt64(range.count))
+    }
+    return payload
+  }
+
+  private func ids() -> [UInt8] {
+    var bytes: [UInt8] = []
+    var payload: [UInt8] = []
+    payload.append(census.nextExchangeID)
+    RawRecord(kind: CatalogRecord.ids, word: census.nextQueueID, payload: payload)
+      .append(to: &bytes)
+    return bytes
+  }
+
+  // MARK: What is set aside
+
+  /// Names and contents of what the new journal does not have.
+  private func setAside(in directory: String) throws(JournalError) {
+    for range in census.damage {
+      try write(try survey.bytesOfLog(range), to: directory + "/" + Self.name(range))
+    }
+    for block in verification.damagedBlocks {
+      try write(try survey.bytes(of: block), to: directory + "/" + Self.name(block))
+      let messages = try unprovenMessages(block)
+      guard !messages.isEmpty else { continue }
+      try write(messages, to: directory + "/" + Self.messagesName(block))
+    }
+  }
+
+  /// A line for each message of a damaged block that can still be read.
+  private func unprovenMessages(_ block: LaneBlock) throws(JournalError) -> [UInt8] {
+    guard let queue = census.queues[block.lane] else { return [] }
+    let alive = census.aliveInLanes(queue)
+    var lines: [UInt8] = []
+    try survey.readUnproven(block, isWellFormed: RecordForm.isSound) { message in
+      guard message.isDurable, alive.contains(message.sequence) else { return }
+      lines += line(
+        SetAsideMessage(
+          queue: queue.names.name, sequence: message.sequence, MessageView(message.record.base)))
+    }
+    return lines
+  }
+
+  static func messagesName(_ block: LaneBlock) -> String { name(block) + ".messages" }
+
+  static func name(_ range: Range<Int>) -> String {
+    "log-\(String(range.lowerBound, radix: 16)).damaged"
+  }
+
+  static func name(_ block: LaneBlock) -> String {
+    let file = JournalVerification.laneName(block.file).dropLast(".lanes".count)
+    return "\(file)-\(String(block.offset, radix: 16)).damaged"
+  }
+
+  private func write(_ bytes: [UInt8], to path: String) throws(JournalError) {
+    try system { () throws(SystemError) in
+      let file = try File(path, .readWrite, creates: true)
+      try file.write(at: 0, bytes)
+      try file.sync()
+    }
+  }
+}
+
+/// A message that can be read, but of which nothing says that it is as it was.
+public struct SetAsideMessage {
+  public let queue: Name
+  public let sequence: UInt64
+  public let exchange: Name
+  public let key: Name
+  /// As on the wire: flags and values.
+  public let properties: [UInt8]
+  public let body: [UInt8]
+
+  init(queue: Name, sequence: UInt64, _ view: MessageView) {
+    self.queue = queue
+    self.sequence = sequence
+    let names = view.names
+    let properties = view.properties(behind: names)
+    (exchange, key) = RouteMemo.split(names.bytes)
+    self.properties = Array(properties)
+    body = Array(view.body(behind: properties))
+  }
+}
+
+/// Does `body` and says its failure as the journal's.
+private func system(_ body: () throws(SystemError) -> Void) throws(JournalError) {
+  do throws(SystemError) {
+    try body()
+  } catch {
+    throw .system(error)
+  }
+}
+
+extension RawRecord {
+  /// Appends the record as checkpoints have it.
+  fileprivate func append(to bytes: inout [UInt8]) {
+    let size = Record.headerSize + payload.count
+    bytes.append(UInt32(size))
+    bytes.append(UInt32(0))
+    bytes += [kind, flags, 0, 0]
+    bytes.append(word)
+    bytes += payload
+    bytes += [UInt8](repeating: 0, count: Record.padded(size) - size)
+  }
+}
+
+extension [UInt8] {
+  fileprivate mutating func append<Value: FixedWidthInteger>(_ value: Value) {
+    Swift.withUnsafeBytes(of: value.littleEndian) { self += $0 }
+  }
+}
+
+extension SequenceSet {
+  func intersection(_ range: ClosedRange<UInt64>) -> SequenceSet {
+    var result = SequenceSet()
+    for mine in ranges(reaching: range.lowerBound) {
+      guard mine.lowerBound <= range.upperBound else { break }
+      result.append(mine.clamped(to: range))
+    }
+    return result
+  }
+
+  var count: Int { ranges.reduce(0) { $0 + Int($1.upperBound - $1.lowerBound) + 1 } }
+}

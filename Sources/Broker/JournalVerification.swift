@@ -1,0 +1,225 @@
+import Base
+import Journal
+
+/// Reads a whole journal and says everything in it that is not sound, and how many messages of each
+/// queue are alive. Changes nothing.
+public final class JournalVerification {
+  public struct QueueCount: Equatable, Sendable {
+    public let id: UInt32
+    public let vhost: Name
+    public let name: Name
+    public let inLog: Int
+    public let inLanes: Int
+
+    public var count: Int { inLog + inLanes }
+  }
+
+  public private(set) var problems: [JournalProblem]
+  /// In the order of their ids.
+  public private(set) var queues: [QueueCount] = []
+  public private(set) var blocks = 0
+  public private(set) var blocksAlive = 0
+  public let survey: JournalSurvey
+  public var log: LogSurvey { census.log }
+
+  let census: JournalCensus
+  /// Blocks with something alive: those that are sound by their files, and those that are not.
+  private(set) var soundBlocks: [UInt32: [LaneBlock]] = [:]
+  private(set) var damagedBlocks: [LaneBlock] = []
+  /// Files that cannot stay as they are.
+  private(set) var spoiledFiles: Set<UInt32> = []
+  private var inLanes: [UInt32: Int] = [:]
+
+  /// `progress` gets words for what is being read now and then.
+  public init(
+    directory: String, progress: @escaping (String) -> Void = { _ in }
+  ) throws(JournalError) {
+    let survey = try JournalSurvey(directory: directory)
+    self.survey = survey
+    problems = survey.problems
+    census = try JournalCensus(survey) { progress("log position \($0)") }
+    noteDamage()
+    for number in survey.missingLaneFiles where !census.removedLaneFiles.contains(number) {
+      problems.append(JournalProblem(Self.laneName(number), "the lane file is missing"))
+    }
+    var all: [LaneBlock] = []
+    for file in survey.laneFiles where !census.removedLaneFiles.contains(file.number) {
+      progress(file.name)
+      for block in file.blocks { census.meet(block) }
+      all += try verify(file)
+    }
+    verifyOrder(all)
+    count()
+  }
+
+  public var isSound: Bool { problems.isEmpty }
+
+  /// Missing lane files that nothing excuses.
+  var lostLaneFiles: [UInt32] {
+    survey.missingLaneFiles.filter { !census.removedLaneFiles.contains($0) }
+  }
+
+  /// Blocks are missing of which nothing is known.
+  var hasUnknownBlocks: Bool {
+    !lostLaneFiles.isEmpty || survey.laneFiles.contains { !$0.isSound }
+  }
+
+  static func laneName(_ number: UInt32) -> String {
+    let digits = String(number, radix: 16)
+    return String(repeating: "0", count: 16 - digits.count) + digits + ".lanes"
+  }
+
+  // MARK: The log
+
+  private func noteDamage() {
+    for range in census.damage {
+      let place = survey.place(range.lowerBound)
+      problems.append(
+        JournalProblem(
+          place.file, offset: place.offset, position: range.lowerBound,
+          "\(range.count) bytes of the log, up to position \(range.upperBound), are damaged or"
+            + " missing"))
+    }
+    for record in census.malformed {
+      let place = survey.place(record.position)
+      problems.append(
+        JournalProblem(
+          place.file, offset: place.offset, position: record.position,
+          "a record of kind \(record.kind) does not have its form"))
+    }
+  }
+
+  // MARK: Lane files
+
+  private func verify(_ file: JournalSurvey.LaneFile) throws(JournalError) -> [LaneBlock] {
+    blocks += file.blocks.count
+    var end = 0
+    var alive: [LaneBlock] = []
+    for block in file.blocks {
+      if block.offset < end || block.offset + block.size > file.bytes || block.first > block.last {
+        note(block, "the table's entry of the block makes no sense")
+        continue
+      }
+      end = block.offset + block.size
+      if census.isProven, let queue = census.queues[block.lane],
+        block.last > queue.messages.movedUpTo
+      {
+        note(block, "the block has messages above those that moved, as the checkpoint says")
+      }
+      guard census.isAlive(block) else { continue }
+      blocksAlive += 1
+      if try verify(block) {
+        alive.append(block)
+        soundBlocks[file.number, default: []].append(block)
+      }
+    }
+    return alive
+  }
+
+  private func verify(_ block: LaneBlock) throws(JournalError) -> Bool {
+    guard let queue = census.queues[block.lane] else { return true }
+    let alive = census.aliveInLanes(queue)
+    var count = 0
+    let problem = try survey.read(block, isWellFormed: RecordForm.isSound) { message in
+      if message.isDurable, alive.contains(message.sequence) { count += 1 }
+    }
+    guard let problem else {
+      inLanes[block.lane, default: 0] += count
+      return true
+    }
+    // Without a checkpoint what has died cannot be told from what is alive, but holes are dead.
+    if !census.isProven, try survey.isHole(block) {
+      spoiledFiles.insert(block.file)
+      return false
+    }
+    damagedBlocks.append(block)
+    let range = "messages \(block.first) to \(block.last) of queue \(queue.text)"
+    note(block, "\(problem); \(range)")
+    return false
+  }
+
+  private func note(_ block: LaneBlock, _ text: String) {
+    spoiledFiles.insert(block.file)
+    problems.append(JournalProblem(Self.laneName(block.file), offset: block.offset, text))
+  }
+
+  private func verifyOrder(_ blocks: [LaneBlock]) {
+    var last: [UInt32: LaneBlock] = [:]
+    for block in blocks.sorted(by: { ($0.lane, $0.first) < ($1.lane, $1.first) }) {
+      if let before = last[block.lane], before.last >= block.first {
+        note(
+          block,
+          "the block overlaps the one at offset \(before.offset) of \(Self.laneName(before.file))")
+        soundBlocks[block.file]?.removeAll { $0 == block }
+        damagedBlocks.append(block)
+      } else {
+        last[block.lane] = block
+      }
+    }
+  }
+
+  // MARK: Counts
+
+  private func count() {
+    for (id, queue) in census.queues.sorted(by: { $0.key < $1.key }) {
+      let names = queue.names
+      queues.append(
+        QueueCount(
+          id: id, vhost: names.vhost, name: names.name, inLog: aliveInLog(queue).count,
+          inLanes: inLanes[id] ?? 0))
+    }
+  }
+
+  /// The messages of the log that are alive and in no sound block, in order.
+  func aliveInLog(_ queue: JournalCensus.QueueCensus) -> [JournalCensus.Logged] {
+    var logged: [JournalCensus.Logged] = []
+    if !damagedBlocks.isEmpty || !lostLaneFiles.isEmpty || !problems.isEmpty {
+      logged = queue.passedOver.filter { queue.messages.alive.contains($0.sequence) }
+    }
+    queue.messages.forEachRemaining { entry in
+      logged.append(.init(sequence: entry.sequence, position: entry.location.position))
+    }
+    let ranges = blocksBySequence[queue.id] ?? []
+    guard !ranges.isEmpty else { return logged }
+    return logged.filter { message in
+      !ranges.overlaps(message.sequence)
+    }
+  }
+
+  /// Sound blocks by their lanes, in order.
+  lazy var blocksBySequence: [UInt32: [LaneBlock]] = {
+    Dictionary(grouping: soundBlocks.values.joined(), by: \.lane)
+      .mapValues { $0.sorted { $0.first < $1.first } }
+  }()
+}
+
+extension [LaneBlock] {
+  /// Whether the sequence stands within one of the blocks, which are in order.
+  func overlaps(_ sequence: UInt64) -> Bool {
+    let index = countEnding(before: sequence)
+    return index < count && self[index].first <= sequence
+  }
+
+  /// How many end before `sequence`.
+  func countEnding(before sequence: UInt64) -> Int {
+    var low = 0
+    var high = count
+    while low < high {
+      let middle = (low + high) / 2
+      if self[middle].last < sequence { low = middle + 1 } else { high = middle }
+    }
+    return low
+  }
+}
+
+extension JournalCensus.QueueCensus {
+  /// Of a queue whose declaration is lost: names that are made of its id.
+  var names: (vhost: Name, name: Name) {
+    guard let names = declaration?.names(2) else { return ("/", Name("repaired-\(id)")) }
+    return (names[0], names[1])
+  }
+
+  var text: String {
+    names.vhost == "/" ? "\"\(names.name)\"" : "\"\(names.name)\" in \"\(names.vhost)\""
+  }
+}

@@ -1,0 +1,106 @@
+import Base
+
+/// Reading on behind damage. `isPlausible` says of a record, whose checksum was not looked at, whether
+/// its size goes with its header; it keeps the search from hashing what is no record.
+extension LogReader {
+  typealias Plausible = (RecordView) -> Bool
+
+  /// Goes on behind a record that is not valid; false if nothing proves that there was one.
+  func skipDamage(_ isPlausible: Plausible) throws(JournalError) -> Bool {
+    guard let proof = try firstProof() else { return false }
+    let start = position
+    let own = epoch
+    isClean = false
+    for candidate in own == proof.epoch ? [own] : [own, proof.epoch] {
+      epoch = candidate
+      if let found = try firstValid(in: start + 8..<proof.place + 8, isPlausible) {
+        position = found
+        return true
+      }
+    }
+    (position, epoch) = (proof.place, proof.epoch)
+    return true
+  }
+
+  /// Goes to the first record that is valid in the present epoch or begins a later one.
+  func seekFirst(_ isPlausible: Plausible) throws(JournalError) -> Bool {
+    guard let found = try firstValid(in: position..<end, isPlausible) else { return false }
+    position = found
+    return true
+  }
+
+  private func firstValid(
+    in range: Range<Int>, _ isPlausible: Plausible
+  ) throws(JournalError) -> Int? {
+    var place = range.lowerBound
+    while place < range.upperBound, place + 16 <= end {
+      let base = try bytes(at: place, 16)
+      if base.load(as: UInt32.self) >= 16, try isRecord(base, place, isPlausible) { return place }
+      place += 8
+    }
+    return nil
+  }
+
+  private func isRecord(
+    _ base: UnsafeRawPointer, _ place: Int, _ isPlausible: Plausible
+  ) throws(JournalError) -> Bool {
+    let size = Int(base.load(as: UInt32.self))
+    guard size <= end - place else { return false }
+    let kind = base.load(fromByteOffset: Record.kindOffset, as: UInt8.self)
+    switch kind {
+    case Record.pad: break
+    case Record.epoch, Record.batch: guard size == 32 else { return false }
+    case Record.stop: guard size == 16 else { return false }
+    case Record.laneFileRemoved: guard size == 24 else { return false }
+    case Record.brokerKinds...:
+      let head = try bytes(at: place, min(size, 32))
+      guard isPlausible(RecordView(position: place, base: head, size: size)) else { return false }
+    default: return false
+    }
+    return try valid(at: place) != nil
+  }
+
+  /// The first record behind `position` that proves that the one there had been durable.
+  private func firstProof() throws(JournalError) -> (place: Int, epoch: UInt64)? {
+    var place = position + 8
+    while place + 32 <= end {
+      let base = try bytes(at: place, 32)
+      if base.load(as: UInt32.self) == 32, try isProof(base, at: place) {
+        return (place, proofEpoch(base, at: place))
+      }
+      place += 8
+    }
+    return nil
+  }
+
+  private func proofEpoch(_ base: UnsafeRawPointer, at place: Int) -> UInt64 {
+    let view = RecordView(position: place, base: base, size: 32)
+    if view.kind == Record.epoch { return view.payload.loadUnaligned(as: UInt64.self) }
+    return epochs(epoch...epoch + Self.epochStepMax, base, at: place) ?? epoch
+  }
+
+  private func epochs(
+    _ range: ClosedRange<UInt64>, _ base: UnsafeRawPointer, at place: Int
+  ) -> UInt64? {
+    let sum = base.load(fromByteOffset: Record.checksumOffset, as: UInt32.self)
+    return range.first { sum == Record.checksum(base, size: 32, position: place, epoch: $0) }
+  }
+
+  /// Finds the epoch of the records from `position` on where no header says it: of the first batch
+  /// record, or that before the first record of an epoch. False if there is none.
+  func findEpoch(upTo limit: UInt64) throws(JournalError) -> Bool {
+    var place = position
+    while place + 32 <= end {
+      let base = try bytes(at: place, 32)
+      place += 8
+      guard base.load(as: UInt32.self) == 32,
+        base.load(fromByteOffset: Record.kindOffset, as: UInt64.self)
+          == UInt64(Record.batch),
+        let found = epochs(0...limit, base, at: place - 8)
+      else { continue }
+      epoch = found
+      return true
+    }
+    return false
+  }
+}

@@ -1,0 +1,62 @@
+import Broker
+import Journal
+
+/// `martlet journal verify`.
+enum JournalVerify {
+  static let command = Command(
+    name: "verify", summary: "check everything in the journal, and count messages",
+    details: [
+      """
+      Reads the whole log, the checkpoint and all lane files, and checks every checksum and \
+      what belongs together. Says all that is wrong, and how many messages wait in each queue.
+      """,
+      "A tail that a crash cut is sound: nothing in it was promised. Nothing is changed.",
+    ],
+    arguments: [JournalDirectory.argument],
+    examples: [.init("martlet journal verify martlet-data", "Says whether all is sound.")],
+    exitCodes: [.damaged, .inUse],
+    action: .blocking { invocation throws(Failure) in
+      let directory = try JournalDirectory(invocation[JournalDirectory.argument])
+      try directory.refuseUser()
+      let verification = try verify(directory)
+      Console.show(text(of: verification))
+      guard verification.isSound else {
+        let problems = HumanWords.count(verification.problems.count, "problem")
+        let hint = "martlet journal repair \(directory.data ?? directory.journal)"
+        Console.show("damaged: \(problems); see \"\(hint) --dry-run\"\n")
+        return .damaged
+      }
+      Console.show(verification.survey.isEmpty ? "sound: there is nothing yet\n" : "sound\n")
+      return .success
+    })
+
+  static func verify(_ directory: JournalDirectory) throws(Failure) -> JournalVerification {
+    let progress = JournalProgress()
+    defer { progress.end() }
+    do throws(JournalError) {
+      return try JournalVerification(directory: directory.journal) { progress.show($0) }
+    } catch {
+      throw Failure(error)
+    }
+  }
+
+  static func text(of verification: JournalVerification) -> String {
+    var text = ""
+    for problem in verification.problems { text += "\(problem)\n" }
+    for queue in verification.queues {
+      let vhost = queue.vhost == "/" ? "" : " in \"\(queue.vhost)\""
+      text += "queue \"\(queue.name)\"\(vhost): \(HumanWords.count(queue.count, "message"))"
+      if queue.inLanes > 0 {
+        text += ", \(HumanWords.grouped(queue.inLanes)) of them in lane files"
+      }
+      text += "\n"
+    }
+    let log = verification.log
+    text += "log: \(HumanWords.count(log.records, "record")), from \(log.start) to \(log.end)"
+    text += log.isClean || log.records == 0 ? "\n" : "; not stopped in order\n"
+    let files = verification.survey.laneFiles.count
+    text +=
+      "\(HumanWords.count(files, "lane file")): \(HumanWords.count(verification.blocks, "block"))"
+    return text + ", \(HumanWords.grouped(verification.blocksAlive)) with waiting messages\n"
+  }
+}

@@ -1,0 +1,54 @@
+import IO
+import Testbed
+import Testing
+
+@testable import martlet
+
+/// What the commands on a journal say of directories.
+@Suite struct JournalCommandTests {
+  @Test func aDirectoryWithoutAJournalIsNotTaken() throws {
+    let directory = try TemporaryDirectory()
+    for path in [directory.path, directory.path + "/nothing", directory.path + "/file"] {
+      if path.hasSuffix("file") { _ = try File(path, .readWrite, creates: true) }
+      #expect(throws: Failure.self) { try JournalDirectory(path) }
+    }
+    #expect(try FileSystem.list(directory.path) == ["file"])
+  }
+
+  @Test func theJournalsOwnDirectoryIsTakenToo() throws {
+    let directory = try TemporaryDirectory()
+    let journal = directory.path + "/journal"
+    try FileSystem.makeDirectories(journal)
+    #expect(try JournalDirectory(directory.path).journal == journal)
+    #expect(try JournalDirectory(directory.path + "/").data == directory.path)
+    _ = try File(journal + "/0000000000000000.segment", .readWrite, creates: true)
+    let own = try JournalDirectory(journal)
+    #expect(own.journal == journal && own.data == directory.path)
+  }
+
+  @Test func aRunningBrokerIsNamedAndItsLockLeftAlone() throws {
+    let directory = try TemporaryDirectory()
+    try FileSystem.makeDirectories(directory.path + "/journal")
+    let journal = try JournalDirectory(directory.path)
+    #expect(try journal.user() == nil)
+    #expect(!FileSystem.exists(directory.path + "/lock"))
+    let lock = try DirectoryLock(directory: directory.path)
+    let isHeld = lock != nil
+    #expect(isHeld)
+    let bytes = try FileSystem.readWhole(directory.path + "/lock")
+    #expect(try journal.user()?.contains("process") == true)
+    #expect(throws: Failure.self) { try journal.refuseUser() }
+    #expect(try FileSystem.readWhole(directory.path + "/lock") == bytes)
+    _ = consume lock
+    #expect(try journal.user() == nil)
+  }
+
+  @Test func everyKindOfRecordCanBeAskedFor() throws {
+    let words = ["dir", "--kind", "queue-state", "--kind", "lane-file"]
+    let command = JournalInspect.command
+    _ = try Invocation(of: command, path: [], words: words, environment: [:])
+    #expect(throws: UsageError.self) {
+      try Invocation(of: command, path: [], words: ["dir", "--kind", "nothing"], environment: [:])
+    }
+  }
+}
