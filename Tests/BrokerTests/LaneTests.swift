@@ -68,7 +68,7 @@ import Testing
       guard let run = lane.nextRun else { return }
       journal.load(run.block)
       broker.turns { journal.isResident(run.block) }
-      lane.open(journal) { Entry($0) }
+      lane.open(journal, entry: { Entry($0) }, dropped: { _ in Issue.record(comment) })
       model.front = model.runs.removeFirst()
     }
 
@@ -138,7 +138,10 @@ import Testing
       #expect(lane.count == model.all.count, comment)
       #expect(lane.isEmpty == model.all.isEmpty, comment)
       #expect(lane.first?.sequence == model.front.first, comment)
-      #expect(lane.firstOnDisk == model.runs.first?.first, comment)
+      var moved: [ClosedRange<UInt64>] = []
+      lane.forEachMoved(upTo: .max) { moved.append($0) }
+      #expect(
+        moved == model.front.map { $0...$0 } + model.runs.map { $0[0]...$0[$0.count - 1] }, comment)
       var unmoved: [UInt64] = []
       lane.forEachUnmoved { entry in
         unmoved.append(entry.sequence)
