@@ -32,7 +32,7 @@ extension Broker: JournalReplay {
       let remains = try messages.remains(journal)
       count += remains.count
       queue.restore(
-        opened: remains.opened, dropped: remains.dropped, remains.runs, remains.entries,
+        opened: remains.opened, gone: remains.gone, remains.runs, remains.entries,
         nextSequence: messages.nextSequence, deliveredUpTo: messages.deliveredUpTo,
         movedUpTo: messages.movedUpTo)
     }

@@ -69,17 +69,22 @@ struct Lane: ~Copyable {
   }
 
   /// Brings the messages of the next block on disk into the empty front; the block is in memory.
-  /// `dropped` gets those that did not survive a restart.
+  /// `gone` gets the sequences between them that nobody has: they had left before the block was
+  /// written, or did not survive a restart.
   mutating func open(
-    _ journal: Journal, entry: (LaneEntry) -> Entry, dropped: (UInt64) -> Void
+    _ journal: Journal, entry: (LaneEntry) -> Entry, gone: (ClosedRange<UInt64>) -> Void
   ) {
     let run = runs.removeFirst()
     movedCount -= Int(run.count)
     invariant(front.count == 0, "a lane was opened that has a front")
+    var next = run.first
     journal.forEachInLane(run.block, from: Int(run.skip)) { moved in
-      if run.isFiltered, !moved.isDurable { return dropped(moved.sequence) }
+      if run.isFiltered, !moved.isDurable { return }
+      if moved.sequence > next { gone(next...moved.sequence - 1) }
+      next = moved.sequence + 1
       front.append(entry(moved))
     }
+    if next <= run.last { gone(next...run.last) }
     invariant(front.count == Int(run.count), "a block of a lane has another number of messages")
   }
 

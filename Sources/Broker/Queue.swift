@@ -96,9 +96,9 @@ public final class Queue {
   }
 
   /// What recovery found, in order: messages of lane files that were opened, blocks of lane files,
-  /// messages of the log; and what did not survive in those that were opened. All else is empty.
+  /// messages of the log; and what nobody has in those that were opened. All else is empty.
   func restore(
-    opened: [Entry], dropped: [UInt64], _ runs: [LaneRun], _ entries: [Entry],
+    opened: [Entry], gone: [ClosedRange<UInt64>], _ runs: [LaneRun], _ entries: [Entry],
     nextSequence: UInt64, deliveredUpTo: UInt64, movedUpTo: UInt64
   ) {
     invariant(lane.count == 0 && returned.isEmpty, "a queue was restored twice")
@@ -111,7 +111,7 @@ public final class Queue {
     // What comes now was not delivered, so that it must be behind what may have been.
     self.nextSequence = max(nextSequence, deliveredUpTo + 1)
     horizon = DeliveryHorizon(upTo: deliveredUpTo)
-    for sequence in dropped { noteGone(sequence) }
+    for range in gone { noteGone(range) }
     if hasReady { touch() }
   }
 
@@ -176,7 +176,7 @@ public final class Queue {
   private func openLane() -> UnsafeRawPointer? {
     guard let run = lane.nextRun else { return nil }
     guard journal.isResident(run.block) else { return fetch(run.block) }
-    lane.open(journal, entry: { recovered(Entry($0)) }, dropped: noteGone)
+    lane.open(journal, entry: { recovered(Entry($0)) }, gone: noteGone)
     lane.forEachRun(atMost: Self.runsAhead) { journal.loadAhead($0) }
     return lane.first.flatMap { record(of: $0) }
   }
@@ -244,15 +244,16 @@ public final class Queue {
       horizon.delivered(entry.sequence)
       noteSettled(entry.sequence)
     } else if entry.sequence <= movedUpTo {
-      noteGone(entry.sequence)
+      noteGone(entry.sequence...entry.sequence)
     }
   }
 
-  /// A message that need not survive stood between durable ones in a lane file. The log is told that
-  /// it is gone, so that recovery does not look for it in a block that nobody needs.
+  /// No message of a lane file has these sequences, or it need not survive. The log is told that they
+  /// are gone, so that recovery does not look for them in a block that nobody needs.
   @inline(never)
-  private func noteGone(_ sequence: UInt64) {
-    if isDurable { noteSettled(sequence) }
+  private func noteGone(_ range: ClosedRange<UInt64>) {
+    noteSettled(
+      SettledRange(first: range.lowerBound, count: range.upperBound - range.lowerBound + 1))
   }
 
   /// Messages that wait on disk are deleted.

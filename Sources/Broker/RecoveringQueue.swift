@@ -17,8 +17,8 @@ final class RecoveringQueue {
   struct Remains {
     /// Messages of lane files that stand before or in a block of which some have left.
     var opened: [Entry] = []
-    /// Messages between those that need not survive, and did not.
-    var dropped: [UInt64] = []
+    /// Sequences between those that nobody has.
+    var gone: [ClosedRange<UInt64>] = []
     var runs: [LaneRun] = []
     var entries: [Entry] = []
 
@@ -113,12 +113,16 @@ final class RecoveringQueue {
     let slot = journal.adopt(block, count: 1)
     try journal.readNow(slot)
     var count = 0
+    var next = block.first
     journal.forEachInLane(slot, from: 0) { entry in
+      guard entry.isDurable else { return }
+      if entry.sequence > next { remains.gone.append(next...entry.sequence - 1) }
+      next = entry.sequence + 1
       guard alive.contains(entry.sequence) else { return }
-      guard entry.isDurable else { return remains.dropped.append(entry.sequence) }
       remains.opened.append(Entry(entry))
       count += 1
     }
+    if next <= block.last { remains.gone.append(next...block.last) }
     journal.retain(slot, count: count)
     journal.release(slot)
     // Slow consumers can have left a message in each of many blocks.
