@@ -68,7 +68,10 @@ import Testing
       guard let run = lane.nextRun else { return }
       journal.load(run.block)
       broker.turns { journal.isResident(run.block) }
-      lane.open(journal, entry: { Entry($0) }, dropped: { _ in Issue.record(comment) })
+      var gone: [UInt64] = []
+      lane.open(journal, entry: { Entry($0) }, gone: { gone += Array($0) })
+      let opened = Set(model.runs[0])
+      #expect(gone == (run.first...run.last).filter { !opened.contains($0) }, comment)
       model.front = model.runs.removeFirst()
     }
 
