@@ -160,9 +160,9 @@ import Testing
     let channel = broker.connect().open()
     try channel.declare("q", isDurable: true)
     let texts = (0..<300).map { "\($0):" + String(repeating: "x", count: 1000) }
-    for text in texts { try channel.publish(text, key: "q", isPersistent: true) }
     broker.durableTurn()
     disk.fail(operation, part, code: 28)
+    for text in texts { try channel.publish(text, key: "q", isPersistent: true) }
     try broker.age(channel)
     broker.work()
     let problem = try #require(broker.takeProblem())
