@@ -43,10 +43,10 @@ public final class Broker {
   /// Queues that wait for a block to be in memory, by block.
   private var fetching: [UInt32: [Queue]] = [:]
   /// Queues whose next message could not be read.
-  private var unreadable: [(queue: Queue, block: UInt32)] = []
+  private var unreadable: [Queue] = []
   /// They are tried again from this wall-clock millisecond on.
   private var nextReadAt: Int64 = 0
-  private static let unreadableMilliseconds: Int64 = 2000
+  static let unreadableMilliseconds: Int64 = 2000
   /// Queues that have messages, and some that had.
   private(set) var holding: [Queue] = []
   /// The queues of the round of spilling that is being written.
@@ -144,14 +144,12 @@ public final class Broker {
   /// Tends the log, and tries again what failed for reasons that may be over; from time to time.
   public func tend() {
     journal.tend(now: now)
-    guard now >= nextReadAt else { return }
+    guard !unreadable.isEmpty, now >= nextReadAt else { return }
     nextReadAt = now + Self.unreadableMilliseconds
     let queues = unreadable
     unreadable = []
-    for (queue, block) in queues {
-      journal.forgetFailure(block)
-      queue.fetched()
-    }
+    journal.forgetFailures()
+    for queue in queues { queue.tryAgain() }
   }
 
   /// The log failed: what waits for it is not confirmed any more.
@@ -197,8 +195,8 @@ public final class Broker {
     fetching[block, default: []].append(queue)
   }
 
-  func noteUnreadable(_ queue: Queue, _ block: UInt32) {
-    unreadable.append((queue, block))
+  func noteUnreadable(_ queue: Queue) {
+    unreadable.append(queue)
   }
 
   func add(_ peer: Peer) {

@@ -88,7 +88,9 @@ public final class Channel {
     guard queue.hasReady else { return .empty }
     guard let record = queue.nextRecord() else {
       if queue.isUnreadable { throw .messageUnreadable(queue: queue.name) }
-      return .notBefore(queue.fetching == nil ? queue.horizonPosition : 0)
+      if queue.fetching != nil { return .notBefore(0) }
+      if let reason = broker.journal.failure { throw .journalFailed(reason: reason) }
+      return .notBefore(queue.horizonPosition)
     }
     let entry = queue.take()
     let tag = nextTag

@@ -48,8 +48,8 @@ public final class Queue {
   private var recoveredUpTo: UInt64 = 0
   /// The block that the next message waits for.
   private(set) var fetching: UInt32?
-  /// The block of the next message could not be read; it will be tried again.
-  private(set) var isUnreadable = false
+  /// Waits in the broker's list of queues whose next message could not be read.
+  private var isTryingAgain = false
   /// Set by the router to reach a queue once.
   var routeMark: UInt64 = 0
 
@@ -191,8 +191,8 @@ public final class Queue {
   private func fetch(_ block: UInt32) -> UnsafeRawPointer? {
     journal.load(block)
     if journal.hasFailed(block) {
-      if !isUnreadable { broker.noteUnreadable(self, block) }
-      isUnreadable = true
+      if !isTryingAgain { broker.noteUnreadable(self) }
+      isTryingAgain = true
       return nil
     }
     lane.forEachRun(atMost: Self.runsAhead) { journal.loadAhead($0) }
@@ -207,8 +207,21 @@ public final class Queue {
   /// A block that the queue waited for is in memory, or could not be read.
   func fetched() {
     fetching = nil
-    isUnreadable = false
     touch()
+  }
+
+  /// What could not be read may be readable now.
+  func tryAgain() {
+    isTryingAgain = false
+    touch()
+  }
+
+  /// The next message's block could not be read; it will be tried again.
+  var isUnreadable: Bool {
+    guard let next = (returned.last ?? lane.first)?.location.block ?? lane.nextRun?.block else {
+      return false
+    }
+    return journal.hasFailed(next)
   }
 
   /// Where the log will be when a message that may not be taken yet may be.

@@ -127,6 +127,8 @@ final class RecoveringQueue {
     if next <= block.last { remains.gone.append(next...block.last) }
     journal.retain(slot, count: count)
     journal.release(slot)
+    // Slow consumers can have left a message in each of many blocks.
+    journal.trim()
   }
 
   private func lowerBound(_ sequence: UInt64) -> Int {

@@ -115,7 +115,8 @@ struct CheckpointFile: Sendable {
       )
     }
     guard fields.version <= Self.version else { throw .newerVersion(fields.version) }
-    guard fields.sum == fields.computed, fields.size == UInt64(bytes.count - Self.headerBytes)
+    guard fields.version > 0, fields.sum == fields.computed,
+      fields.size == UInt64(bytes.count - Self.headerBytes)
     else { throw .damaged }
     identity = fields.identity
     position = Int(fields.position)

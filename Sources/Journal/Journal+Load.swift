@@ -56,10 +56,14 @@ extension Journal {
   @inline(__always)
   public func isResident(_ index: UInt32) -> Bool { blocks[Int(index)].base != nil }
 
-  /// The block could not be read the last time; `forgetFailure` lets it be tried again.
+  /// The block could not be read the last time; `forgetFailures` lets it be tried again.
   public func hasFailed(_ index: UInt32) -> Bool { blocks[Int(index)].hasFailed }
 
-  public func forgetFailure(_ index: UInt32) { blocks[Int(index)].hasFailed = false }
+  /// Lets all blocks that could not be read, also those that were read ahead, be tried again.
+  public func forgetFailures() {
+    for index in failedLoads { blocks[Int(index)].hasFailed = false }
+    failedLoads.removeAll()
+  }
 
   private func request(
     _ index: UInt32, into base: UnsafeMutableRawPointer
@@ -96,6 +100,7 @@ extension Journal {
       if let problem = finished.problem {
         memory.free(base, block.capacity)
         blocks[Int(index)].hasFailed = true
+        failedLoads.append(index)
         lastProblem = "messages could not be read back: \(problem)"
       } else {
         keep(index, base)

@@ -114,6 +114,8 @@ extension Journal {
   /// Begins a round with what the broker selected for `cutoff`.
   public func spill(_ selection: SpillSelection, cutoff: SpillCutoff, now: Int64) {
     guard !selection.lanes.isEmpty else {
+      // What was old may have been given up since the cutoff was taken.
+      guard let oldest = oldestLogBlock(), oldest < cutoff.log else { return }
       // Nothing of the broker's is there, but blocks are alive: only their counts can say so.
       lastProblem = "nothing can be moved out of the log before position \(cutoff.log)"
       nextSpillAt = now + Self.spillRetryMilliseconds
@@ -197,6 +199,8 @@ extension Journal {
   private func releaseKept() {
     for block in keptBySpill {
       blocks[Int(block)].isKept = false
+      // It may have been passed over while it was kept.
+      if blocks[Int(block)].isDroppable { resident.append(block) }
       release(block)
     }
     keptBySpill.removeAll()

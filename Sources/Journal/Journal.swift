@@ -90,6 +90,8 @@ public final class Journal {
   var loadingBytes = 0
   /// Blocks that are to be read back when others have been.
   var waitingLoads = Ring<UInt32>()
+  /// Blocks that could not be read the last time; they may be other blocks by now.
+  var failedLoads: [UInt32] = []
   /// Bytes of blocks of transient messages.
   var transientBytes = 0
   /// Where the next block of transient messages begins; counts up by their capacities.

@@ -90,7 +90,7 @@ struct LaneTable: Equatable {
     guard fields.version <= Self.version else {
       throw .newer(file: path, version: fields.version)
     }
-    guard fields.sum == fields.computed, fields.number <= UInt32.max else {
+    guard fields.version > 0, fields.sum == fields.computed, fields.number <= UInt32.max else {
       throw .damaged(file: path, offset: 0, position: 0, reason: "its header is damaged")
     }
     let size = try system { () throws(SystemError) in try file.size }

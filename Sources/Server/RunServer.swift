@@ -78,7 +78,9 @@ private struct Server {
     settings.isSynced = options.durability == .synced
     settings.cacheBytes = options.journalCacheBytes
     settings.windowBytes = options.journalWindowBytes
-    settings.transientBytesMax = options.effectiveMemoryLimitBytes / 4
+    settings.transientBytesMax =
+      options.transientMemoryBytes > 0
+      ? options.transientMemoryBytes : options.effectiveMemoryLimitBytes / 4
     settings.diskReserveBytes = options.diskReserveBytes
     var limits = BrokerLimits()
     limits.queuesMax = options.queuesMax

@@ -104,9 +104,8 @@ extension Channel {
   /// Has the log written and gives way to its threads until it is durable up to `position`, and what
   /// was asked for is read back.
   private func waitForLog(_ position: Int) {
-    while broker.journal.durablePosition < position || broker.journal.isLoading,
-      broker.journal.failure == nil
-    {
+    let journal = broker.journal
+    while journal.failure == nil && journal.durablePosition < position || journal.isLoading {
       broker.journal.commit(now: broker.now)
       broker.journalMoved()
       sched_yield()

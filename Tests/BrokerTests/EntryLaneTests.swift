@@ -66,4 +66,37 @@ import Testing
     }
     #expect(lane.count == Int(next - oldest))
   }
+
+  @Test(arguments: [0, 1, 254, 255, 256, 510, 511, 1000], [0, 1, 254, 255, 300])
+  func lookingThroughShowsEachEntryOnceUntilItIsEnough(count: Int, removed: Int) {
+    var lane = EntryLane()
+    for sequence in 0..<UInt64(count + removed) { lane.append(entry(sequence)) }
+    for _ in 0..<removed { _ = lane.removeFirst() }
+    let expected = (0..<UInt64(count)).map { $0 + UInt64(removed) }
+    var seen: [UInt64] = []
+    var limit = Int.max
+    func note(_ entry: Entry) -> Bool {
+      seen.append(entry.sequence)
+      return seen.count < limit
+    }
+    lane.forEach(note)
+    #expect(seen == expected)
+    seen = []
+    limit = 260
+    lane.forEach(note)
+    #expect(seen == Array(expected.prefix(260)))
+    #expect(lane.count == count)
+  }
+
+  @Test(arguments: [0, 1, 255, 256, 600, 2000], [0, 1, 255])
+  func lookingAheadShowsOneEntryOfEachChunkBehindTheFirst(count: Int, removed: Int) {
+    var lane = EntryLane()
+    for sequence in 0..<UInt64(count + removed) { lane.append(entry(sequence)) }
+    for _ in 0..<removed { _ = lane.removeFirst() }
+    var seen: [UInt64] = []
+    lane.forEachAhead(atMost: 3) { seen.append($0.sequence) }
+    let behind = (1..<20).map { UInt64($0 * 255) }
+      .filter { $0 < UInt64(count + removed) && $0 > UInt64(removed) }
+    #expect(seen == Array(behind.prefix(3)))
+  }
 }

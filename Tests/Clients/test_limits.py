@@ -16,6 +16,8 @@ from raw_peer import PROTOCOL_HEADER, RawPeer, content
 from watched_broker import MEBI, Bystander, WatchedBroker, eventually, serving
 
 STOP_SECONDS = 3
+# Transient messages do not move to the disk.
+STAYING = ("--transient-memory", "1TiB")
 
 
 def declare(peer, queue, **options):
@@ -94,12 +96,12 @@ def test_limits_of_queues_and_consumers_are_told(tmp_path):
 
 def test_publisher_is_blocked_while_memory_is_full(tmp_path):
     """Consumers go on, and what they take makes room: the publisher is told so and goes on."""
-    with serving(tmp_path, "--memory-limit", "16MiB") as broker:
+    with serving(tmp_path, "--memory-limit", "16MiB", *STAYING) as broker:
         before = broker.resident()
         with RawPeer(broker.url).open() as consumer, RawPeer(broker.url).open() as publisher:
             declare(consumer, "full")
             declare(consumer, "idle")
-            # Transient messages: nothing but their consumption frees memory.
+            # Transient messages that stay: nothing but their consumption frees memory.
             messages = content(1, "full", 100_000, bytes(100_000)) * 600
             thread = threading.Thread(target=publisher.socket.sendall, args=[messages], daemon=True)
             thread.start()
@@ -121,9 +123,28 @@ def test_publisher_is_blocked_while_memory_is_full(tmp_path):
             assert broker.resident_peak() < before + 48 * MEBI
 
 
+def test_transient_messages_move_to_the_disk_instead(tmp_path):
+    """Ten times the memory limit waits, nobody is blocked, and all comes back in order."""
+    with serving(tmp_path, "--memory-limit", "16MiB") as broker:
+        before = broker.resident()
+        with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
+            channel = connection.channel()
+            channel.queue_declare("deep")
+            bodies = [number.to_bytes(4, "big") * 25_000 for number in range(1600)]
+            for body in bodies:
+                channel.basic_publish("", "deep", body)
+            assert channel.queue_declare("deep", passive=True).method.message_count == 1600
+            assert broker.resident_peak() < before + 64 * MEBI
+            taken = channel.consume("deep", auto_ack=True, inactivity_timeout=10)
+            assert all(body == got for body, (_, _, got) in zip(bodies, taken))
+            channel.cancel()
+            assert channel.queue_declare("deep", passive=True).method.message_count == 0
+        assert not broker.lines("blocked")
+
+
 def test_many_publishers_are_blocked_and_all_go_on(tmp_path):
     """Each counts its confirms: nothing is lost between blocked and unblocked."""
-    with serving(tmp_path, "--memory-limit", "8MiB") as broker:
+    with serving(tmp_path, "--memory-limit", "8MiB", *STAYING) as broker:
         with contextlib.ExitStack() as stack:
             consumer = stack.enter_context(RawPeer(broker.url).open())
             declare(consumer, "full")
@@ -146,7 +167,7 @@ def test_many_publishers_are_blocked_and_all_go_on(tmp_path):
 
 
 def test_blocked_publisher_that_vanishes_is_noticed(tmp_path):
-    with serving(tmp_path, "--memory-limit", "1MiB") as broker:
+    with serving(tmp_path, "--memory-limit", "1MiB", *STAYING) as broker:
         with RawPeer(broker.url).open() as watcher, RawPeer(broker.url).open() as publisher:
             declare(watcher, "full")
             publisher.say_while_heard(content(1, "full", 100_000, bytes(100_000)) * 100, 0.5)
@@ -310,7 +331,7 @@ def test_clients_that_do_not_answer_cannot_delay_the_stop(tmp_path):
 
 def test_blocked_publisher_cannot_delay_the_stop(tmp_path):
     with contextlib.ExitStack() as stack:
-        broker = WatchedBroker(tmp_path, "--memory-limit", "1MiB")
+        broker = WatchedBroker(tmp_path, "--memory-limit", "1MiB", *STAYING)
         stack.callback(broker.end)
         broker.start()
         publisher = stack.enter_context(RawPeer(broker.url).open())

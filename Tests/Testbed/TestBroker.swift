@@ -20,7 +20,7 @@ package final class TestBroker {
 
   package init(
     in directory: TemporaryDirectory? = nil, settings: Journal.Settings = .quick,
-    limits: BrokerLimits = BrokerLimits()
+    limits: BrokerLimits = BrokerLimits(), disk: any Disk = SystemDisk()
   ) throws {
     let directory = try directory ?? TemporaryDirectory()
     let wake = try JournalWake()
@@ -28,6 +28,7 @@ package final class TestBroker {
     var made: Broker?
     var workers: [any Worker] = []
     var environment = Journal.Environment()
+    environment.disk = disk
     environment.worker = { (name) throws(SystemError) in
       let worker = try ThreadWorker(name: name)
       workers.append(worker)
@@ -76,6 +77,9 @@ package final class TestBroker {
   package func durableTurn() {
     turns { !journal.isCommitting && !journal.hasUncommitted && !journal.isLoading }
   }
+
+  /// Time passes without a turn.
+  package func advance(milliseconds: Int64) { now += milliseconds }
 
   /// Turns, each after the log's threads have done something, until `isDone` or the log failed.
   package func turns(until isDone: () -> Bool) {

@@ -67,8 +67,11 @@ public struct Options: Equatable, Sendable {
   /// Deliveries to a connection wait while this much is unsent.
   public var outputBufferMaxBytes: Int = 1_048_576
 
-  /// Publishers are blocked above this much message memory; above a quarter of it, transient messages move to the disk. 0B takes 40 percent of the machine's memory.
+  /// Publishers are blocked above this much message memory; 0B takes 40 percent of the machine's memory.
   public var memoryLimitBytes: Int = 0
+
+  /// Transient messages above this much memory move to the disk; 0B takes a quarter of memory-limit.
+  public var transientMemoryBytes: Int = 0
 
   /// Publishers are blocked while the data directory's file system has less free space than this plus one segment.
   public var diskReserveBytes: Int = 67_108_864
@@ -189,8 +192,14 @@ public struct Options: Equatable, Sendable {
       name: "memory-limit", values: "size", standard: "0B",
       bounds: "0B..1PiB",
       help:
-        "Publishers are blocked above this much message memory; above a quarter of it, transient messages move to the disk. 0B takes 40 percent of the machine's memory.",
+        "Publishers are blocked above this much message memory; 0B takes 40 percent of the machine's memory.",
       set: .size(\.memoryLimitBytes, 0...1_125_899_906_842_624)),
+    OptionDeclaration(
+      name: "transient-memory", values: "size", standard: "0B",
+      bounds: "0B..1PiB",
+      help:
+        "Transient messages above this much memory move to the disk; 0B takes a quarter of memory-limit.",
+      set: .size(\.transientMemoryBytes, 0...1_125_899_906_842_624)),
     OptionDeclaration(
       name: "disk-reserve", values: "size", standard: "64MiB",
       bounds: "0B..1PiB",

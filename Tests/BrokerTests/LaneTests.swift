@@ -1,0 +1,174 @@
+import Testbed
+import Testing
+
+@testable import Broker
+@testable import Journal
+
+/// A lane against an array, on the blocks of a real journal.
+@Suite struct LaneTests {
+  /// What a lane holds, in the plainest way.
+  private struct Model {
+    var front: [UInt64] = []
+    var runs: [[UInt64]] = []
+    var tail: [UInt64] = []
+    var isSplit = false
+
+    var all: [UInt64] { front + runs.joined() + tail }
+
+    mutating func append(_ sequence: UInt64) {
+      if isSplit { tail.append(sequence) } else { front.append(sequence) }
+    }
+
+    mutating func join() {
+      guard isSplit, front.isEmpty, runs.isEmpty else { return }
+      (front, tail) = (tail, [])
+      isSplit = false
+    }
+  }
+
+  /// Does random things to both.
+  private final class Run {
+    let broker: TestBroker
+    var random: SeededRandom
+    var lane = Lane()
+    var model = Model()
+    var nextSequence: UInt64 = 1
+    let comment: Comment
+
+    init(_ seed: UInt64) throws {
+      broker = try TestBroker()
+      random = SeededRandom(seed)
+      comment = "seed \(seed)"
+    }
+
+    var journal: Journal { broker.journal }
+
+    func append() {
+      let empty: [UInt8] = []
+      let message = broker.broker.appendMessage(
+        names: ([0, 0] as [UInt8]).span.bytes, properties: empty.span.bytes,
+        body: [UInt8](repeating: 1, count: random.number(0..<30_000)).span.bytes,
+        destinations: 0, isDurable: random.isOne(in: 2))
+      journal.retain(message.location.block)
+      lane.append(Entry(sequence: nextSequence, location: message.location, flags: .durable))
+      model.append(nextSequence)
+      nextSequence += UInt64(random.number(1..<4))
+    }
+
+    func take() {
+      guard !model.front.isEmpty else { return open() }
+      let entry = lane.removeFirst()
+      #expect(entry.sequence == model.front.removeFirst(), comment)
+      journal.release(entry.location.block)
+      model.join()
+    }
+
+    func open() {
+      #expect((lane.nextRun == nil) == model.runs.isEmpty, comment)
+      guard let run = lane.nextRun else { return }
+      journal.load(run.block)
+      broker.turns { journal.isResident(run.block) }
+      var gone: [UInt64] = []
+      lane.open(journal, entry: { Entry($0) }, gone: { gone += Array($0) })
+      let opened = Set(model.runs[0])
+      #expect(gone == (run.first...run.last).filter { !opened.contains($0) }, comment)
+      model.front = model.runs.removeFirst()
+    }
+
+    /// As the broker does it: what was not on disk, from the first one on, moves; some of it is taken
+    /// meanwhile.
+    func spill() throws {
+      var entries: [LaneEntry] = []
+      let count = random.number(1..<200)
+      lane.forEachUnmoved { entry in
+        entries.append(entry.inLane)
+        return entries.count < count
+      }
+      guard let last = entries.last else { return }
+      journal.spill(
+        SpillSelection([.init(id: 1, entries: entries)]), cutoff: .init(log: 0, memory: 0), now: 0)
+      if random.isOne(in: 2) { for _ in 0..<random.number(0..<20) { take() } }
+      if random.isOne(in: 12) { purge() }
+      broker.drainWorkers()
+      let moved = try #require(journal.poll().moved)
+      let waiting = lane.removeUnmoved(upTo: last.sequence) { journal.release($0.location.block) }
+      expectMoved(waiting, upTo: last.sequence)
+      let taken = entries.count - waiting
+      for block in moved[0].blocks where block.start + block.offsets.count > taken {
+        let first = max(block.start, taken)
+        let end = block.start + block.offsets.count
+        journal.retain(block.block, count: end - first)
+        lane.append(
+          LaneRun(
+            block: block.block, skip: UInt32(first - block.start), count: UInt32(end - first),
+            first: entries[first].sequence, last: entries[end - 1].sequence))
+        model.runs.append(entries[first..<end].map(\.sequence))
+      }
+      journal.finishSpill(moved)
+    }
+
+    private func expectMoved(_ waiting: Int, upTo last: UInt64) {
+      if model.isSplit {
+        #expect(waiting == model.tail.count { $0 <= last }, comment)
+        model.tail.removeAll { $0 <= last }
+      } else {
+        #expect(waiting == model.front.count { $0 <= last }, comment)
+        model.front.removeAll { $0 <= last }
+        if waiting > 0 {
+          (model.tail, model.front) = (model.front, [])
+          model.isSplit = true
+        }
+      }
+    }
+
+    func purge() {
+      var seen: [UInt64] = []
+      lane.removeAll(
+        entry: { entry in
+          seen.append(entry.sequence)
+          journal.release(entry.location.block)
+        },
+        run: { run in
+          seen += model.runs.first { $0.first == run.first } ?? []
+          #expect(run.last == seen.last, comment)
+          journal.release(run.block, count: Int(run.count))
+        })
+      #expect(seen == model.all, comment)
+      model = Model()
+    }
+
+    func check() {
+      #expect(lane.count == model.all.count, comment)
+      #expect(lane.isEmpty == model.all.isEmpty, comment)
+      #expect(lane.first?.sequence == model.front.first, comment)
+      var moved: [ClosedRange<UInt64>] = []
+      lane.forEachMoved(upTo: .max) { moved.append($0) }
+      #expect(
+        moved == model.front.map { $0...$0 } + model.runs.map { $0[0]...$0[$0.count - 1] }, comment)
+      var unmoved: [UInt64] = []
+      lane.forEachUnmoved { entry in
+        unmoved.append(entry.sequence)
+        return true
+      }
+      #expect(unmoved == (model.isSplit ? model.tail : model.front), comment)
+      #expect(broker.referenceCount == model.all.count, comment)
+    }
+  }
+
+  @Test(arguments: Seeds.all)
+  func aLaneAgreesWithAnArray(seed: UInt64) throws {
+    let run = try Run(seed)
+    for _ in 0..<150 {
+      switch run.random.number(0..<20) {
+      case 0..<6: for _ in 0..<run.random.number(1..<60) { run.append() }
+      case 6..<13: for _ in 0..<run.random.number(1..<60) { run.take() }
+      case 13..<19: try run.spill()
+      default: run.purge()
+      }
+      run.check()
+    }
+    while !run.model.all.isEmpty { run.take() }
+    run.check()
+    run.broker.expectNothingHeld()
+  }
+}

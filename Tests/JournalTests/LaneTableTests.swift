@@ -1,0 +1,202 @@
+import Base
+import IO
+import Testbed
+import Testing
+
+@testable import Journal
+
+/// The bytes of lane files and checkpoints.
+@Suite struct LaneTableTests {
+  private static func table() -> LaneTable {
+    LaneTable(
+      number: 0x1234, identity: 0xFEED_0123_4567_89AB,
+      blocks: (0..<5).map { index in
+        LaneBlock(
+          file: 0x1234, offset: 64 + 1000 * index, size: 1000, lane: UInt32(index / 2),
+          first: 10 << 40 | UInt64(index), last: 11 << 40, count: 70_000 + index,
+          durableCount: index)
+      })
+  }
+
+  private static func bytes(_ table: LaneTable) -> [UInt8] {
+    let encoded = table.encodedTable()
+    let offset = 64 + 5000
+    return table.encodedHeader(table: encoded, at: offset)
+      + [UInt8](repeating: 7, count: 5000) + encoded
+  }
+
+  private static func read(_ bytes: [UInt8], in directory: TemporaryDirectory) throws -> LaneTable {
+    let path = directory.path + "/x.lanes"
+    try FileSystem.remove(path)
+    try File(path, .readWrite, creates: true).write(at: 0, bytes)
+    return try LaneTable(SystemDisk(), path)
+  }
+
+  @Test func aTableIsReadAsItWasWritten() throws {
+    let directory = try TemporaryDirectory()
+    #expect(try Self.read(Self.bytes(Self.table()), in: directory) == Self.table())
+    let empty = LaneTable(number: 1, identity: 2, blocks: [])
+    let bytes = empty.encodedHeader(table: [], at: 64)
+    #expect(try Self.read(bytes, in: directory) == empty)
+  }
+
+  @Test func everyTruncationIsNoticed() throws {
+    let directory = try TemporaryDirectory()
+    let whole = Self.bytes(Self.table())
+    for count in Array(0..<100) + Array(4900..<whole.count) {
+      if (try? Self.read(Array(whole.prefix(count)), in: directory)) != nil {
+        Issue.record("\(count) bytes")
+      }
+    }
+  }
+
+  @Test func everyFlippedBitOfHeaderAndTableIsNoticed() throws {
+    let directory = try TemporaryDirectory()
+    let whole = Self.bytes(Self.table())
+    for place in Array(0..<64) + Array(5064..<whole.count) {
+      for bit in [0, 3, 7] {
+        var bytes = whole
+        bytes[place] ^= 1 << bit
+        if (try? Self.read(bytes, in: directory)) != nil {
+          Issue.record("bit \(bit) of byte \(place)")
+        }
+      }
+    }
+  }
+
+  @Test func aNewerTableIsRefusedByName() throws {
+    let directory = try TemporaryDirectory()
+    var bytes = Self.bytes(Self.table())
+    bytes[8] = 2
+    #expect(throws: JournalError.newer(file: directory.path + "/x.lanes", version: 2)) {
+      try Self.read(bytes, in: directory)
+    }
+  }
+
+  @Test func namesSayTheNumber() {
+    #expect(LaneTable.name(0x1F) == "000000000000001f.lanes")
+    #expect(LaneTable.name(.max, isScratch: true) == "00000000ffffffff.scratch")
+    for name in ["000000000000001f.lanes", "000000000000001f.lanes.new", "1f.scratch.new"] {
+      #expect(LaneTable.number(ofName: name) == 0x1F)
+    }
+    for name in ["1f.segment", "lanes", "x.lanes", "1f", "1f.checkpoint", "spare-1.segment"] {
+      #expect(LaneTable.number(ofName: name) == nil)
+    }
+  }
+
+  // MARK: Blocks
+
+  /// A block with three messages.
+  private static func block() -> [UInt8] {
+    let place = LaneBlockFormat.headerBytes + 3 * LaneBlockFormat.indexBytes
+    var bytes = [UInt8](repeating: 0, count: place + 3 * 48)
+    bytes.withUnsafeMutableBytes { bytes in
+      let base = bytes.baseAddress!
+      for index in 0..<3 {
+        LaneBlockFormat.writeIndex(
+          base, index, packed: UInt64(index + 5) << 8 | 1, offset: place + 48 * index, size: 41)
+        for byte in 0..<41 { bytes[place + 48 * index + byte] = UInt8(byte + index) }
+      }
+      LaneBlockFormat.writeHeader(base, size: bytes.count, lane: 9, count: 3)
+      seal(bytes)
+    }
+    return bytes
+  }
+
+  private static func seal(_ bytes: UnsafeMutableRawBufferPointer) {
+    let sum = LaneBlockFormat.checksum(UnsafeRawBufferPointer(bytes), file: 3)
+    bytes.storeBytes(of: sum, toByteOffset: 4, as: UInt32.self)
+  }
+
+  private static func isValid(_ bytes: [UInt8], file: UInt32 = 3) -> Bool {
+    bytes.withUnsafeBytes { LaneBlockFormat.isValid($0, file: file) }
+  }
+
+  @Test func aBlockIsReadAsItWasWritten() {
+    let bytes = Self.block()
+    #expect(Self.isValid(bytes))
+    bytes.withUnsafeBytes { bytes in
+      #expect(LaneBlockFormat.count(bytes.baseAddress!) == 3)
+      for index in 0..<3 {
+        let (packed, offset) = LaneBlockFormat.entry(bytes.baseAddress!, index)
+        #expect(packed == UInt64(index + 5) << 8 | 1)
+        #expect(offset == UInt32(64 + 48 * index))
+      }
+      let description = LaneBlockFormat.description(bytes, file: 3, offset: 640)
+      #expect(
+        description
+          == LaneBlock(
+            file: 3, offset: 640, size: bytes.count, lane: 9, first: 5, last: 7, count: 3,
+            durableCount: 3))
+    }
+  }
+
+  @Test func everyFlippedBitAndTruncationOfABlockIsNoticed() {
+    let whole = Self.block()
+    for place in whole.indices {
+      for bit in 0..<8 {
+        var bytes = whole
+        bytes[place] ^= 1 << bit
+        if Self.isValid(bytes) { Issue.record("bit \(bit) of byte \(place)") }
+      }
+      if Self.isValid(Array(whole.prefix(place))) { Issue.record("\(place) bytes") }
+    }
+    #expect(!Self.isValid(whole, file: 4), "a block of another file")
+    #expect(!Self.isValid([UInt8](repeating: 0, count: 200)), "a hole")
+  }
+
+  @Test(arguments: [(8, 1 << 20), (8, 4), (12, 1 << 20), (12, 8)])
+  func anIndexThatLeadsOutOfItsBlockIsNoticed(field: Int, value: Int) {
+    var bytes = Self.block()
+    bytes.withUnsafeMutableBytes { bytes in
+      bytes.storeBytes(of: UInt32(value), toByteOffset: 16 + 16 + field, as: UInt32.self)
+      Self.seal(bytes)
+    }
+    #expect(!Self.isValid(bytes))
+  }
+}
+
+@Suite struct CheckpointTests {
+  private func stored(_ directory: TemporaryDirectory) throws -> (path: String, bytes: [UInt8]) {
+    let files = SegmentFiles(
+      disk: SystemDisk(), directory: directory.path, segmentBytes: 1 << 20, identity: 77,
+      spares: [])
+    let file = CheckpointFile(
+      identity: 77, position: 0x5000, replayFrom: 0x4000, payload: Array(0..<48), isSynced: true)
+    _ = file.store(files)
+    let path = directory.path + "/" + CheckpointFile.name(0x5000)
+    return (path, try FileSystem.readWhole(path))
+  }
+
+  @Test func aCheckpointIsReadAsItWasWritten() throws {
+    let read = try CheckpointFile(stored(TemporaryDirectory()).bytes)
+    #expect(read.identity == 77 && read.position == 0x5000 && read.replayFrom == 0x4000)
+    #expect(read.payload == Array(0..<48))
+  }
+
+  @Test func theVersionBeforeIsStillRead() throws {
+    var bytes = try stored(TemporaryDirectory()).bytes
+    #expect(bytes[8] == 2)
+    bytes[8] = 1
+    #expect(try CheckpointFile(bytes).position == 0x5000)
+  }
+
+  @Test func aNewerVersionIsRefusedByName() throws {
+    let directory = try TemporaryDirectory()
+    let path = try stored(directory).path
+    try File(path, .readWrite).write(at: 8, [3, 0, 0, 0])
+    #expect(throws: JournalError.newer(file: path, version: 3)) { try Harness(directory.path) }
+  }
+
+  @Test func everyFlippedByteAndTruncationIsNoticed() throws {
+    let whole = try stored(TemporaryDirectory()).bytes
+    for place in whole.indices {
+      var bytes = whole
+      bytes[place] ^= 0x42
+      if (try? CheckpointFile(bytes)) != nil { Issue.record("byte \(place)") }
+    }
+    for count in whole.indices {
+      if (try? CheckpointFile(Array(whole.prefix(count)))) != nil { Issue.record("\(count) bytes") }
+    }
+  }
+}
