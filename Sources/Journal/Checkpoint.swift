@@ -44,6 +44,8 @@ struct CheckpointFile: Sendable {
       }
       let name = Self.name(position)
       let temporary = files.path(name + ".new")
+      // An attempt that failed may have left a longer one.
+      try files.disk.remove(temporary)
       let file = try files.disk.open(temporary, .readWrite, creates: true)
       try file.write(at: 0, encoded())
       if !Sabotage.is(.usesUnsyncedCheckpoint) { try file.sync() }
