@@ -169,6 +169,9 @@ extension Journal {
     memory.trim()
   }
 
+  /// Blocks in memory or on disk that somebody needs.
+  public var blockCount: Int { blockCapacity - freeSlots.count }
+
   /// Bytes of memory that messages take.
   public var memoryBytes: Int { memory.bytesInUse }
 

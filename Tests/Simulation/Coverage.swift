@@ -10,6 +10,7 @@ package struct Coverage: Sendable {
     case pausedForLog, fullOutputs, unreadableMessages
     case commits, checkpoints, segmentsRecycled, blocksDropped, blocksReadBack
     case spills, kilobytesSpilled, laneFilesMerged
+    case rests
     case messagesRecovered, uncertainMessages, drained
   }
 

@@ -18,7 +18,7 @@ final class Life {
   let journal: Journal
   private(set) var connections: [SimulatedConnection] = []
   private let workers: [SimulatedWorker]
-  private let world: World
+  let world: World
   private let wake: Wake
   private var now: Int64
   private var nextSweep: Int64 = 0
@@ -125,6 +125,26 @@ final class Life {
     }
     try finish()
     try step()
+  }
+
+  /// A turn in which no client says anything, and the journal's workers do all that they have to do.
+  func turnAlone() throws(Interruption) {
+    now += 1000
+    world.now = now
+    broker.begin(now: now)
+    broker.tend()
+    for worker in workers {
+      while worker.hasWork {
+        worker.step()
+        guard !world.disk.isCrashed else { throw .crashed }
+      }
+    }
+    if wake.isSet {
+      wake.isSet = false
+      broker.journalMoved()
+      try moved()
+    }
+    try finish()
   }
 
   private func serve(_ connection: SimulatedConnection) throws(Interruption) {

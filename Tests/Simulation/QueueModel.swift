@@ -107,7 +107,9 @@ final class QueueModel {
   var exists: Bool { existence == true }
   var isObserved: Bool { uncertainCount != nil }
   var uncertain: Int { ready.count { $0.isUncertain } }
-  /// Messages in it, ready or locked.
+  /// All that are in it, ready or locked.
+  var alive: [Copy] { Array(copies.values) }
+  /// How many those are.
   var waitingCount: Int { copies.count }
 
   /// What must still come.

@@ -111,6 +111,7 @@ package final class Run {
       turnsLeft -= 1
       trouble(life)
       try turn(life)
+      if episodeTurns == 0, life.journal.failure == nil, world.random.oneIn(40) { try life.rest() }
       if life.journal.failure != nil { turns = min(turns, 3) }
     }
     try end(life)

@@ -1,0 +1,76 @@
+import Broker
+import Journal
+
+/// What a broker may take while messages wait, whatever has happened before.
+extension Life {
+  private static let restTurnsMax = 600
+  private static let blockBytes = 256 << 10
+  /// Besides what messages need: the log's open block, the transient one, the one for what is
+  /// forgotten, and one that is being read.
+  private static let blocksBesides = 4
+  private static let sparesMax = 4
+
+  /// Clients and disks do nothing for a while: rounds, checkpoints and whatever else is underway come
+  /// to their end, and what the broker then takes is bounded by what waits.
+  func rest() throws(Interruption) {
+    world.coverage.note(.rests)
+    var excess: String?
+    for _ in 0..<Self.restTurnsMax {
+      try turnAlone()
+      guard journal.failure == nil else { return }
+      excess = isIdle && !journal.isSpilling ? tooMuch() : "rounds and commits do not end"
+      if excess == nil { return }
+    }
+    throw .broken(
+      BrokenPromise(
+        "what waits bounds what the broker takes", "\(excess ?? ""); \(world.disk.listing)"))
+  }
+
+  private func tooMuch() -> String? {
+    let alive = aliveMessages()
+    if journal.blockCount > alive.count + Self.blocksBesides {
+      return "\(journal.blockCount) blocks for \(alive.count) messages"
+    }
+    let laneMax = alive.bytes + alive.count * Self.blockBytes
+    if journal.laneBytes > laneMax {
+      return "\(journal.laneBytes) bytes of lanes for \(alive.bytes) bytes of messages"
+    }
+    if journal.memoryBytes > memoryMax {
+      return "\(journal.memoryBytes) bytes of memory instead of \(memoryMax)"
+    }
+    // What a crash has left goes with the next checkpoint.
+    let diskMax = diskMax(alive.count)
+    if journal.statistics.checkpoints > 0, world.disk.usedBytes > diskMax {
+      return "\(world.disk.usedBytes) bytes of journal instead of \(diskMax)"
+    }
+    return nil
+  }
+
+  /// Messages that somebody waits for, those of deleted queues that a client still has among them.
+  private func aliveMessages() -> (count: Int, bytes: Int) {
+    var copies = world.scenario.topology.queues.flatMap { world.oracle.queue($0).alive }
+    for channel in connections.lazy.flatMap(\.model.channels.values) {
+      copies += channel.deliveries.map(\.copy).filter { $0.place == .gone }
+    }
+    return (copies.count, copies.reduce(0) { $0 + $1.message.size + Self.overheadMax })
+  }
+
+  /// Bytes of a message besides its body: header, names, properties, its place in a lane.
+  private static let overheadMax = 512
+
+  private var largeBytes: Int { max(Self.blockBytes, world.scenario.largeBytes + 8192) }
+
+  private var memoryMax: Int {
+    let settings = world.scenario.settings
+    return settings.cacheBytes + settings.transientBytesMax + 4 * largeBytes
+  }
+
+  private func diskMax(_ count: Int) -> Int {
+    let settings = world.scenario.settings
+    let log = settings.windowBytes / 4 * 5 + 2 * largeBytes
+    let segments = log / settings.segmentBytes + 2 + Self.sparesMax
+    let betweenHoles = settings.holeBytesMin + 2 * 4096
+    return segments * (settings.segmentBytes + 4096) + journal.laneBytes
+      + (count + journal.laneFileCount) * betweenHoles + Self.blockBytes
+  }
+}
