@@ -63,6 +63,8 @@ final class Background: Sendable {
       let outcome = SpillWriter(round, files: files, records: lanes).write()
       state.withLock { $0.spilled = outcome }
       wake()
+      // It took space; publishers must be blocked before the reserve is gone.
+      prepareSpares()
     }
   }
 

@@ -12,7 +12,7 @@ final class BlockReader: Sendable {
     let memory: UnsafeMutableRawBufferPointer
   }
 
-  enum Source: Sendable {
+  enum Source: Equatable, Sendable {
     /// Records of one epoch from the offset `checkedFrom` on.
     case log(position: Int, epoch: UInt32, checkedFrom: Int)
     case lane(path: String, file: UInt32, offset: Int)

@@ -68,13 +68,16 @@ extension Journal {
   private func request(
     _ index: UInt32, into base: UnsafeMutableRawPointer
   ) -> BlockReader.Request {
+    BlockReader.Request(
+      slot: index, source: source(index),
+      memory: .init(start: base, count: blocks[Int(index)].used))
+  }
+
+  private func source(_ index: UInt32) -> BlockReader.Source {
     let block = blocks[Int(index)]
-    let source: BlockReader.Source =
-      block.home == .log
+    return block.home == .log
       ? .log(position: block.start, epoch: block.epoch, checkedFrom: Int(block.checkedFrom))
       : .lane(path: lanePath(block.file), file: block.file, offset: block.start)
-    return BlockReader.Request(
-      slot: index, source: source, memory: .init(start: base, count: block.used))
   }
 
   func lanePath(_ number: UInt32) -> String {
@@ -99,6 +102,11 @@ extension Journal {
       }
       if let problem = finished.problem {
         memory.free(base, block.capacity)
+        if finished.request.source != source(index) {
+          // It moved into another file meanwhile.
+          load(index)
+          continue
+        }
         blocks[Int(index)].hasFailed = true
         failedLoads.append(index)
         lastProblem = "messages could not be read back: \(problem)"

@@ -25,11 +25,15 @@ ROUND_SECONDS = (0.05, 0.8)
 PUBLISHERS = 3
 
 
-@pytest.fixture
-def broker(tmp_path):
+# Whatever is not consumed at once moves into lane files.
+SHALLOW = ("--segment-size", "1MiB", "--journal-window", "1MiB", "--journal-cache", "1MiB")
+
+
+@pytest.fixture(params=[(), SHALLOW], ids=["log", "lanes"])
+def broker(tmp_path, request):
     if os.environ.get("MARTLET_TEST_URL"):
         pytest.skip("the broker of MARTLET_TEST_URL cannot be killed")
-    broker = Broker(tmp_path)
+    broker = Broker(tmp_path, *request.param)
     yield broker
     broker.end()
 
@@ -101,6 +105,7 @@ def test_no_promise_is_broken_by_crashes(broker, request):
         declare(open_channel(broker))
         publishers, consumers = play(broker, stage, rounds, random.Random(seed))
         crash(broker, stage)
+        lane_files = list(broker.data.glob("journal/*.lanes"))
         channel = open_channel(broker)
         rest = take_rest(channel, stage.round)
         check_bindings(channel)
@@ -113,3 +118,4 @@ def test_no_promise_is_broken_by_crashes(broker, request):
         pytest.fail("\n".join([f"broken promises, seed {seed}:", *faults]), pytrace=False)
     assert ledger.busy(rounds), "too little happened in the rounds to prove anything"
     assert len(rest[HOARD]) >= 20 * rounds
+    assert lane_files or SHALLOW[0] not in broker.command, "nothing moved"
