@@ -27,14 +27,15 @@ import Testing
     var files = made(4)
     files.died(1, at: offset(1))
     #expect(files.settle(upTo: .max) == [], "the log was not told")
-    #expect(files.takeHoles() == [])
+    #expect(files.takeHoles(bytesMin: 64 << 10) == [])
     files.seal(at: 1000)
     #expect(files.settle(upTo: 999) == [])
-    #expect(files.takeHoles() == [], "the log is not durable so far")
+    #expect(files.takeHoles(bytesMin: 64 << 10) == [], "the log is not durable so far")
     #expect(files.hasSealed)
     #expect(files.settle(upTo: 1000) == [])
-    #expect(files.takeHoles() == [.ranges(file: 1, isScratch: false, [range(1, 2)])])
-    #expect(files.takeHoles() == [], "once")
+    #expect(
+      files.takeHoles(bytesMin: 64 << 10) == [.ranges(file: 1, isScratch: false, [range(1, 2)])])
+    #expect(files.takeHoles(bytesMin: 64 << 10) == [], "once")
     #expect(!files.hasSealed)
   }
 
@@ -45,9 +46,11 @@ import Testing
     files.died(1, at: offset(3))
     files.seal(at: 20)
     _ = files.settle(upTo: 10)
-    #expect(files.takeHoles() == [.ranges(file: 1, isScratch: false, [range(1, 2)])])
+    #expect(
+      files.takeHoles(bytesMin: 64 << 10) == [.ranges(file: 1, isScratch: false, [range(1, 2)])])
     _ = files.settle(upTo: 20)
-    #expect(files.takeHoles() == [.ranges(file: 1, isScratch: false, [range(3, 4)])])
+    #expect(
+      files.takeHoles(bytesMin: 64 << 10) == [.ranges(file: 1, isScratch: false, [range(3, 4)])])
   }
 
   @Test func neighboursAreOneHole() {
@@ -56,12 +59,13 @@ import Testing
     files.seal(at: 1)
     _ = files.settle(upTo: 1)
     #expect(
-      files.takeHoles()
+      files.takeHoles(bytesMin: 64 << 10)
         == [.ranges(file: 1, isScratch: false, [range(2, 3), range(4, 6), range(7, 8)])])
     files.died(1, at: offset(3))
     files.seal(at: 2)
     _ = files.settle(upTo: 2)
-    #expect(files.takeHoles() == [.ranges(file: 1, isScratch: false, [range(2, 6)])])
+    #expect(
+      files.takeHoles(bytesMin: 64 << 10) == [.ranges(file: 1, isScratch: false, [range(2, 6)])])
   }
 
   @Test func aSmallHoleWaitsForItsNeighbours() {
@@ -75,12 +79,12 @@ import Testing
     for index in 2..<5 { files.died(1, at: small[index].offset) }
     files.seal(at: 1)
     _ = files.settle(upTo: 1)
-    #expect(files.takeHoles() == [])
+    #expect(files.takeHoles(bytesMin: 64 << 10) == [])
     files.died(1, at: small[5].offset)
     files.seal(at: 2)
     _ = files.settle(upTo: 2)
     #expect(
-      files.takeHoles()
+      files.takeHoles(bytesMin: 64 << 10)
         == [.ranges(file: 1, isScratch: false, [small[2].offset..<small[6].offset])])
   }
 
@@ -126,7 +130,9 @@ import Testing
     files.claim(1, at: offset(1))
     #expect(files.aliveBytes == Self.blockBytes)
     #expect(
-      files.takeHoles() == [.ranges(file: 1, isScratch: false, [range(0, 1), range(2, 4)])])
+      files.takeHoles(bytesMin: 64 << 10) == [
+        .ranges(file: 1, isScratch: false, [range(0, 1), range(2, 4)])
+      ])
     files.seal(at: 1)
     #expect(files.settle(upTo: 1) == [])
     files.died(1, at: offset(1))

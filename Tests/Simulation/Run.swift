@@ -183,7 +183,12 @@ package final class Run {
       world.disk.crashNow(kind())
       throw .crashed
     case _ where world.may(.crashes):
-      world.disk.crash(after: world.random.number(0...12), kind())
+      if world.random.flag() {
+        world.disk.crash(after: world.random.number(0...12), kind())
+      } else {
+        let counted = world.random.choose([DiskOperation.syncDirectory, .sync, .rename, .remove])
+        world.disk.crash(after: world.random.number(0...3), kind(), in: counted)
+      }
       for _ in 0..<30 {
         turnsLeft -= 1
         try turn(life)

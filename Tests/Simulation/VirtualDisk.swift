@@ -25,6 +25,7 @@ final class VirtualDisk: Disk, @unchecked Sendable {
   var hasFailed = false
   /// The crash comes after so many more operations.
   private var countdown: Int?
+  private var counted: DiskOperation?
   private(set) var crashKind = CrashKind.powerLoss
   /// Nothing works until `restart`.
   private(set) var isCrashed = false
@@ -45,9 +46,11 @@ final class VirtualDisk: Disk, @unchecked Sendable {
 
   // MARK: Crashing
 
-  /// The crash comes in the operation that follows `operations` more.
-  func crash(after operations: Int, _ kind: CrashKind) {
+  /// The crash comes in the operation that follows `operations` more; those of one kind are counted
+  /// alone, if one is given.
+  func crash(after operations: Int, _ kind: CrashKind, in counted: DiskOperation? = nil) {
     countdown = operations
+    self.counted = counted
     crashKind = kind
   }
 
@@ -99,7 +102,7 @@ final class VirtualDisk: Disk, @unchecked Sendable {
   ) throws(SystemError) {
     running?.pause()
     guard !isCrashed else { throw SystemError("\(operation) \(path): crashed", code: EIO) }
-    if let left = countdown {
+    if let left = countdown, counted == nil || counted == operation {
       countdown = left - 1
       if left == 0 {
         coverage.note(.crashesInOperation)
