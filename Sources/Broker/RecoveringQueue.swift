@@ -57,6 +57,8 @@ final class RecoveringQueue {
   /// Settles the messages of a range; `body` gets each entry.
   func settle(first: UInt64, count: UInt64, _ body: (Entry) -> Void) {
     guard count > 0 else { return }
+    // Also of messages that need not survive: what comes now must not have their sequences.
+    nextSequence = max(nextSequence, first + count)
     if first <= movedUpTo, !Sabotage.is(.skipsMovedSettlementAtReplay) {
       alive.remove(first...min(first + count - 1, movedUpTo))
     }
