@@ -15,7 +15,7 @@ public enum Sabotage: String, CaseIterable, Sendable {
   case dropsSettlement, deliversBeforeLog, forgetsRedelivered, requeuesOutOfOrder
   case acknowledgesNeighbour, keepsStaleRoutes, miscountsReady
   // Lane files.
-  case listsUnsyncedLaneFile, forgetsLaneNameSync, returnsSpaceEarly, makesHolesEarly
+  case listsUnsyncedLaneFile, returnsSpaceEarly, makesHolesEarly
   case removesFileBeforeRecord, forgetsRemovalRecord, removesMergedFileEarly
   // Moving messages.
   case forgetsMovedUpTo, recordsMovedUpToTooHigh, leavesOutstandingBehind, keepsStaleLocation

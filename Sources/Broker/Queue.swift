@@ -149,10 +149,9 @@ public final class Queue {
   /// Has the log know that messages up to this one, and some more, may have been delivered.
   @inline(never)
   private func reserve(_ sequence: UInt64) -> Bool {
-    if Sabotage.is(.deliversBeforeLog) { return true }
+    // A log that failed learns nothing more; what is there is served all the same.
+    if journal.failure != nil || Sabotage.is(.deliversBeforeLog) { return true }
     horizon.reached(journal.durablePosition)
-    // A log that failed learns nothing more: what it does not know of stays where it is.
-    if journal.failure != nil { return horizon.allows(sequence) }
     if let wanted = horizon.wants(sequence) {
       CatalogRecord.appendDelivered(journal, queue: id, upTo: wanted)
       horizon.requested(wanted, at: journal.endPosition)

@@ -50,7 +50,7 @@ struct SpillWriter: ~Copyable {
       outcome.bytes = offset
       try finish(file, outcome)
       try files.disk.rename(path + ".new", path)
-      if !round.isScratch, !Sabotage.is(.forgetsLaneNameSync) {
+      if !round.isScratch {
         try files.disk.syncDirectory(files.directory)
       }
       return outcome
