@@ -26,6 +26,8 @@ public final class Broker {
 
   /// Wall-clock milliseconds of this turn.
   public private(set) var now: Int64 = 0
+  /// Work that is too large for one turn.
+  let chores = Chores()
   /// Why publishers are to be blocked, such as "low on memory"; nil while they are not.
   public var alarm: String?
   /// Bytes of messages that sessions have not received to their end.
@@ -87,7 +89,11 @@ public final class Broker {
   /// A turn begins.
   public func begin(now: Int64) {
     self.now = now
+    chores.renew()
   }
+
+  /// Work is underway that goes on in the next turn, which is to come without waiting.
+  public var hasChores: Bool { !chores.isEmpty }
 
   /// Delivers what can be delivered. Sessions call it after a batch of input, and the loop at the
   /// turn's end.
@@ -102,6 +108,7 @@ public final class Broker {
   /// The turn ends: confirms what needs no log, notes what waits for it, and hands the log what
   /// gathered.
   public func end() {
+    chores.advance()
     pump()
     if !confirming.isEmpty {
       let position = journal.endPosition

@@ -18,6 +18,9 @@ public protocol Outlet: AnyObject {
   func returned(
     names: UnsafeRawBufferPointer, properties: UnsafeRawBufferPointer,
     body: UnsafeRawBufferPointer, on channel: Channel)
+  /// What the connection asked for goes on between turns: it is to ask for nothing more, and to be
+  /// answered nothing, while its peer `isWorking`.
+  func workBegan()
 }
 
 /// A client's connection as the broker sees it.
@@ -35,6 +38,7 @@ public final class Peer {
   private var unreadReplyBytes = 0
   var channels: [Channel] = []
   var exclusiveQueues: [Queue] = []
+  private var choreCount = 0
 
   public init(name: String, user: Name, vhost: VirtualHost, outlet: any Outlet) {
     self.name = name
@@ -64,6 +68,18 @@ public final class Peer {
     guard !hasRoom else { return true }
     unreadReplyBytes += bytes
     return unreadReplyBytes <= broker.limits.unreadReplyBytesMax
+  }
+
+  /// Work that this connection asked for is not done yet; its requests and replies wait.
+  public var isWorking: Bool { choreCount > 0 }
+
+  func choreBegan() {
+    choreCount += 1
+    outlet.workBegan()
+  }
+
+  func choreEnded() {
+    choreCount -= 1
   }
 
   public func openChannel(_ number: UInt16) -> Channel {

@@ -135,7 +135,10 @@ final class Reactor {
     if isWoken { journalMoved() }
     if hasSignal { handleSignals() }
     if now >= nextSweep { sweep() }
+    let hadChores = broker.hasChores
     broker.end()
+    if broker.hasChores { hasMore = true }
+    if hadChores { resumeWaiting() }
     if let problem = broker.journal.lastProblem {
       log.error(problem)
       broker.journal.lastProblem = nil
@@ -259,6 +262,12 @@ final class Reactor {
   private func journalMoved() {
     journalWake.clear()
     broker.journalMoved()
+    resumeWaiting()
+    watchSpace()
+  }
+
+  /// Goes on with those whose replies may leave now.
+  private func resumeWaiting() {
     let journal = broker.journal
     resumePaused { connection in
       let mayGoOn = connection.session.resume(durable: journal.durablePosition)
@@ -266,7 +275,6 @@ final class Reactor {
       connection.isThrottled = false
       return true
     }
-    watchSpace()
   }
 
   /// Asks each connection that waits whether it can go on; those that cannot keep waiting.

@@ -152,6 +152,10 @@ extension Session: Outlet {
     return place + bytes.count
   }
 
+  func workBegan() {
+    if pause == .none { pause = .untilDurable(0) }
+  }
+
   func consumerCancelled(_ tag: Name, on channel: Channel) {
     guard client.wantsCancelNotify else { return }
     send(.basicCancel(.init(consumerTag: tag, noWait: true)), on: channel.number)

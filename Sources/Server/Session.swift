@@ -16,7 +16,7 @@ final class Session {
   /// Why nothing is parsed at present.
   enum Pause: Equatable {
     case none
-    /// A reply waits for the log.
+    /// A reply waits for the log, or for work that goes on between turns.
     case untilDurable(Int)
     /// The broker cannot take more messages.
     case blocked
@@ -96,19 +96,24 @@ final class Session {
 
   /// Sends a reply now, or as soon as the log is durable as far as it must be.
   func reply(_ method: Method, on channel: UInt16, _ committed: Committed) {
+    let position: Int
     switch committed {
-    case .now: send(method, on: channel)
-    case .whenDurable(let position):
-      if position <= broker.journal.durablePosition { return send(method, on: channel) }
-      if let reason = broker.journal.failure { return fail(.journalFailed(reason: reason)) }
-      delayedReply = (method, channel)
-      pause = .untilDurable(position)
+    case .now: position = 0
+    case .whenDurable(let end): position = end
     }
+    let isDurable = position <= broker.journal.durablePosition
+    if isDurable, peer?.isWorking != true { return send(method, on: channel) }
+    if !isDurable, let reason = broker.journal.failure {
+      return fail(.journalFailed(reason: reason))
+    }
+    delayedReply = (method, channel)
+    pause = .untilDurable(position)
   }
 
-  /// The log moved. Returns whether parsing can go on.
+  /// The log moved, or work was done. Returns whether parsing can go on.
   func resume(durable position: Int) -> Bool {
-    guard case .untilDurable(let wanted) = pause, wanted <= position else { return false }
+    guard case .untilDurable(let wanted) = pause, wanted <= position, peer?.isWorking != true
+    else { return false }
     pause = .none
     if let (method, channel) = delayedReply { send(method, on: channel) }
     delayedReply = nil
@@ -117,7 +122,8 @@ final class Session {
 
   /// The log failed: what waits for it will not come.
   func logFailed(_ reason: String) {
-    guard case .untilDurable = pause else { return }
+    guard case .untilDurable(let wanted) = pause, wanted > broker.journal.durablePosition
+    else { return }
     pause = .none
     delayedReply = nil
     fail(.journalFailed(reason: reason))

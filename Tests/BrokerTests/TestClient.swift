@@ -105,6 +105,8 @@ private final class RecordingOutlet: Outlet {
     if left == 1 { peer.roomFilled() }
   }
 
+  func workBegan() {}
+
   func consumerCancelled(_ tag: Name, on channel: Channel) {
     note(.cancelled(tag, on: channel.number))
   }
