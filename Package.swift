@@ -50,8 +50,8 @@ let package = Package(
     .testTarget(
       name: "ClientTests", dependencies: ["Client", "IO", "Arbitrary"], swiftSettings: common),
     .target(
-      name: "Testbed", dependencies: ["Base", "IO", "Journal", "Broker"], path: "Tests/Testbed",
-      swiftSettings: common),
+      name: "Testbed", dependencies: ["Base", "IO", "Journal", "Broker", "Server"],
+      path: "Tests/Testbed", swiftSettings: common),
     .testTarget(
       name: "JournalTests", dependencies: ["IO", "Journal", "Testbed"], swiftSettings: common),
     .testTarget(
@@ -59,7 +59,9 @@ let package = Package(
       swiftSettings: common),
     .target(
       name: "Simulation",
-      dependencies: ["Base", "IO", "AMQP", "Journal", "Broker", "Server", "Arbitrary"],
+      dependencies: [
+        "Base", "IO", "AMQP", "Journal", "Broker", "Server", "Testbed", "Arbitrary",
+      ],
       path: "Tests/Simulation", swiftSettings: common),
     .executableTarget(
       name: "simulate", dependencies: ["Base", "IO", "Simulation"], path: "Tests/Simulate",

@@ -1,15 +1,15 @@
 import Base
 import IO
 
-/// A client's socket with the session that speaks on it.
-final class Connection {
-  let socket: Socket
+/// A client's connection: what carries its bytes, and the session that speaks.
+package final class Connection {
+  let transport: any Transport
   let session: Session
-  /// What the poller knows it by.
-  let token: UInt64
+  /// What the loop knows it by.
+  package let token: UInt64
   /// Bytes that were read and not taken by the session yet.
   var leftover = ByteBuffer()
-  /// What the poller watches.
+  /// What the transport watches.
   var watchesReads = true
   var watchesWrites = false
   /// In the loop's list of connections that wait.
@@ -18,15 +18,17 @@ final class Connection {
   var isThrottled = false
   /// The stream towards the client has ended; what it still sends is discarded.
   var isLingering = false
-  var isClosed = false
+  package internal(set) var isClosed = false
   /// Monotonic milliseconds.
   var receivedAt: Int64
   var sentAt: Int64
   /// When it is closed if it is still in the handshake, or lingering, by then.
   var deadline: Int64
 
-  init(socket: consuming Socket, session: Session, token: UInt64, now: Int64, deadline: Int64) {
-    self.socket = socket
+  init(
+    transport: any Transport, session: Session, token: UInt64, now: Int64, deadline: Int64
+  ) {
+    self.transport = transport
     self.session = session
     self.token = token
     receivedAt = now
@@ -44,7 +46,7 @@ final class Connection {
   enum FlushResult: Equatable {
     /// All is written.
     case done
-    /// The kernel takes no more for now.
+    /// No more is taken for now.
     case partial
     case failed
   }
@@ -52,7 +54,7 @@ final class Connection {
   /// Writes what the session has to say.
   func flush(now: Int64) -> FlushResult {
     while !session.out.isEmpty {
-      switch socket.descriptor.write(session.out.readable) {
+      switch transport.write(session.out.readable) {
       case .count(let count):
         session.out.consume(count)
         sentAt = now
@@ -62,4 +64,24 @@ final class Connection {
     }
     return .done
   }
+}
+
+/// For whoever looks on.
+extension Connection {
+  /// What the session has written and the transport has not taken; valid until the next call.
+  package var unsent: UnsafeRawBufferPointer { session.out.readable }
+
+  /// Bytes that were read and that the session has not taken.
+  package var untakenBytes: Int { leftover.count }
+
+  /// What it waits for.
+  package var isWaitingForLog: Bool {
+    if case .untilDurable = session.pause { true } else { false }
+  }
+  package var isBlocked: Bool { session.pause == .blocked }
+  package var isHeldBack: Bool { isThrottled }
+  package var isOutputFull: Bool { session.isOutputFull || session.peer?.hasRoom == false }
+
+  /// The conversation is over, though not all may have been sent.
+  package var isOver: Bool { session.state == .closed }
 }

@@ -3,10 +3,17 @@ import IO
 
 /// What happens, one line per event, to standard error:
 /// `2026-11-21T00:12:33.123Z info  listening on 127.0.0.1:5672`.
-struct Log: Sendable {
-  typealias Level = Options.LogLevel
+package struct Log: Sendable {
+  package typealias Level = Options.LogLevel
 
   let level: Level
+  /// Gets the lines instead of standard error.
+  private let sink: (@Sendable (String) -> Void)?
+
+  package init(level: Level, sink: (@Sendable (String) -> Void)? = nil) {
+    self.level = level
+    self.sink = sink
+  }
 
   func debug(_ text: @autoclosure () -> String) { write(.debug, text) }
   func info(_ text: @autoclosure () -> String) { write(.info, text) }
@@ -15,6 +22,7 @@ struct Log: Sendable {
 
   private func write(_ level: Level, _ text: () -> String) {
     guard level.rank >= self.level.rank else { return }
+    if let sink { return sink(text()) }
     let name = level.rawValue
     let padding = String(repeating: " ", count: max(0, 7 - name.count))
     let line = "\(Self.timestamp()) \(name)\(padding) \(Self.printable(text()))\n"

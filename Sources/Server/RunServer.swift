@@ -54,9 +54,12 @@ private struct Server {
     }
     let wake = try SharedWakeup()
     let broker = try recover(wake)
+    let loop = Loop(
+      broker: broker, settings: LoopSettings(options), log: log,
+      releaseMemory: ProcessMemory.releaseUnused)
     let reactor = try Reactor(
-      options: options, log: log, broker: broker, listeners: listeners, signals: signals,
-      journalWake: wake, descriptorLimit: descriptorLimit)
+      loop: loop, log: log, listeners: listeners, signals: signals, journalWake: wake,
+      descriptorLimit: descriptorLimit)
     let milliseconds = (Clock.monotonicNanoseconds() - started) / 1_000_000
     for listener in listeners { log.info("listening on \(listener.socket.localAddress)") }
     log.info("Martlet \(Version.text) is ready after \(milliseconds) ms")
@@ -163,6 +166,14 @@ extension Options {
     memoryLimitBytes > 0
       ? memoryLimitBytes
       : sysconf(Int32(_SC_PHYS_PAGES)) * sysconf(Int32(_SC_PAGESIZE)) / 10 * 4
+  }
+}
+
+extension LoopSettings {
+  fileprivate init(_ options: Options) {
+    session = SessionSettings(options)
+    memoryLimitBytes = options.effectiveMemoryLimitBytes
+    handshakeMilliseconds = Int64(options.handshakeTimeoutMilliseconds)
   }
 }
 

@@ -196,26 +196,27 @@ final class Session {
 }
 
 /// What every session goes by.
-struct SessionSettings: Sendable {
+package struct SessionSettings: Sendable {
   var user: Name = "guest"
   var password: [UInt8] = Array("guest".utf8)
   var guestLoopbackOnly = true
-  var frameMax = 131_072
+  package var frameMax = 131_072
   /// Start-ok with a long token must fit before anything is negotiated.
   var frameMaxBeforeTune = 65_536
   var channelMax = 2047
   var connectionsMax = 100_000
   /// Seconds.
-  var heartbeat = 60
+  package var heartbeat = 60
   var messageSizeMax = 128 << 20
   /// Deliveries wait while so much is unsent.
-  var outputMax = 1 << 20
+  package var outputMax = 1 << 20
   /// Requests wait while so much is unsent: a few bytes may ask for a large message.
   var answersMax: Int { 4 * outputMax }
   var product = "Martlet"
   /// Told to clients: some of them ask a broker for features by RabbitMQ's version.
   var version = "4.0.0"
 
+  package init() {}
 }
 
 /// What a client said of itself.

@@ -165,14 +165,12 @@ import Testing
 
   @Test func guestComesFromTheSameMachineOnly() throws {
     for (isLoopback, mayGuest) in [(true, true), (false, false)] {
-      let session = Session(
-        broker: loop.broker, settings: SessionSettings(), log: Log(level: .error),
-        peerName: "test", isLoopback: isLoopback)
-      let client = TestClient(session, of: loop)
+      let loop = try TestLoop()
+      let client = loop.connect(isLoopback: isLoopback)
       client.send(
         Frame.protocolHeader
           + Wire.method(startOK("PLAIN", plain("guest", "guest")), on: 0))
-      #expect((session.state == .awaitingTuneOK) == mayGuest)
+      #expect((client.session.state == .awaitingTuneOK) == mayGuest)
     }
   }
 

@@ -11,18 +11,21 @@ enum Interruption: Error {
   case broken(BrokenPromise)
 }
 
-/// One life of the broker, from its start to its end, with the loop around it that `Reactor` is in a
-/// process.
+/// One life of the broker, from its start to its end: its loop, over simulated connections.
 final class Life {
-  let broker: Broker
+  let loop: Loop
   let journal: Journal
   private(set) var connections: [SimulatedConnection] = []
   private let workers: [SimulatedWorker]
   let world: World
   private let wake: Wake
-  private var now: Int64
-  private var nextSweep: Int64 = 0
-  private var isFailureAnnounced = false
+  private var now: Moment
+  private var isFailureNoted = false
+  private var alarm: String?
+  /// What the loop's calls have come to, since they cannot throw it.
+  private var interruption: Interruption?
+  /// The log will hear in this turn's end what has left the queues.
+  private var willLog = false
   /// How likely each worker is to go on when it could.
   private var speeds: [Int]
   private var isFast = false
@@ -45,7 +48,7 @@ final class Life {
       return worker
     }
     environment.random = { world.random.next() }
-    now = world.now
+    now = Moment(monotonic: 0, wall: world.now)
     var made: Broker?
     let recovered: Int
     do throws(JournalError) {
@@ -60,7 +63,8 @@ final class Life {
         })
       guard let made else { invariantFailed("the journal was not replayed") }
       recovered = try made.endRecovery()
-      broker = made
+      loop = Loop(
+        broker: made, settings: world.scenario.loopSettings, log: world.log)
     } catch {
       world.disk.crashNow(.kill)
       for worker in workers { worker.abandon() }
@@ -71,25 +75,30 @@ final class Life {
     speeds = workers.map { _ in world.random.choose([5, 30, 80, 100]) }
     world.coverage.note(.messagesRecovered, recovered)
     world.oracle.journal = journal
+    loop.witness = self
   }
+
+  var broker: Broker { loop.broker }
 
   // MARK: Clients
 
   func connect(_ name: String) -> SimulatedConnection {
-    let session = DetachedSession(
-      broker: broker, name: name, frameMax: world.scenario.topology.frameMax,
-      outputMax: world.scenario.outputMax)
     let connection = SimulatedConnection(
-      session: session, name: name, oracle: world.oracle, topology: world.scenario.topology)
+      name: name, on: loop, oracle: world.oracle, topology: world.scenario.topology,
+      random: SeededGenerator(seed: world.random.next())
+    ) { [unowned self] in listen() }
+    connection.isFast = isFast
     connections.append(connection)
     return connection
   }
 
   func drop(_ connection: SimulatedConnection) throws(Interruption) {
-    connection.disconnect()
+    connection.breakOff()
+    _ = connection.tell(loop)
+    try check()
     connections.removeAll { $0 === connection }
     broker.pump()
-    try listen()
+    try look()
   }
 
   // MARK: Turns
@@ -97,128 +106,101 @@ final class Life {
   /// All that waits is done at once from now on.
   func hurry() {
     isFast = true
+    for connection in connections { connection.isFast = true }
   }
 
   /// One turn of the loop.
   func turn() throws(Interruption) {
     world.coverage.note(.turns)
-    now += Int64(isFast ? 50 : world.random.choose([0, 1, 20, 100]))
+    var milliseconds = Int64(isFast ? 50 : world.random.choose([0, 1, 20, 100]))
     // What is done every few seconds only has its turn too.
-    if world.random.oneIn(20) { now += 6000 }
-    world.now = now
-    broker.begin(now: now)
+    if world.random.oneIn(20) { milliseconds += 6000 }
+    begin(after: milliseconds)
     try step()
     for connection in connections.shuffled(using: &world.random) {
       if !isFast, world.random.oneIn(3) { continue }
       try serve(connection)
       try step()
     }
-    if wake.isSet {
-      wake.isSet = false
-      broker.journalMoved()
-      try moved()
-    }
-    if now >= nextSweep {
-      nextSweep = now + 250
-      if journal.spaceProblem != nil { world.coverage.note(.postponedBatches) }
-      broker.tend()
-    }
-    try finish()
+    try end()
     try step()
   }
 
   /// A turn in which no client says anything, and the journal's workers do all that they have to do.
   func turnAlone() throws(Interruption) {
-    now += 1000
-    world.now = now
-    broker.begin(now: now)
-    broker.tend()
+    begin(after: 400)
     for worker in workers {
       while worker.hasWork {
         worker.step()
         guard !world.disk.isCrashed else { throw .crashed }
       }
     }
-    if wake.isSet {
-      wake.isSet = false
-      broker.journalMoved()
-      try moved()
-    }
-    try finish()
+    try end()
+  }
+
+  private func begin(after milliseconds: Int64) {
+    now.monotonic += milliseconds
+    now.wall += milliseconds
+    world.now = now.wall
+    loop.begin(at: now)
   }
 
   private func serve(_ connection: SimulatedConnection) throws(Interruption) {
-    for _ in 0..<(isFast ? 100 : world.random.number(1...12)) {
-      if connection.session.isPublisher, journal.isCongested {
-        world.coverage.note(.throttledPublishers)
-        break
-      }
-      guard try check({ () throws(BrokenPromise) in try connection.feed(&world.random) }) else {
-        break
-      }
-      try listen()
-    }
-    if connection.session.isWaitingForLog { world.coverage.note(.pausedForLog) }
-    if connection.session.isOutputFull { world.coverage.note(.fullOutputs) }
-    broker.pump()
-    try listen()
+    _ = connection.tell(loop)
+    try look()
+    if connection.connection.isHeldBack { world.coverage.note(.throttledPublishers) }
+    if connection.connection.isWaitingForLog { world.coverage.note(.pausedForLog) }
+    if connection.connection.isOutputFull { world.coverage.note(.fullOutputs) }
   }
 
-  private func moved() throws(Interruption) {
-    for connection in connections {
-      connection.session.resume(durable: journal.durablePosition)
+  /// The journal's news, and the turn's end.
+  private func end() throws(Interruption) {
+    if wake.isSet {
+      wake.isSet = false
+      loop.journalMoved()
+      try look()
+      world.oracle.moved()
     }
-    try listen()
-    world.oracle.moved()
-  }
-
-  /// The turn's end, as `Reactor` has it.
-  private func finish() throws(Interruption) {
-    let logs = !journal.isCommitting && journal.failure == nil
-    broker.end()
-    try listen()
-    if logs { world.oracle.logged() }
-    if let problem = journal.lastProblem {
-      world.trace.note("problem: \(problem)")
-      journal.lastProblem = nil
-    }
-    if !isFailureAnnounced, let reason = journal.failure {
-      isFailureAnnounced = true
+    if loop.spaceProblem != nil { world.coverage.note(.postponedBatches) }
+    loop.end()
+    try look()
+    if !isFailureNoted, let reason = journal.failure {
+      isFailureNoted = true
       world.coverage.note(.journalFailures)
       world.trace.note("the journal failed: \(reason)")
-      for connection in connections { connection.session.logFailed(reason) }
-      try listen()
     }
-    watchAlarm()
-    try listen()
+    if broker.alarm != alarm {
+      alarm = broker.alarm
+      world.trace.note("alarm: \(alarm ?? "none")")
+    }
   }
 
-  private func watchAlarm() {
-    let isHigh = journal.pinnedBytes + broker.assembledBytes > world.scenario.memoryLimitBytes
-    let reason = isHigh ? "low on memory" : journal.spaceProblem.map { _ in "low on disk" }
-    guard reason != broker.alarm else { return }
-    broker.alarm = reason
-    world.trace.note("alarm: \(reason ?? "none")")
-    guard reason == nil else { return }
-    for connection in connections { connection.session.unblock() }
-  }
+  // MARK: Looking on
 
   /// Looks at all that sessions have written, and at what that means for the queues.
-  private func listen() throws(Interruption) {
-    guard !world.disk.isCrashed else { throw .crashed }
-    try check { () throws(BrokenPromise) in
+  private func listen() {
+    note { () throws(BrokenPromise) in
       for connection in connections { try connection.listen() }
       try world.oracle.compareDeliveries()
     }
   }
 
-  private func check<Result>(
-    _ body: () throws(BrokenPromise) -> Result
-  ) throws(Interruption) -> Result {
+  private func look() throws(Interruption) {
+    listen()
+    try check()
+  }
+
+  private func check() throws(Interruption) {
+    guard !world.disk.isCrashed else { throw .crashed }
+    if let interruption { throw interruption }
+  }
+
+  private func note(_ body: () throws(BrokenPromise) -> Void) {
+    guard interruption == nil, !world.disk.isCrashed else { return }
     do throws(BrokenPromise) {
-      return try body()
+      try body()
     } catch {
-      throw .broken(error)
+      interruption = .broken(error)
     }
   }
 
@@ -241,7 +223,9 @@ final class Life {
 
   /// The broker stops in order. Returns whether it could write everything.
   func stop() throws(Interruption) -> Bool {
-    for connection in connections { connection.disconnect() }
+    begin(after: 1)
+    loop.stop()
+    try end()
     connections = []
     broker.close()
     guard !world.disk.isCrashed else { throw .crashed }
@@ -253,7 +237,11 @@ final class Life {
   func abandon() {
     noteStatistics()
     for worker in workers { worker.abandon() }
-    for connection in connections { connection.session.disconnect() }
+    loop.witness = nil
+    for connection in connections {
+      connection.abandon()
+      loop.drop(connection.connection, nil)
+    }
     connections = []
   }
 
@@ -267,5 +255,24 @@ final class Life {
     world.coverage.note(.spills, statistics.spills)
     world.coverage.note(.laneFilesMerged, statistics.laneFilesMerged)
     world.coverage.note(.kilobytesSpilled, statistics.bytesSpilled >> 10)
+  }
+}
+
+extension Life: LoopWitness {
+  func willTake(from connection: Connection) { listen() }
+
+  func didTake(from connection: Connection) {
+    note { () throws(BrokenPromise) in
+      for other in connections where other.connection !== connection { try other.listen() }
+      try connections.first { $0.connection === connection }?.took()
+    }
+    listen()
+  }
+
+  func willEnd() { willLog = !journal.isCommitting && journal.failure == nil }
+
+  func didEnd() {
+    listen()
+    if willLog { world.oracle.logged() }
   }
 }

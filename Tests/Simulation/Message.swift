@@ -111,4 +111,8 @@ struct Content {
   let properties: [UInt8]
   let body: [UInt8]
   let id: Int?
+
+  var isDelivery: Bool {
+    if case .delivery = kind { true } else { false }
+  }
 }

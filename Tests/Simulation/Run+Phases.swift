@@ -47,7 +47,7 @@ extension Run {
       if turn == 30 { endEpisode() }
       if turn == 100 { life.hurry() }
       try life.turn()
-      connection.transmit(.max) { _ in }
+      connection.receive(.max) { _ in }
     }
     throw .broken(BrokenPromise("the broker answers", "the control connection waits for ever"))
   }
@@ -114,7 +114,7 @@ extension Run {
     }
     for _ in 0..<Self.drainTurnsMax {
       try life.turn()
-      connection.transmit(.max) { event in
+      connection.receive(.max) { event in
         if case .content(let content) = event, case .delivery(let tag, _, _) = content.kind,
           !automatic.contains(content.channel)
         {

@@ -1,5 +1,6 @@
 import Arbitrary
 import Journal
+import Server
 
 /// What may go wrong in a run. All of it does unless somebody looks for the cause of a failure.
 package enum FaultClass: String, CaseIterable, Sendable {
@@ -70,5 +71,17 @@ struct Scenario {
     episodeOneIn = random.choose([8, 20, 100])
     lifeTurns = random.choose([10, 30, 30, 80])
     memoryLimitBytes = random.choose([1 << 20, 64 << 20])
+  }
+}
+
+extension Scenario {
+  var loopSettings: LoopSettings {
+    var loop = LoopSettings()
+    loop.session.frameMax = topology.frameMax
+    loop.session.outputMax = outputMax
+    loop.session.heartbeat = 0
+    loop.memoryLimitBytes = memoryLimitBytes
+    loop.handshakeMilliseconds = .max / 2
+    return loop
   }
 }

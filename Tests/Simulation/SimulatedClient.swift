@@ -74,7 +74,7 @@ final class SimulatedClient {
 
   func read() {
     let count = readBytes == .max ? .max : random.number(0...readBytes)
-    connection.transmit(count) { hear($0) }
+    connection.receive(count) { hear($0) }
   }
 
   private func hear(_ event: ClientEvent) {

@@ -1,21 +1,29 @@
 import AMQP
 import Arbitrary
 import Base
+import IO
 import Server
+import Testbed
 
-/// A client's bytes on their way to a session and back. The session gets them request by request, or
-/// in pieces of requests, so that it is known when the broker has taken each.
+/// A client's bytes on their way to the loop and back. The loop gets them request by request, or in
+/// pieces of requests, so that it is known when the broker has taken each.
 final class SimulatedConnection {
-  let session: DetachedSession
   let model: ConnectionModel
+  private(set) var connection: Connection!
+  private let socket = SimulatedSocket()
   private let oracle: Oracle
   private let topology: Topology
+  private let roomBytes: Int
+  private var random: SeededGenerator
+  /// Everything that can be read is read in one turn.
+  var isFast = false
 
   /// Sent by the client and not taken by the session.
-  private var outgoing: [UInt8] = []
   private var commands: [Command] = []
-  /// Bytes of `outgoing` that have arrived.
-  private var arrived = 0
+  /// Bytes of `commands`.
+  private(set) var waitingBytes = 0
+  /// Bytes of `commands` that the loop has read.
+  private var readBytes = 0
   /// Bytes of the first command that the session has taken.
   private var taken = 0
 
@@ -36,19 +44,34 @@ final class SimulatedConnection {
     }
   }
 
-  init(session: DetachedSession, name: String, oracle: Oracle, topology: Topology) {
-    self.session = session
+  init(
+    name: String, on loop: Loop, oracle: Oracle, topology: Topology, random: SeededGenerator,
+    willWrite: @escaping () -> Void
+  ) {
     self.oracle = oracle
     self.topology = topology
+    self.random = random
+    roomBytes = self.random.choose([1000, 20_000, 1 << 20])
     model = ConnectionModel(name: name)
+    socket.roomBytes = roomBytes
+    socket.onRead = { [unowned self] available, room in read(available, room) }
+    socket.onWrite = { [unowned self] _, room in
+      willWrite()
+      return write(room)
+    }
+    socket.onClose = { [unowned self] in model.close() }
+    do throws(SystemError) {
+      connection = try loop.add(name: name, isLoopback: true) { _ in socket }
+    } catch {
+      invariantFailed("a simulated socket failed: \(error)")
+    }
   }
 
-  var waitingBytes: Int { outgoing.count }
-  var isOver: Bool { model.isClosed || session.isClosed }
+  var isOver: Bool { model.isClosed || connection.isOver || connection.isClosed }
 
   /// Nothing is underway to the broker, and nothing is missing from it.
   var isAnswered: Bool {
-    outgoing.isEmpty
+    commands.isEmpty
       && model.channels.values.allSatisfy { $0.expected.isEmpty && $0.unconfirmed.isEmpty }
   }
 
@@ -57,31 +80,57 @@ final class SimulatedConnection {
   func send(_ action: Command.Action, on channel: UInt16 = 1) {
     let command = Command(action, on: channel, in: topology)
     commands.append(command)
-    outgoing += command.bytes
+    waitingBytes += command.bytes.count
+    socket.send(command.bytes)
   }
 
-  /// Gives the session the next request, or a part of it. Returns whether it took anything.
-  func feed(_ random: inout SeededGenerator) throws(BrokenPromise) -> Bool {
-    guard session.isTaking, let command = commands.first else { return false }
-    let rest = command.bytes.count - taken
-    let end = random.oneIn(8) ? random.number(min(arrived, rest)...rest) : rest
-    arrived = max(arrived, end)
-    let count = outgoing.withUnsafeBytes {
-      session.receive(UnsafeRawBufferPointer(rebasing: $0[..<end]))
+  /// Something can be read or written. Returns whether there was anything.
+  func tell(_ loop: Loop) -> Bool {
+    guard let (reads, writes) = socket.readiness else { return false }
+    loop.ready(
+      connection.token, reads: reads, writes: writes, isBroken: socket.isBroken)
+    return true
+  }
+
+  /// What the loop reads at once: a request, or a part of one, and perhaps the next one behind it.
+  private func read(_ available: Int, _ room: Int) -> (count: Int, isMore: Bool) {
+    var end = -taken
+    var next = 0
+    while end <= readBytes - taken, next < commands.count {
+      end += commands[next].bytes.count
+      next += 1
     }
-    outgoing.removeFirst(count)
-    arrived -= count
-    taken += count
-    invariant(taken <= command.bytes.count, "the session took more than it was given")
+    let rest = min(end + taken - readBytes, available, room)
+    let count = random.oneIn(8) ? random.number(1...rest) : rest
+    readBytes += count
+    let isMore = count == rest && count < available && (isFast || !random.oneIn(6))
+    return (count, isMore)
+  }
+
+  /// The session got bytes: the broker may have taken a request.
+  func took() throws(BrokenPromise) {
+    let count = readBytes - connection.untakenBytes
+    let rest = commands.first.map { $0.bytes.count } ?? 0
+    invariant(count <= rest, "the session took more than it was given")
+    taken = count
     let events = try newEvents()
-    if taken == command.bytes.count {
-      taken = 0
-      commands.removeFirst()
-      oracle.trace.note("\(model.name) \(Self.describe(command))")
-      try oracle.took(command, from: model, refused: Self.refusal(command.channel, events))
+    guard let command = commands.first, taken == rest else {
+      for heard in events { try hear(heard) }
+      return
     }
-    for heard in events { try hear(heard) }
-    return count > 0
+    // What was delivered before its reply was delivered before it was taken.
+    let before = events.prefix {
+      if case .content(let content) = $0.event { content.isDelivery } else { false }
+    }
+    for heard in before { try hear(heard) }
+    if !before.isEmpty { try oracle.compareDeliveries() }
+    taken = 0
+    readBytes -= rest
+    waitingBytes -= rest
+    commands.removeFirst()
+    oracle.trace.note("\(model.name) \(Self.describe(command))")
+    try oracle.took(command, from: model, refused: Self.refusal(command.channel, Array(events)))
+    for heard in events.dropFirst(before.count) { try hear(heard) }
   }
 
   private static func refusal(_ channel: UInt16, _ events: [Heard]) -> String? {
@@ -117,12 +166,12 @@ final class SimulatedConnection {
   }
 
   private func newEvents() throws(BrokenPromise) -> [Heard] {
-    let output = session.output
+    let output = connection.unsent
     guard output.count > heardBytes else { return [] }
     var events: [Heard] = []
     let start = heardBytes
     try OutputTap.parse(UnsafeRawBufferPointer(rebasing: output[start...])) { event, end in
-      events.append(Heard(event: event, bytes: start + end))
+      events.append(Heard(event: event, bytes: socket.unreadCount + start + end))
     }
     unsent += events
     heardBytes = output.count
@@ -137,12 +186,17 @@ final class SimulatedConnection {
     }
   }
 
-  /// The network takes up to `count` bytes of the output; `body` gets what the client hears with them.
-  func transmit(_ count: Int, _ body: (ClientEvent) -> Void) {
-    let count = min(count, session.output.count)
-    guard count > 0 else { return }
-    _ = session.sent(count)
+  /// The loop writes: the network takes some of it.
+  private func write(_ room: Int) -> Int {
+    let count = random.oneIn(4) ? random.number(0...room) : room
     heardBytes -= count
+    return count
+  }
+
+  /// The client reads up to `count` bytes; `body` gets what it hears with them.
+  func receive(_ count: Int, _ body: (ClientEvent) -> Void) {
+    let count = socket.receive(count).count
+    guard count > 0 else { return }
     for heard in unsent { heard.bytes -= count }
     while let first = unsent.first, first.bytes <= 0 {
       unsent.removeFirst()
@@ -152,8 +206,8 @@ final class SimulatedConnection {
   }
 
   /// The connection breaks.
-  func disconnect() {
-    session.disconnect()
-    model.close()
-  }
+  func breakOff() { socket.breakOff() }
+
+  /// The broker's process is gone.
+  func abandon() { socket.onClose = nil }
 }

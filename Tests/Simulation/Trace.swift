@@ -1,5 +1,5 @@
 /// What happened, step by step. Words are made only when somebody will read them.
-package final class Trace {
+package final class Trace: @unchecked Sendable {
   let isOn: Bool
   private var lines: [String] = []
   private var lineCount = 0

@@ -1,4 +1,5 @@
 import Arbitrary
+import Server
 
 /// What lasts over all lives of the broker in a run.
 final class World {
@@ -8,6 +9,8 @@ final class World {
   let oracle: Oracle
   let coverage = CoverageCounter()
   let trace: Trace
+  /// What the broker says in its log.
+  let log: Log
   var random: SeededGenerator
   /// Wall-clock milliseconds.
   var now: Int64 = 1_800_000_000_000
@@ -19,7 +22,9 @@ final class World {
     self.options = options
     var forScenario = SeededGenerator(seed: seed ^ 0x5CE9_A610)
     scenario = Scenario(&forScenario, options)
-    trace = Trace(isOn: options.isTraced)
+    let trace = Trace(isOn: options.isTraced)
+    self.trace = trace
+    log = Log(level: options.isTraced ? .info : .error) { trace.note("log: \($0)") }
     disk = VirtualDisk(
       seed: seed ^ 0xD15C, sectorBytes: scenario.sectorBytes, coverage: coverage,
       trace: trace)

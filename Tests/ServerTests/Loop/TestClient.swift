@@ -1,78 +1,68 @@
 import AMQP
 import Base
+import Testbed
 
 @testable import Client
 @testable import Server
 
-/// A session and the client at its other end.
+/// A connection and the client at its other end.
 final class TestClient {
-  let session: Session
+  let connection: Server.Connection
+  private let socket: SimulatedSocket
   private unowned let loop: TestLoop
-  /// Sent, and not taken by the session yet.
-  private var underway: [UInt8] = []
   /// Read by the client, as it came, since it was last asked for.
   private var received: [UInt8] = []
   /// A client that does not read leaves everything in the session.
-  var isReading = true
+  var isReading = true {
+    didSet { socket.roomBytes = isReading ? .max : 0 }
+  }
   /// The most that the session ever had to say at once.
   private(set) var outputPeak = 0
 
-  /// What `Reactor` reads at once.
-  private static let readBytes = 64 << 10
-
-  init(_ session: Session, of loop: TestLoop) {
-    self.session = session
+  init(_ connection: Server.Connection, _ socket: SimulatedSocket, of loop: TestLoop) {
+    self.connection = connection
+    self.socket = socket
     self.loop = loop
+    socket.onWrite = { [unowned self] bytes, room in
+      outputPeak = max(outputPeak, bytes.count)
+      return room
+    }
   }
+
+  var session: Session { connection.session }
 
   // MARK: Sending
 
   /// Sends bytes, which arrive in one piece unless they are very many.
   func send(_ bytes: [UInt8]) {
-    var rest = bytes[...]
-    repeat {
-      underway += rest.prefix(Self.readBytes)
-      rest = rest.dropFirst(Self.readBytes)
-      goOn()
-    } while !rest.isEmpty
+    socket.send(bytes)
+    while goOn() {}
   }
 
-  /// Gives the session what is underway, unless it waits for something. Returns whether it took some.
+  /// Tells the loop what can be read or written. Returns whether there was something.
   @discardableResult
   func goOn() -> Bool {
-    _ = session.resume(durable: loop.broker.journal.durablePosition)
-    guard session.pause == .none, session.out.count < loop.settings.answersMax,
-      !underway.isEmpty
-    else { return false }
-    let taken = session.receive(underway.span.bytes)
-    underway.removeFirst(taken)
+    guard let (reads, writes) = socket.readiness else { return false }
+    loop.loop.ready(connection.token, reads: reads, writes: writes, isBroken: false)
     outputPeak = max(outputPeak, session.out.count)
-    loop.broker.pump()
-    outputPeak = max(outputPeak, session.out.count)
-    return taken > 0
+    return true
   }
 
-  /// Takes what the session has to say. Returns whether there was something.
+  /// Reads what the loop has sent. Returns whether there was something.
   @discardableResult
-  func flush() -> Bool {
+  func read() -> Bool {
     outputPeak = max(outputPeak, session.out.count)
-    session.isDirty = false
-    guard isReading else { return false }
-    let count = session.out.count
-    received += Array(session.out.readable)
-    session.out.consume(count)
-    if let peer = session.peer, !peer.hasRoom {
-      peer.roomMade()
-      return true
-    }
-    return count > 0
+    let bytes = socket.receive()
+    received += bytes
+    return !bytes.isEmpty
   }
 
   // MARK: Reading
 
   /// What the client has read since it was last asked.
   func takeBytes() -> [UInt8] {
-    flush()
+    loop.loop.flushDirty()
+    read()
     defer { received = [] }
     return received
   }

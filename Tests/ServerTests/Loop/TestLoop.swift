@@ -3,20 +3,20 @@ import Base
 import Broker
 import IO
 import Journal
+import Testbed
 
 @testable import Server
 
-/// A broker on a journal of its own, with the loop around it that `Reactor` is in a process, but
-/// without sockets: clients are fed and read by hand, and the clock is moved.
+/// A broker on a journal of its own, with its loop over simulated sockets: clients are fed and read by
+/// hand, and the clock is moved.
 final class TestLoop {
-  let broker: Broker
-  let settings: SessionSettings
+  let loop: Loop
   /// The clients whose connections stand.
   private(set) var clients: [TestClient] = []
   private let directory: TemporaryDirectory
   private let bell: Bell
   private let names: NameSource
-  private var now: Int64 = 1_800_000_000_000
+  private var now = Moment(monotonic: 0, wall: 1_800_000_000_000)
   private var isClosed = false
 
   /// On the journal that another loop left in `directory`, or on a new one.
@@ -32,7 +32,7 @@ final class TestLoop {
     let names = NameSource()
     var made: Broker?
     _ = try Journal.open(
-      directory: directory.path + "/journal", settings: journalSettings, now: now,
+      directory: directory.path + "/journal", settings: journalSettings, now: now.wall,
       lanes: BrokerRecords(), wake: { bell.ring() },
       replay: { journal in
         let broker = Broker(journal: journal, limits: limits) { names.next() }
@@ -42,8 +42,9 @@ final class TestLoop {
       })
     guard let made else { invariantFailed("the journal was not replayed") }
     _ = try made.endRecovery()
-    broker = made
-    self.settings = settings
+    var loopSettings = LoopSettings()
+    loopSettings.session = settings
+    loop = Loop(broker: made, settings: loopSettings, log: Log(level: .error))
     self.directory = directory
     self.bell = bell
     self.names = names
@@ -53,21 +54,26 @@ final class TestLoop {
     if !isClosed { _ = close() }
   }
 
+  var broker: Broker { loop.broker }
+  var settings: SessionSettings { loop.settings.session }
+
   /// A client that has connected and said nothing.
-  func connect(isReading: Bool = true) -> TestClient {
-    let session = Session(
-      broker: broker, settings: settings, log: Log(level: .error), peerName: "test",
-      isLoopback: true)
-    let client = TestClient(session, of: self)
-    client.isReading = isReading
-    clients.append(client)
-    return client
+  func connect(isReading: Bool = true, isLoopback: Bool = true) -> TestClient {
+    let socket = SimulatedSocket()
+    do throws(SystemError) {
+      let connection = try loop.add(name: "test", isLoopback: isLoopback) { _ in socket }
+      let client = TestClient(connection, socket, of: self)
+      client.isReading = isReading
+      clients.append(client)
+      return client
+    } catch {
+      invariantFailed("a simulated socket failed: \(error)")
+    }
   }
 
   /// The connection broke, or was closed in order.
   func drop(_ client: TestClient) {
-    client.session.release()
-    client.session.state = .closed
+    loop.drop(client.connection, nil)
     clients.removeAll { $0 === client }
   }
 
@@ -78,17 +84,18 @@ final class TestLoop {
 
   // MARK: Turns
 
-  /// One turn's end, with what clients and the log can do without waiting. Returns whether anything
-  /// happened.
+  /// One turn, with what clients and the log can do without waiting, `milliseconds` after the last.
+  /// Returns whether anything happened, or the next turn is due at once.
   @discardableResult
-  func turn() -> Bool {
-    now += 1
-    broker.begin(now: now)
+  func turn(after milliseconds: Int64 = 1) -> Bool {
+    now.monotonic += milliseconds
+    now.wall += milliseconds
+    loop.begin(at: now)
     var happened = false
     for client in clients where client.goOn() { happened = true }
-    broker.end()
-    for client in clients where client.flush() { happened = true }
-    return happened
+    loop.end()
+    for client in clients where client.read() { happened = true }
+    return happened || loop.waitMilliseconds == 0
   }
 
   /// Turns until nothing happens any more and all is durable.
@@ -98,7 +105,7 @@ final class TestLoop {
       happened = turn()
       guard broker.journal.isCommitting else { continue }
       bell.wait()
-      broker.journalMoved()
+      loop.journalMoved()
       happened = true
     }
   }
@@ -106,8 +113,7 @@ final class TestLoop {
   /// Sets or takes back the alarm that blocks publishers.
   func setAlarm(_ reason: String?) {
     broker.alarm = reason
-    guard reason == nil else { return }
-    for client in clients { _ = client.session.unblock() }
+    if reason == nil { loop.unblockAll() }
   }
 
   /// Stops the broker in order; a loop can be made on its journal then, which is returned.

@@ -2,11 +2,13 @@ import Base
 import Broker
 
 /// When the broker cannot take more messages: memory, disk, a log that failed.
-extension Reactor {
+extension Loop {
   /// Messages take more memory than they may, or no longer do.
   func watchMemory() {
     let bytes = broker.journal.pinnedBytes + broker.assembledBytes
-    let isHigh = bytes > memoryLimitBytes || (isMemoryHigh && bytes > memoryLimitBytes / 10 * 9)
+    let isHigh =
+      bytes > settings.memoryLimitBytes
+      || (isMemoryHigh && bytes > settings.memoryLimitBytes / 10 * 9)
     guard isHigh != isMemoryHigh else { return }
     isMemoryHigh = isHigh
     updateAlarm()
@@ -52,7 +54,7 @@ extension Reactor {
     }
   }
 
-  private func unblockAll() {
+  func unblockAll() {
     resumePaused { $0.session.unblock() }
   }
 }

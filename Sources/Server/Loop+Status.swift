@@ -4,7 +4,7 @@ import IO
 import Journal
 
 /// What SIGUSR1 asks for: the broker's figures, in the log.
-extension Reactor {
+extension Loop {
   func logStatus() {
     let counts = broker.counts
     log.info(

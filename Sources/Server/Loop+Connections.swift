@@ -1,0 +1,56 @@
+import Base
+import Broker
+import IO
+
+extension Loop {
+  /// A client has connected; `name` is such as `127.0.0.1:40562 -> 127.0.0.1:5672`. What carries its
+  /// bytes gets the token that the loop knows the connection by, and watches for input.
+  package func add(
+    name: String, isLoopback: Bool,
+    _ makeTransport: (_ token: UInt64) throws(SystemError) -> any Transport
+  ) throws(SystemError) -> Connection {
+    let slot = freeSlots.last ?? connections.count
+    generation += 1
+    let token = (generation & 0x7FFF_FFFF) << 32 | UInt64(slot)
+    let transport = try makeTransport(token)
+    let session = Session(
+      broker: broker, settings: settings.session, log: log, peerName: name,
+      isLoopback: isLoopback)
+    session.isOverLimit = connectionCount >= settings.session.connectionsMax
+    let connection = Connection(
+      transport: transport, session: session, token: token, now: now,
+      deadline: now + settings.handshakeMilliseconds)
+    if slot == connections.count {
+      connections.append(connection)
+    } else {
+      freeSlots.removeLast()
+      connections[slot] = connection
+    }
+    connectionCount += 1
+    session.onDirty = { [unowned self, unowned connection] in dirty.append(connection) }
+    session.onOpen = { [unowned connection] in connection.deadline = .max }
+    log.debug("\(name) connected")
+    return connection
+  }
+
+  /// The connection is over. `reason` is logged unless the client knows it.
+  package func drop(_ connection: Connection, _ reason: String?) {
+    guard !connection.isClosed else { return }
+    connection.isClosed = true
+    let session = connection.session
+    if session.state == .closed || session.state == .closing {
+      log.debug("\(session.peerName) disconnected")
+    } else if let reason {
+      let level = session.state == .open ? "closed" : "closed before it was open"
+      log.warning("\(session.peerName) \(level): \(reason)")
+    }
+    session.release()
+    session.state = .closed
+    session.out.removeAll()
+    connection.transport.close()
+    let slot = Int(connection.token & 0xFFFF_FFFF)
+    connections[slot] = nil
+    freeSlots.append(slot)
+    connectionCount -= 1
+  }
+}

@@ -1,0 +1,368 @@
+import AMQP
+import Base
+import Broker
+import Journal
+
+/// What a loop goes by.
+package struct LoopSettings {
+  package var session = SessionSettings()
+  /// Messages may take so much memory before publishers are blocked.
+  package var memoryLimitBytes = Int.max
+  package var handshakeMilliseconds: Int64 = 10_000
+
+  package init() {}
+}
+
+/// Looks on while a loop turns, to compare what it does with what it should.
+package protocol LoopWitness: AnyObject {
+  /// A session gets a batch of bytes; consumers are served behind it.
+  func willTake(from connection: Connection)
+  func didTake(from connection: Connection)
+  /// The broker ends its turn: the log gets what gathered. Output follows.
+  func willEnd()
+  func didEnd()
+}
+
+/// The broker's loop: it owns the broker and all connections, and says what is done in a turn and in
+/// which order. It has no clock, no socket and no way to wait: whoever has them begins a turn, tells
+/// it what is ready, and ends the turn. In a process that is `Reactor`, in tests a simulation.
+package final class Loop {
+  package let broker: Broker
+  let settings: LoopSettings
+  let log: Log
+  /// Gives memory back to the kernel, after no client has said anything for a while.
+  private let releaseMemory: () -> Void
+
+  /// Connections by the lower half of their token; the upper half tells users of a slot apart.
+  var connections: [Connection?] = []
+  var freeSlots: [Int] = []
+  package internal(set) var connectionCount = 0
+  var generation: UInt64 = 0
+
+  /// Connections whose sessions have something to send.
+  var dirty: [Connection] = []
+  private var flushing: [Connection] = []
+  /// Connections that wait for the log, for memory, or for the log to catch up.
+  var paused: [Connection] = []
+  /// A turn is due without waiting.
+  var hasMore = false
+  var isFailureAnnounced = false
+  private var stopDeadline: Int64?
+  var isMemoryHigh = false
+  package internal(set) var spaceProblem: String?
+  private var nextSweep: Int64 = 0
+  /// When a client was heard last, and whether memory was given back since then.
+  private var heardAt: Int64 = 0
+  private var hasReleasedMemory = true
+  /// Monotonic milliseconds of this turn.
+  package private(set) var now: Int64 = 0
+  package weak var witness: (any LoopWitness)?
+
+  private let readBuffer: UnsafeMutableRawBufferPointer
+  static let readBytes = 64 << 10
+  private static let sweepMilliseconds: Int64 = 250
+  /// After so long without a word from any client, unused memory is given back.
+  private static let quietMilliseconds: Int64 = 2000
+  static let lingerMilliseconds: Int64 = 3000
+  private static let stopMilliseconds: Int64 = 2000
+
+  package init(
+    broker: Broker, settings: LoopSettings, log: Log, releaseMemory: @escaping () -> Void = {}
+  ) {
+    self.broker = broker
+    self.settings = settings
+    self.log = log
+    self.releaseMemory = releaseMemory
+    readBuffer = .allocate(
+      byteCount: 2 * Self.readBytes + settings.session.frameMax, alignment: 4096)
+  }
+
+  deinit {
+    readBuffer.deallocate()
+  }
+
+  // MARK: Turns
+
+  /// A turn begins, after the wait for it.
+  package func begin(at moment: Moment) {
+    now = moment.monotonic
+    hasMore = false
+    broker.begin(now: moment.wall)
+  }
+
+  /// The turn ends: what nobody had to tell the loop of is done, and everything is written.
+  package func end() {
+    if now >= nextSweep { sweep() }
+    let hadChores = broker.hasChores
+    witness?.willEnd()
+    broker.end()
+    witness?.didEnd()
+    if broker.hasChores { hasMore = true }
+    if hadChores { resumeWaiting() }
+    if let problem = broker.journal.lastProblem {
+      log.error(problem)
+      broker.journal.lastProblem = nil
+    }
+    announceFailure()
+    watchMemory()
+    flushDirty()
+  }
+
+  /// How long the next turn may be waited for, in milliseconds; nil is for ever.
+  package var waitMilliseconds: Int64? {
+    if hasMore { return 0 }
+    let isWaiting =
+      spaceProblem != nil || broker.alarm != nil || stopDeadline != nil
+      || broker.journal.wantsTending
+    guard connectionCount > 0 || isWaiting || !hasReleasedMemory else { return nil }
+    return max(1, nextSweep - now)
+  }
+
+  // MARK: Stopping
+
+  /// All clients are told that the broker stops, and have a while to hear it; asked for twice, none.
+  package func stop() {
+    guard stopDeadline == nil else {
+      stopDeadline = now
+      return
+    }
+    stopDeadline = now + Self.stopMilliseconds
+    for connection in connections.compactMap(\.self) {
+      connection.session.stop()
+      watch(connection)
+      settle(connection)
+    }
+  }
+
+  package var isStopping: Bool { stopDeadline != nil }
+
+  /// It was stopped, and all clients are gone or had their time.
+  package var isOver: Bool {
+    guard let stopDeadline else { return false }
+    return connectionCount == 0 || now >= stopDeadline
+  }
+
+  // MARK: Input
+
+  /// Something can be read from a connection or written to it, or it broke.
+  package func ready(_ token: UInt64, reads: Bool, writes: Bool, isBroken: Bool) {
+    let slot = Int(token & 0xFFFF_FFFF)
+    guard slot < connections.count, let connection = connections[slot],
+      connection.token == token
+    else { return }
+    if writes { flush(connection) }
+    if connection.isClosed { return }
+    if reads, connection.wantsReads {
+      read(connection)
+    } else if isBroken {
+      drop(connection, "the connection broke")
+    }
+  }
+
+  private func read(_ connection: Connection) {
+    var kept = connection.leftover.count
+    readBuffer.copyMemory(from: connection.leftover.readable)
+    var rest = Self.readBytes
+    while true {
+      let room = UnsafeMutableRawBufferPointer(
+        rebasing: readBuffer[kept..<min(kept + rest, readBuffer.count)])
+      switch connection.transport.read(into: room) {
+      case .count(let count, let isMore):
+        connection.receivedAt = now
+        heardAt = now
+        hasReleasedMemory = false
+        if connection.isLingering { return }
+        connection.leftover.removeAll()
+        take(connection, UnsafeRawBufferPointer(rebasing: readBuffer[..<(kept + count)]))
+        rest -= count
+        guard isMore, rest > 0, !connection.isClosed, connection.wantsReads else { break }
+        kept = connection.leftover.count
+        readBuffer.copyMemory(from: connection.leftover.readable)
+        continue
+      case .wouldBlock: break
+      case .ended: return drop(connection, connection.isLingering ? nil : "the client is gone")
+      case .failed(let error): return drop(connection, connection.isLingering ? nil : "\(error)")
+      }
+      break
+    }
+    broker.pump()
+    settle(connection)
+  }
+
+  /// Gives the session bytes and keeps what it does not take.
+  private func take(_ connection: Connection, _ bytes: UnsafeRawBufferPointer) {
+    witness?.willTake(from: connection)
+    let taken = connection.session.receive(bytes.bytes)
+    if taken < bytes.count {
+      connection.leftover.append(UnsafeRawBufferPointer(rebasing: bytes[taken...]))
+    } else if connection.leftover.capacity > 0 {
+      connection.leftover.shrink(to: 0)
+    }
+    witness?.didTake(from: connection)
+  }
+
+  /// After the session did something: notes what it waits for.
+  func settle(_ connection: Connection) {
+    let session = connection.session
+    if session.isPublisher, broker.journal.isCongested, !connection.isThrottled {
+      connection.isThrottled = true
+    }
+    if connection.isThrottled || session.pause != .none, !connection.isPaused {
+      connection.isPaused = true
+      paused.append(connection)
+    }
+    if session.state == .closing || session.state == .closed, connection.deadline == .max {
+      connection.deadline = now + Self.lingerMilliseconds
+    }
+    if session.state == .closed, !session.isDirty { markDirty(connection) }
+    watch(connection)
+  }
+
+  /// Goes on with a connection that waited.
+  private func resume(_ connection: Connection) {
+    guard !connection.isClosed else { return }
+    let bytes = UnsafeMutableRawBufferPointer.allocate(
+      byteCount: connection.leftover.count, alignment: 1)
+    defer { bytes.deallocate() }
+    bytes.copyMemory(from: connection.leftover.readable)
+    connection.leftover.removeAll()
+    take(connection, UnsafeRawBufferPointer(bytes))
+    broker.pump()
+    settle(connection)
+  }
+
+  /// The journal's threads have done something.
+  package func journalMoved() {
+    broker.journalMoved()
+    resumeWaiting()
+    watchSpace()
+  }
+
+  /// Goes on with those whose replies may leave now.
+  private func resumeWaiting() {
+    let journal = broker.journal
+    resumePaused { connection in
+      let mayGoOn = connection.session.resume(durable: journal.durablePosition)
+      guard connection.isThrottled, !journal.isCongested else { return mayGoOn }
+      connection.isThrottled = false
+      return true
+    }
+  }
+
+  /// Asks each connection that waits whether it can go on; those that cannot keep waiting.
+  func resumePaused(_ canGoOn: (Connection) -> Bool) {
+    let waiting = paused
+    paused = []
+    for connection in waiting {
+      connection.isPaused = false
+      guard !connection.isClosed else { continue }
+      if canGoOn(connection) { resume(connection) } else { settle(connection) }
+    }
+  }
+
+  // MARK: Output
+
+  private func markDirty(_ connection: Connection) {
+    connection.session.isDirty = true
+    dirty.append(connection)
+  }
+
+  /// Writes what sessions have to say.
+  func flushDirty() {
+    while !dirty.isEmpty {
+      swap(&dirty, &flushing)
+      for connection in flushing { flush(connection) }
+      flushing.removeAll(keepingCapacity: true)
+    }
+  }
+
+  private func flush(_ connection: Connection) {
+    guard !connection.isClosed else { return }
+    let session = connection.session
+    session.isDirty = false
+    switch connection.flush(now: now) {
+    case .failed: return drop(connection, "the client does not take what is sent")
+    case .partial: break
+    case .done:
+      if session.state == .closed, !connection.isLingering { linger(connection) }
+    }
+    if session.out.count < settings.session.outputMax / 2 { makeRoom(connection) }
+    watch(connection)
+  }
+
+  /// Consumers and requests that waited for room are served before the loop waits, or they would wait
+  /// for ever.
+  private func makeRoom(_ connection: Connection) {
+    if let peer = connection.session.peer, !peer.hasRoom {
+      peer.roomMade()
+      hasMore = true
+    }
+    if connection.session.isOutputFull, !connection.isThrottled {
+      connection.session.isOutputFull = false
+      resume(connection)
+      hasMore = true
+    }
+  }
+
+  /// All is said: the client can read it to the end before the connection goes.
+  private func linger(_ connection: Connection) {
+    connection.isLingering = true
+    connection.leftover.removeAll()
+    connection.transport.shutdownWrite()
+    connection.deadline = min(connection.deadline, now + Self.lingerMilliseconds)
+  }
+
+  /// Tells the transport what the connection waits for.
+  private func watch(_ connection: Connection) {
+    guard !connection.isClosed else { return }
+    let reads = connection.wantsReads
+    let writes = !connection.session.out.isEmpty && !connection.session.isDirty
+    guard reads != connection.watchesReads || writes != connection.watchesWrites else { return }
+    do {
+      try connection.transport.watch(reads: reads, writes: writes)
+      connection.watchesReads = reads
+      connection.watchesWrites = writes
+    } catch {
+      drop(connection, "\(error)")
+    }
+  }
+
+  // MARK: Time
+
+  /// Heartbeats and deadlines, a few times in a second.
+  private func sweep() {
+    nextSweep = now + Self.sweepMilliseconds
+    broker.tend()
+    watchSpace()
+    for case let connection? in connections { sweep(connection) }
+    if !hasReleasedMemory, now - heardAt >= Self.quietMilliseconds {
+      hasReleasedMemory = true
+      broker.journal.releaseUnused()
+      releaseMemory()
+    }
+  }
+
+  private func sweep(_ connection: Connection) {
+    let session = connection.session
+    if now >= connection.deadline {
+      return drop(
+        connection, connection.isLingering ? nil : "it did not finish the handshake in time")
+    }
+    if session.state == .open, session.heartbeat > 0 {
+      let interval = Int64(session.heartbeat) * 1000
+      // A client that is not read cannot be heard either.
+      if !connection.wantsReads { connection.receivedAt = now }
+      if now - connection.receivedAt > 2 * interval + Self.sweepMilliseconds {
+        return drop(connection, "no heartbeat for \(2 * session.heartbeat) seconds")
+      }
+      let isUnread = session.out.count >= settings.session.answersMax
+      if isUnread, now - connection.sentAt > 2 * interval + Self.sweepMilliseconds {
+        return drop(connection, "it has not read for \(2 * session.heartbeat) seconds")
+      }
+      if now - connection.sentAt >= interval / 2, session.out.isEmpty {
+        session.heartbeatDue()
+      }
+    }
+    if session.out.isEmpty, now - connection.sentAt > 1000 { session.out.shrink(to: 0) }
+  }
+}
