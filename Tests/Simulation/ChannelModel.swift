@@ -20,6 +20,7 @@ final class ChannelModel {
   }
 
   let number: UInt16
+  unowned let connection: ConnectionModel
   /// The broker closed it, and the client has not answered.
   var isClosing = false
   var isConfirming = false
@@ -28,14 +29,21 @@ final class ChannelModel {
   private(set) var publishCount: UInt64 = 0
   private(set) var confirmedTag: UInt64 = 0
   private var nextTag: UInt64 = 1
+  /// For consumers that start from now on; 0 is no limit.
   var prefetch = 0
+  /// For the deliveries of all consumers together, those of `basic.get` not counted; 0 is no limit.
+  var sharedPrefetch = 0
   var deliveries: [Delivery] = []
   var consumers: [String: ConsumerModel] = [:]
   var expected: [ExpectedReply] = []
 
-  init(number: UInt16) {
+  init(number: UInt16, connection: ConnectionModel) {
     self.number = number
+    self.connection = connection
   }
+
+  /// Deliveries that count against the shared prefetch.
+  var sharedCount: Int { deliveries.count { $0.consumer != nil } }
 
   func published(_ message: Message) {
     guard isConfirming else { return }
@@ -77,13 +85,15 @@ final class ChannelModel {
     return Array(deliveries[...index])
   }
 
-  /// The channel is over: what was locked comes back.
-  func giveUp() {
-    for consumer in consumers.values { consumer.queue.consumerCount -= 1 }
+  /// The channel is over: what was locked comes back. Returns the queues that consumers left.
+  func giveUp() -> [QueueModel] {
+    let queues = consumers.sorted { $0.key < $1.key }.map(\.value.queue)
+    for consumer in consumers.values { consumer.queue.remove(consumer) }
     consumers = [:]
     giveBack(deliveries)
     deliveries = []
     expected = []
+    return queues
   }
 
   func giveBack(_ deliveries: [Delivery]) {
@@ -100,15 +110,14 @@ final class ConnectionModel {
   var channels: [UInt16: ChannelModel] = [:]
   /// Over, or about to be.
   var isClosed = false
+  /// The broker writes deliveries for it, since not too much is unsent.
+  var hasRoom: () -> Bool = { true }
+  private unowned let oracle: Oracle
 
-  init(name: String) {
+  init(name: String, oracle: Oracle) {
     self.name = name
+    self.oracle = oracle
   }
 
-  func close() {
-    guard !isClosed else { return }
-    isClosed = true
-    for (_, channel) in channels.sorted(by: { $0.key < $1.key }) { channel.giveUp() }
-    channels = [:]
-  }
+  func close() { oracle.close(self) }
 }

@@ -10,9 +10,10 @@ struct Command {
     /// The answer to the broker's closing of the channel.
     case closeChannelOk
     case confirmSelect
-    case prefetch(Int)
+    /// `isShared`: for all consumers of the channel together.
+    case prefetch(Int, isShared: Bool)
     case publish(Message)
-    case consume(queue: String, tag: String, isAutomatic: Bool)
+    case consume(queue: String, tag: String, isAutomatic: Bool, priority: Int)
     case cancel(tag: String)
     case get(queue: String, isAutomatic: Bool)
     case acknowledge(tag: UInt64, isMultiple: Bool)
@@ -24,6 +25,7 @@ struct Command {
     case declare(queue: String)
     case delete(queue: String)
     case declareExchange(String)
+    case deleteExchange(String)
     case bind(Topology.Binding)
     case unbind(Topology.Binding)
     /// Something that closes the channel.
@@ -56,11 +58,13 @@ struct Command {
       .channelClose(ChannelClose(replyCode: 200, replyText: "bye", classId: 0, methodId: 0))
     case .closeChannelOk: .channelCloseOk(ChannelCloseOk())
     case .confirmSelect: .confirmSelect(ConfirmSelect())
-    case .prefetch(let count):
-      .basicQos(BasicQos(prefetchSize: 0, prefetchCount: UInt16(count)))
-    case .consume(let queue, let tag, let isAutomatic):
+    case .prefetch(let count, let isShared):
+      .basicQos(BasicQos(prefetchSize: 0, prefetchCount: UInt16(count), global: isShared))
+    case .consume(let queue, let tag, let isAutomatic, let priority):
       .basicConsume(
-        BasicConsume(queue: Name(queue), consumerTag: Name(tag), noAck: isAutomatic))
+        BasicConsume(
+          queue: Name(queue), consumerTag: Name(tag), noAck: isAutomatic,
+          arguments: priority == 0 ? [:] : ["x-priority": .int32(Int32(priority))]))
     case .cancel(let tag): .basicCancel(BasicCancel(consumerTag: Name(tag)))
     case .get(let queue, let isAutomatic):
       .basicGet(BasicGet(queue: Name(queue), noAck: isAutomatic))
@@ -74,24 +78,48 @@ struct Command {
     case .purge(let queue): .queuePurge(QueuePurge(queue: Name(queue)))
     case .inspect(let queue): .queueDeclare(QueueDeclare(queue: Name(queue), passive: true))
     case .declare(let queue):
-      .queueDeclare(QueueDeclare(queue: Name(queue), durable: topology.isDurable(queue)))
+      .queueDeclare(
+        QueueDeclare(
+          queue: Name(queue), durable: topology.isDurable(queue),
+          exclusive: topology.kind(queue) == .exclusive,
+          autoDelete: topology.kind(queue) == .autoDelete))
     case .delete(let queue): .queueDelete(QueueDelete(queue: Name(queue)))
     case .declareExchange(let name):
       .exchangeDeclare(
         ExchangeDeclare(
-          exchange: Name(name), type: Name(topology.exchanges[name]!.rawValue), durable: true))
-    case .bind(let binding):
-      .queueBind(
-        QueueBind(
-          queue: Name(binding.queue), exchange: Name(binding.exchange),
-          routingKey: Name(binding.key)))
-    case .unbind(let binding):
-      .queueUnbind(
-        QueueUnbind(
-          queue: Name(binding.queue), exchange: Name(binding.exchange),
-          routingKey: Name(binding.key)))
+          exchange: Name(name), type: Name(topology.exchanges[name]!.rawValue),
+          durable: topology.isDurable(exchange: name)))
+    case .deleteExchange(let name): .exchangeDelete(ExchangeDelete(exchange: Name(name)))
+    case .bind(let binding): bind(binding)
+    case .unbind(let binding): unbind(binding)
     case .mistake: .basicAck(BasicAck(deliveryTag: 1 << 40))
     }
+  }
+
+  private static func bind(_ binding: Topology.Binding) -> Method {
+    let arguments = binding.condition?.arguments ?? [:]
+    return binding.isToExchange
+      ? .exchangeBind(
+        ExchangeBind(
+          destination: Name(binding.destination), source: Name(binding.exchange),
+          routingKey: Name(binding.key), arguments: arguments))
+      : .queueBind(
+        QueueBind(
+          queue: Name(binding.destination), exchange: Name(binding.exchange),
+          routingKey: Name(binding.key), arguments: arguments))
+  }
+
+  private static func unbind(_ binding: Topology.Binding) -> Method {
+    let arguments = binding.condition?.arguments ?? [:]
+    return binding.isToExchange
+      ? .exchangeUnbind(
+        ExchangeUnbind(
+          destination: Name(binding.destination), source: Name(binding.exchange),
+          routingKey: Name(binding.key), arguments: arguments))
+      : .queueUnbind(
+        QueueUnbind(
+          queue: Name(binding.destination), exchange: Name(binding.exchange),
+          routingKey: Name(binding.key), arguments: arguments))
   }
 
   private static func hello(frameMax: Int) -> [UInt8] {

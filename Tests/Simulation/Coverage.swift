@@ -10,6 +10,8 @@ package struct Coverage: Sendable {
     case pausedForLog, fullOutputs, unreadableMessages
     case commits, checkpoints, segmentsRecycled, blocksDropped, blocksReadBack
     case spills, kilobytesSpilled, laneFilesMerged
+    case exclusiveQueues, exclusiveEnds, lockedQueues, autoDeletions, exchangeDeletions, unbinds
+    case headersRoutes, exchangeHops, furtherChannels, lowerPriorities, sharedLimits
     case rests
     case messagesRecovered, uncertainMessages, drained
   }

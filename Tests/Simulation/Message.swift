@@ -14,6 +14,7 @@ final class Message {
   let size: Int
   /// The message has a message-id and a header, so that the broker has to walk its properties.
   let isVerbose: Bool
+  let headers: [Header]
   /// Queues that it was routed to when the broker took it; nil before that.
   var destinations: [QueueModel]?
 
@@ -21,7 +22,7 @@ final class Message {
 
   init(
     id: Int, exchange: String, key: String, isPersistent: Bool, isMandatory: Bool, size: Int,
-    isVerbose: Bool
+    isVerbose: Bool, headers: [Header] = []
   ) {
     self.id = id
     self.exchange = exchange
@@ -30,14 +31,20 @@ final class Message {
     self.isMandatory = isMandatory
     self.size = size
     self.isVerbose = isVerbose || size < Self.idBytes
+    self.headers = headers
   }
 
   var properties: [UInt8] {
     var properties = BasicProperties()
     if isPersistent { properties.deliveryMode = 2 }
-    if isVerbose {
-      properties.messageID = Name(String(id))
-      properties.headers = ["n": .int32(Int32(truncatingIfNeeded: id))]
+    if isVerbose || !headers.isEmpty {
+      var entries = headers.enumerated().map { $0.element.entry(width: id + $0.offset) }
+      if isVerbose {
+        properties.messageID = Name(String(id))
+        entries.append(
+          FieldTable.Entry(name: "n", value: .int32(Int32(truncatingIfNeeded: id))))
+      }
+      properties.headers = FieldTable(entries)
     }
     var buffer = ByteBuffer()
     properties.encode(into: &buffer)

@@ -12,7 +12,9 @@ extension Oracle {
     guard !connection.isClosed else { return }
     if case .connect = command.action { return }
     if case .openChannel = command.action {
-      connection.channels[command.channel] = ChannelModel(number: command.channel)
+      if !connection.channels.isEmpty { coverage.note(.furtherChannels) }
+      connection.channels[command.channel] = ChannelModel(
+        number: command.channel, connection: connection)
       connection.channels[command.channel]?.expected = [ExpectedReply(name: "channel.open-ok")]
       return
     }
@@ -30,43 +32,68 @@ extension Oracle {
       if refused.hasPrefix("INTERNAL_ERROR") { applyDeclaration(command, channel) }
       return try checkRefusal(command, channel, refused)
     }
+    if let obstacle = obstacle(command.action, connection) {
+      throw BrokenPromise("what is wrong is refused", "\(command.action), \(obstacle)")
+    }
     try apply(command, channel, connection)
+    try explainCancelled()
+  }
+
+  /// Why a request must be refused.
+  private enum Obstacle: String {
+    case missing = "NOT_FOUND"
+    case locked = "RESOURCE_LOCKED"
+  }
+
+  private func obstacle(
+    _ action: Command.Action, _ connection: ConnectionModel
+  ) -> Obstacle? {
+    switch action {
+    case .consume(let name, _, _, _), .purge(let name), .inspect(let name), .get(let name, _):
+      queue(name).existence == false ? .missing : lock(name, connection)
+    case .declare(let name), .delete(let name): lock(name, connection)
+    case .publish(let message):
+      message.exchange.isEmpty || exchanges.contains(message.exchange) ? nil : .missing
+    case .bind(let binding):
+      if !exchanges.contains(binding.exchange) {
+        .missing
+      } else if binding.isToExchange {
+        exchanges.contains(binding.destination) ? nil : .missing
+      } else {
+        queue(binding.destination).exists ? lock(binding.destination, connection) : .missing
+      }
+    case .unbind(let binding):
+      binding.isToExchange ? nil : lock(binding.destination, connection)
+    default: nil
+    }
+  }
+
+  private func lock(_ name: String, _ connection: ConnectionModel) -> Obstacle? {
+    guard let owner = queue(name).owner, owner !== connection else { return nil }
+    return .locked
   }
 
   private func checkRefusal(
     _ command: Command, _ channel: ChannelModel, _ text: String
   ) throws(BrokenPromise) {
     coverage.note(.channelErrors)
-    var isRight = false
+    let obstacle = obstacle(command.action, channel.connection)
+    if obstacle == .locked { coverage.note(.lockedQueues) }
+    var isRight = obstacle.map { text.hasPrefix($0.rawValue) } ?? false
     switch command.action {
     case .mistake: isRight = true
     case .acknowledge(let tag, let isMultiple), .reject(let tag, let isMultiple, _):
       // A client that acknowledged all may hear of what was underway.
       isRight = channel.settle(tag, isMultiple: isMultiple) == nil
-    case .publish(let message):
-      isRight =
-        !message.exchange.isEmpty && !exchanges.contains(message.exchange)
-        || journal?.failure != nil
-    case .consume(let name, _, _), .purge(let name), .inspect(let name):
-      isRight = !queue(name).exists
+    case .inspect(let name):
       guard text.hasPrefix("NOT_FOUND") else { break }
-      if case .inspect = command.action, queue(name).existence == nil {
-        try queue(name).observed(exists: false)
-        return
-      }
-      if case .inspect = command.action, !isRight {
-        throw BrokenPromise("a durable queue is not lost", name)
-      }
-    case .get(let name, _):
-      if !text.contains("could not be read back") {
-        isRight = !queue(name).exists
-      } else {
-        coverage.note(.unreadableMessages)
-        isRight = true
-      }
-    case .bind(let binding), .unbind(let binding):
-      isRight = !queue(binding.queue).exists || !exchanges.contains(binding.exchange)
-    default: isRight = false
+      if queue(name).existence == nil { return try queue(name).observed(exists: false) }
+      try promise(isRight, "a durable queue is not lost", name)
+    case .get:
+      guard text.contains("could not be read back") else { break }
+      coverage.note(.unreadableMessages)
+      isRight = true
+    default: break
     }
     try promise(
       isRight || journal?.failure != nil, "what is right is not refused",
@@ -80,25 +107,27 @@ extension Oracle {
     case .connect, .openChannel, .closeChannelOk: break
     case .mistake: throw BrokenPromise("what is wrong is refused", "\(command.action)")
     case .closeChannel:
-      channel.giveUp()
+      giveUp(channel)
       channel.isClosing = false
       channel.expected.append(ExpectedReply(name: "channel.close-ok"))
     case .confirmSelect:
       channel.isConfirming = true
       channel.expected.append(ExpectedReply(name: "confirm.select-ok"))
-    case .prefetch(let count):
-      channel.prefetch = count
+    case .prefetch(let count, let isShared):
+      if isShared { channel.sharedPrefetch = count } else { channel.prefetch = count }
       channel.expected.append(ExpectedReply(name: "basic.qos-ok"))
     case .publish(let message): publish(message, channel)
-    case .consume(let name, let tag, let isAutomatic):
-      let queue = queue(name)
-      queue.consumerCount += 1
-      channel.consumers[tag] = ConsumerModel(
-        tag: tag, queue: queue, isAutomatic: isAutomatic, prefetch: channel.prefetch)
+    case .consume(let name, let tag, let isAutomatic, let priority):
+      let consumer = ConsumerModel(
+        tag: tag, queue: queue(name), isAutomatic: isAutomatic, priority: priority,
+        channel: channel)
+      consumer.queue.add(consumer)
+      channel.consumers[tag] = consumer
       channel.expected.append(ExpectedReply(name: "basic.consume-ok"))
     case .cancel(let tag):
       if let consumer = channel.consumers.removeValue(forKey: tag) {
-        consumer.queue.consumerCount -= 1
+        consumer.queue.remove(consumer)
+        consumerLeft(consumer.queue)
       }
       channel.expected.append(ExpectedReply(name: "basic.cancel-ok"))
     case .get(let name, let isAutomatic):
@@ -144,14 +173,15 @@ extension Oracle {
       let queue = queue(name)
       channel.expected.append(
         ExpectedReply(
-          name: "queue.declare-ok", count: queue.readyCount, consumers: queue.consumerCount,
+          name: "queue.declare-ok", count: queue.readyCount, consumers: queue.consumers.count,
           queue: queue))
     case .declare(let name):
       let queue = queue(name)
-      queue.declared(at: endPosition)
+      if queue.kind == .exclusive, !queue.exists { coverage.note(.exclusiveQueues) }
+      queue.declared(at: endPosition, by: channel.connection)
       channel.expected.append(
         ExpectedReply(
-          name: "queue.declare-ok", count: queue.readyCount, consumers: queue.consumerCount,
+          name: "queue.declare-ok", count: queue.readyCount, consumers: queue.consumers.count,
           queue: queue, promised: queue.laterPromise()))
     case .delete(let name):
       coverage.note(.deletions)
@@ -159,20 +189,32 @@ extension Oracle {
       // What is not there is deleted already, whether that is durable or not.
       let exists = queue.exists
       let count = exists ? queue.readyCount : 0
-      bindings = bindings.filter { $0.queue != name }
-      queue.deleted(at: endPosition)
+      delete(queue)
       channel.expected.append(
         ExpectedReply(
           name: "queue.delete-ok", count: count, promised: exists ? queue.laterPromise() : {}))
     case .declareExchange(let name):
       exchanges.insert(name)
-      expectChange(channel, "exchange.declare-ok", isDurable: true)
+      expectChange(
+        channel, "exchange.declare-ok", isDurable: topology.isDurable(exchange: name))
+    case .deleteExchange(let name):
+      coverage.note(.exchangeDeletions)
+      exchanges.remove(name)
+      bindings = bindings.filter {
+        $0.exchange != name && !($0.isToExchange && $0.destination == name)
+      }
+      expectChange(
+        channel, "exchange.delete-ok", isDurable: topology.isDurable(exchange: name))
     case .bind(let binding):
       bindings.insert(binding)
-      expectChange(channel, "queue.bind-ok", isDurable: topology.isDurable(binding.queue))
+      expectChange(
+        channel, binding.isToExchange ? "exchange.bind-ok" : "queue.bind-ok",
+        isDurable: topology.isDurable(binding))
     case .unbind(let binding):
-      bindings.remove(binding)
-      expectChange(channel, "queue.unbind-ok", isDurable: topology.isDurable(binding.queue))
+      if bindings.remove(binding) != nil { coverage.note(.unbinds) }
+      expectChange(
+        channel, binding.isToExchange ? "exchange.unbind-ok" : "queue.unbind-ok",
+        isDurable: topology.isDurable(binding))
     default: break
     }
   }
@@ -203,11 +245,21 @@ extension Oracle {
 
   private func route(_ message: Message) -> [QueueModel] {
     if message.exchange.isEmpty { return [queue(message.key)].filter(\.exists) }
-    let type = topology.exchanges[message.exchange]!
-    let names = Set(
-      bindings.filter {
-        $0.exchange == message.exchange && Topology.fits(type, $0.key, message.key)
-      }.map(\.queue))
+    var names: Set<String> = []
+    var seen: Set<String> = [message.exchange]
+    var rest = [message.exchange]
+    while let exchange = rest.popLast() {
+      for binding in bindings where binding.exchange == exchange {
+        guard topology.fits(binding, key: message.key, headers: message.headers) else { continue }
+        if topology.exchanges[exchange] == .headers { coverage.note(.headersRoutes) }
+        if binding.isToExchange {
+          coverage.note(.exchangeHops)
+          if seen.insert(binding.destination).inserted { rest.append(binding.destination) }
+        } else {
+          names.insert(binding.destination)
+        }
+      }
+    }
     return names.sorted().map { queue($0) }.filter(\.exists)
   }
 

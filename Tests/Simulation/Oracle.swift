@@ -14,6 +14,8 @@ final class Oracle {
   private(set) var queues: [String: QueueModel] = [:]
   private(set) var messages: [Message] = []
   var exchanges: Set<String> = []
+  /// Consumers that were ended by the broker, until it is known why.
+  var cancelled: [ConsumerModel] = []
   var bindings: Set<Topology.Binding> = []
   /// Changes of exchanges and bindings that a crash may take back.
   var topologyChanges: [Durability] = []
@@ -32,7 +34,7 @@ final class Oracle {
     self.coverage = coverage
     self.trace = trace
     for name in topology.queues {
-      queues[name] = QueueModel(name: name, isDurable: topology.isDurable(name))
+      queues[name] = QueueModel(name: name, in: topology)
     }
   }
 
@@ -91,7 +93,7 @@ final class Oracle {
   ) throws(BrokenPromise) {
     switch method {
     case .channelClose:
-      channel.giveUp()
+      giveUp(channel)
       channel.isClosing = true
     case .basicAck(let ack):
       let messages = try channel.confirmed(ack.deliveryTag, isMultiple: ack.multiple)
@@ -104,7 +106,9 @@ final class Oracle {
       coverage.note(
         .refusals, try channel.confirmed(nack.deliveryTag, isMultiple: nack.multiple).count)
     case .basicCancel(let cancel):
-      channel.consumers[cancel.consumerTag.description] = nil
+      guard let consumer = channel.consumers.removeValue(forKey: cancel.consumerTag.description)
+      else { throw BrokenPromise("only consumers are cancelled", "\(cancel.consumerTag)") }
+      cancelled.append(consumer)
     default: try replied(method, channel, connection)
     }
   }
@@ -194,6 +198,7 @@ final class Oracle {
           consumer.prefetch == 0 || consumer.lockedCount <= consumer.prefetch,
           "no consumer gets more than its prefetch",
           "\(consumerTag) has \(consumer.lockedCount) of \(consumer.prefetch)")
+        try checkShared(channel, consumer)
       }
       return copy
     case .got(let tag, let isRedelivered, let remaining):
@@ -212,6 +217,8 @@ final class Oracle {
     }
     channel.expected.removeFirst()
     coverage.note(.gets)
+    // What consumers got before it was before it in the queue.
+    try compareDeliveries()
     try channel.delivered(tag)
     let copy = try findCopy(message, queue)
     try check(copy, isRedelivered: isRedelivered)
@@ -300,7 +307,32 @@ final class Oracle {
       copy.queue.lock(copy)
       if delivery.consumer?.isAutomatic == true { removeUnlogged(copy) }
     }
+    for (delivery, _) in deliveries {
+      if let consumer = delivery.consumer { try checkPriority(consumer) }
+    }
     deliveries.removeAll(keepingCapacity: true)
+  }
+
+  /// Lower priorities are served only while higher ones can take nothing. Credit comes back between
+  /// two comparisons, not within one: whoever has some now had it all the time.
+  private func checkPriority(_ consumer: ConsumerModel) throws(BrokenPromise) {
+    for other in consumer.queue.consumers where other.priority > consumer.priority {
+      coverage.note(.lowerPriorities)
+      try promise(
+        !other.isReady, "higher priorities are served first",
+        "\(consumer.tag) got a message of \(consumer.queue.name), and \(other.tag) did not")
+    }
+  }
+
+  private func checkShared(
+    _ channel: ChannelModel, _ consumer: ConsumerModel
+  ) throws(BrokenPromise) {
+    guard channel.sharedPrefetch > 0 else { return }
+    let count = channel.sharedCount
+    if count == channel.sharedPrefetch { coverage.note(.sharedLimits) }
+    try promise(
+      count <= channel.sharedPrefetch, "no channel gets more than its prefetch",
+      "channel \(channel.number) has \(count) of \(channel.sharedPrefetch) with \(consumer.tag)")
   }
 
   /// The broker has told the log what left its queues.
@@ -334,9 +366,11 @@ final class Oracle {
       queue.crash(bound, isOrderly: isOrderly)
       coverage.note(.uncertainMessages, queue.uncertain)
     }
-    bindings = bindings.filter { topology.isDurable($0.queue) }
+    exchanges = exchanges.filter { topology.isDurable(exchange: $0) }
+    bindings = bindings.filter { topology.isDurable($0) }
     unlogged = []
     deliveries = []
+    cancelled = []
     journal = nil
   }
 

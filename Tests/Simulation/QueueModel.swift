@@ -68,13 +68,28 @@ final class ConsumerModel {
   let isAutomatic: Bool
   /// 0 is no limit.
   let prefetch: Int
+  /// Higher ones are served first.
+  let priority: Int
+  private unowned let channel: ChannelModel
   var lockedCount = 0
 
-  init(tag: String, queue: QueueModel, isAutomatic: Bool, prefetch: Int) {
+  init(
+    tag: String, queue: QueueModel, isAutomatic: Bool, priority: Int, channel: ChannelModel
+  ) {
     self.tag = tag
     self.queue = queue
     self.isAutomatic = isAutomatic
-    self.prefetch = prefetch
+    self.priority = priority
+    self.channel = channel
+    prefetch = channel.prefetch
+  }
+
+  /// It can take one more message now.
+  var isReady: Bool {
+    guard channel.connection.hasRoom() else { return false }
+    guard !isAutomatic else { return true }
+    return (prefetch == 0 || lockedCount < prefetch)
+      && (channel.sharedPrefetch == 0 || channel.deliveries.count < channel.sharedPrefetch)
   }
 }
 
@@ -82,6 +97,9 @@ final class ConsumerModel {
 final class QueueModel {
   let name: String
   let isDurable: Bool
+  let kind: Topology.Kind
+  /// The connection that an exclusive queue belongs to, while it is there.
+  private(set) weak var owner: ConnectionModel?
   /// Whether it was there after each declaration and deletion, the latest last.
   private var history: [(exists: Bool, since: Durability)] = []
   /// nil when a crash leaves it open.
@@ -97,12 +115,29 @@ final class QueueModel {
   private var nextOrder = 0
   /// The last that was ever delivered.
   private var deliveredOrder = -1
-  var consumerCount = 0
+  private(set) var consumers: [ConsumerModel] = []
+  /// Since it was declared, or since the last start.
+  private var hadConsumers = false
 
-  init(name: String, isDurable: Bool) {
+  init(name: String, in topology: Topology) {
     self.name = name
-    self.isDurable = isDurable
+    isDurable = topology.isDurable(name)
+    kind = topology.kind(name)
   }
+
+  // MARK: Consumers
+
+  func add(_ consumer: ConsumerModel) {
+    consumers.append(consumer)
+    hadConsumers = true
+  }
+
+  func remove(_ consumer: ConsumerModel) {
+    consumers.removeAll { $0 === consumer }
+  }
+
+  /// It goes, because its last consumer went.
+  var isLeft: Bool { kind == .autoDelete && exists && hadConsumers && consumers.isEmpty }
 
   var exists: Bool { existence == true }
   var isObserved: Bool { uncertainCount != nil }
@@ -124,9 +159,10 @@ final class QueueModel {
 
   // MARK: Existence
 
-  func declared(at position: Int) {
+  func declared(at position: Int, by connection: ConnectionModel) {
     guard existence != true else { return }
     existence = true
+    owner = kind == .exclusive ? connection : nil
     if isDurable { history.append((true, Durability(position: position))) }
   }
 
@@ -134,12 +170,18 @@ final class QueueModel {
   func deleted(at position: Int) {
     guard exists else { return }
     existence = false
-    consumerCount = 0
+    forgetConsumers()
     if isDurable { history.append((false, Durability(position: position))) }
     for copy in copies.values.sorted(by: { $0.order < $1.order }) {
       remove(copy, at: position)
     }
     uncertainCount = 0
+  }
+
+  private func forgetConsumers() {
+    consumers = []
+    hadConsumers = false
+    owner = nil
   }
 
   /// What a reply to the latest declaration or deletion promises: that it is durable, and all before.
@@ -309,7 +351,7 @@ final class QueueModel {
   /// The broker is gone: what is within the bound is there when it comes again, what is not may be.
   /// `isOrderly`: it had time to write everything.
   func crash(_ bound: DurableBound, isOrderly: Bool) {
-    consumerCount = 0
+    forgetConsumers()
     settle(bound)
     let candidates = Array(copies.values) + leaving
     copies = [:]

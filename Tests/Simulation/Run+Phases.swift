@@ -16,17 +16,20 @@ extension Run {
     }
     let channel: UInt16 = 100
     connection.send(.openChannel, on: channel)
-    if world.oracle.isTopologyUncertain {
-      for exchange in topology.exchangeNames {
-        connection.send(.declareExchange(exchange), on: channel)
-      }
+    let isUncertain = world.oracle.isTopologyUncertain
+    for exchange in topology.exchangeNames {
+      connection.send(.declareExchange(exchange), on: channel)
     }
-    for queue in topology.queues
-    where world.oracle.isTopologyUncertain || !topology.isDurable(queue) {
-      connection.send(.declare(queue: queue), on: channel)
-      for binding in topology.bindings where binding.queue == queue {
-        connection.send(.bind(binding), on: channel)
-      }
+    let declared = topology.queues.filter {
+      topology.isDurable($0) ? isUncertain : topology.kind($0) == .lasting
+    }
+    for queue in declared { connection.send(.declare(queue: queue), on: channel) }
+    for binding in topology.bindings where isUncertain || !topology.isDurable(binding) {
+      guard
+        binding.isToExchange || declared.contains(binding.destination)
+          || world.oracle.queue(binding.destination).exists
+      else { continue }
+      connection.send(.bind(binding), on: channel)
     }
     try wait(life, for: connection) { connection.isAnswered }
     world.oracle.topologyRestored()
@@ -107,9 +110,12 @@ extension Run {
       let channel = UInt16(index + 1)
       let isAutomatic = world.random.flag()
       connection.send(.openChannel, on: channel)
-      if !isAutomatic { connection.send(.prefetch(world.random.number(1...20)), on: channel) }
+      if !isAutomatic {
+        connection.send(
+          .prefetch(world.random.number(1...20), isShared: world.random.oneIn(3)), on: channel)
+      }
       connection.send(
-        .consume(queue: queue, tag: queue, isAutomatic: isAutomatic), on: channel)
+        .consume(queue: queue, tag: queue, isAutomatic: isAutomatic, priority: 0), on: channel)
       if isAutomatic { automatic.insert(channel) }
     }
     for _ in 0..<Self.drainTurnsMax {

@@ -120,8 +120,8 @@ package final class Run {
   private func join(_ life: Life) {
     clientNumber += 1
     let part =
-      clients.contains { $0.part == .publisher }
-      ? world.random.choose(SimulatedClient.Part.allCases) : .publisher
+      clients.contains { $0.hasPublisher }
+      ? world.random.choose(SimulatedChannel.Part.allCases) : .publisher
     let name = "\(part)\(clientNumber)"
     clients.append(
       SimulatedClient(

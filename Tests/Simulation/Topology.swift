@@ -4,61 +4,124 @@ import Arbitrary
 /// are no others.
 final class Topology {
   enum ExchangeType: String {
-    case direct, fanout, topic
+    case direct, fanout, topic, headers
   }
 
   struct Binding: Hashable {
     let exchange: String
     let key: String
-    let queue: String
+    /// Of a headers exchange.
+    var condition: HeadersCondition?
+    /// A queue or another exchange.
+    let destination: String
+    var isToExchange = false
   }
 
-  let exchanges: [String: ExchangeType] = ["xd": .direct, "xf": .fanout, "xt": .topic]
+  /// When a queue goes by itself.
+  enum Kind {
+    case lasting
+    /// With the connection that declared it; no other one may use it.
+    case exclusive
+    /// With its last consumer.
+    case autoDelete
+  }
+
+  let exchanges: [String: ExchangeType]
   let durableQueues: [String]
   let transientQueues: [String]
+  /// Queues that clients declare when they want them: exclusive and auto-delete ones.
+  let fleetingQueues: [String]
   /// Those that are there when nobody has changed anything.
   let bindings: [Binding]
   let frameMax: Int
 
-  var queues: [String] { durableQueues + transientQueues }
-  let exchangeNames = ["xd", "xf", "xt"]
+  var lastingQueues: [String] { durableQueues + transientQueues }
+  var queues: [String] { durableQueues + transientQueues + fleetingQueues }
+  let exchangeNames = ["xd", "xf", "xt", "xh", "xv"]
+
+  private static let patterns = ["#", "a.*", "*.b", "a.#", "#.c"]
+  /// Exchanges that may be bound to others; some make circles.
+  private static let hops = [
+    ("xd", "xf"), ("xt", "xh"), ("xf", "xv"), ("xv", "xd"), ("xh", "xt"), ("xd", "xt"),
+  ]
 
   init(_ random: inout SeededGenerator) {
     durableQueues = (0..<random.number(1...4)).map { "d\($0)" }
     transientQueues = (0..<random.number(0...2)).map { "t\($0)" }
+    fleetingQueues = ["e0", "e1", "a0", "a1", "b0"].filter { _ in random.flag() }
     frameMax = random.choose([4096, 16384, 131_072])
+    let types: [String: ExchangeType] = [
+      "xd": .direct, "xf": .fanout, "xt": .topic, "xh": .headers,
+      "xv": random.choose([.fanout, .headers]),
+    ]
+    exchanges = types
     var bindings: [Binding] = []
+    func bind(_ exchange: String, to destination: String, isToExchange: Bool = false) {
+      var condition: HeadersCondition?
+      var key = ""
+      switch types[exchange]! {
+      case .direct: key = random.choose(["a", "b"])
+      case .fanout: break
+      case .topic: key = random.choose(Self.patterns)
+      case .headers: condition = .some(&random)
+      }
+      bindings.append(
+        Binding(
+          exchange: exchange, key: key, condition: condition, destination: destination,
+          isToExchange: isToExchange))
+    }
     for queue in durableQueues + transientQueues {
-      if random.flag() { bindings.append(Binding(exchange: "xf", key: "", queue: queue)) }
-      if random.flag() {
-        bindings.append(Binding(exchange: "xd", key: random.choose(["a", "b"]), queue: queue))
-      }
-      if random.flag() {
-        let pattern = random.choose(["#", "a.*", "*.b", "a.#", "#.c"])
-        bindings.append(Binding(exchange: "xt", key: pattern, queue: queue))
-      }
+      for exchange in ["xf", "xd", "xt", "xh"] where random.flag() { bind(exchange, to: queue) }
+      if random.oneIn(3) { bind("xv", to: queue) }
+    }
+    for queue in fleetingQueues {
+      for exchange in ["xd", "xt", "xh"] where random.oneIn(3) { bind(exchange, to: queue) }
+    }
+    for (source, destination) in Self.hops where random.oneIn(4) {
+      bind(source, to: destination, isToExchange: true)
     }
     self.bindings = bindings
   }
 
-  func isDurable(_ queue: String) -> Bool { queue.hasPrefix("d") }
+  func kind(_ queue: String) -> Kind {
+    switch queue.first {
+    case "e": .exclusive
+    case "a", "b": .autoDelete
+    default: .lasting
+    }
+  }
+
+  func isDurable(_ queue: String) -> Bool { queue.hasPrefix("d") || queue.hasPrefix("a") }
+
+  func isDurable(exchange: String) -> Bool { exchange != "xv" }
+
+  /// A binding survives when both of its ends do.
+  func isDurable(_ binding: Binding) -> Bool {
+    isDurable(exchange: binding.exchange)
+      && (binding.isToExchange
+        ? isDurable(exchange: binding.destination) : isDurable(binding.destination))
+  }
 
   /// A place to publish to.
   func target(_ random: inout SeededGenerator) -> (exchange: String, key: String) {
-    switch random.number(0...9) {
-    case 0...4: ("", random.choose(queues))
-    case 5...6: ("xd", random.choose(["a", "b", "c"]))
-    case 7: ("xf", "any")
+    switch random.number(0...12) {
+    case 0...4: ("", random.choose(lastingQueues))
+    case 5: ("", random.choose(queues))
+    case 6...7: ("xd", random.choose(["a", "b", "c"]))
+    case 8: ("xf", "any")
+    case 9...10: ("xh", random.choose(["a", "a.b"]))
+    case 11: ("xv", random.choose(["a", "b"]))
     default: ("xt", random.choose(["a.b", "a.c", "b.b", "x.y.c", "b.d"]))
     }
   }
 
-  static func fits(_ type: ExchangeType, _ pattern: String, _ key: String) -> Bool {
-    switch type {
-    case .direct: return pattern == key
-    case .fanout: return true
+  func fits(_ binding: Binding, key: String, headers: [Header]) -> Bool {
+    switch exchanges[binding.exchange]! {
+    case .direct: binding.key == key
+    case .fanout: true
     case .topic:
-      return fits(pattern.split(separator: ".")[...], key.split(separator: ".")[...])
+      Self.fits(binding.key.split(separator: ".")[...], key.split(separator: ".")[...])
+    case .headers: binding.condition?.holds(headers) ?? true
     }
   }
 

@@ -1,0 +1,41 @@
+/// What goes when those go who use it.
+extension Oracle {
+  /// The channel is over: what was locked comes back, its consumers leave.
+  func giveUp(_ channel: ChannelModel) {
+    for queue in channel.giveUp() { consumerLeft(queue) }
+  }
+
+  /// The connection is over.
+  func close(_ connection: ConnectionModel) {
+    guard !connection.isClosed else { return }
+    connection.isClosed = true
+    for (_, channel) in connection.channels.sorted(by: { $0.key < $1.key }) { giveUp(channel) }
+    connection.channels = [:]
+    for name in topology.fleetingQueues where queue(name).owner === connection {
+      coverage.note(.exclusiveEnds)
+      delete(queue(name))
+    }
+  }
+
+  /// A consumer of the queue ended: the queue may go with it.
+  func consumerLeft(_ queue: QueueModel) {
+    guard queue.isLeft else { return }
+    coverage.note(.autoDeletions)
+    delete(queue)
+  }
+
+  func delete(_ queue: QueueModel) {
+    trace.note("    \(queue.name) goes before \(endPosition)")
+    bindings = bindings.filter { $0.isToExchange || $0.destination != queue.name }
+    queue.deleted(at: endPosition)
+  }
+
+  /// Consumers are ended by the broker only when their queue is gone.
+  func explainCancelled() throws(BrokenPromise) {
+    for consumer in cancelled where consumer.queue.consumers.contains(where: { $0 === consumer }) {
+      throw BrokenPromise(
+        "consumers are cancelled with their queue", "\(consumer.tag) of \(consumer.queue.name)")
+    }
+    cancelled.removeAll()
+  }
+}
