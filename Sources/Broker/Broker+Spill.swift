@@ -97,7 +97,7 @@ extension Lane {
 extension Broker {
   /// Begins a round if one is due.
   func spill() {
-    guard let cutoff = journal.spillCutoff(now: now) else { return }
+    guard let cutoff = journal.spillCutoff(now: time) else { return }
     var selector = SpillSelector(journal: journal, cutoff: cutoff)
     letGoOfEmptyQueues()
     for queue in holding where !selector.isFull { selector.addWaiting(of: queue) }
@@ -107,7 +107,7 @@ extension Broker {
     forEachOutstanding { entry, queue in selector.addOutstanding(entry, of: queue.id) }
     let (queues, selection) = selector.selection()
     spilling = queues
-    journal.spill(selection, cutoff: cutoff, now: now)
+    journal.spill(selection, cutoff: cutoff, now: time)
   }
 
   /// A message of a deleted queue is never read again.

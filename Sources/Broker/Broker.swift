@@ -24,8 +24,10 @@ public final class Broker {
   private(set) var vhosts: [Name: VirtualHost] = [:]
   private(set) lazy var catalog = Catalog(broker: self, journal: journal)
 
-  /// Wall-clock milliseconds of this turn.
+  /// Wall-clock milliseconds of this turn: for what is written down.
   public private(set) var now: Int64 = 0
+  /// Monotonic milliseconds of this turn: for what lasts or waits.
+  public private(set) var time: Int64 = 0
   /// Work that is too large for one turn.
   let chores = Chores()
   /// Why publishers are to be blocked, such as "low on memory"; nil while they are not.
@@ -46,7 +48,7 @@ public final class Broker {
   private var fetching: [UInt32: [Queue]] = [:]
   /// Queues whose next message could not be read.
   private var unreadable: [Queue] = []
-  /// They are tried again from this wall-clock millisecond on.
+  /// They are tried again from this monotonic millisecond on.
   private var nextReadAt: Int64 = 0
   static let unreadableMilliseconds: Int64 = 2000
   /// Queues that have messages, and some that had.
@@ -87,8 +89,9 @@ public final class Broker {
   // MARK: Turns
 
   /// A turn begins.
-  public func begin(now: Int64) {
-    self.now = now
+  public func begin(at moment: Moment) {
+    now = moment.wall
+    time = moment.monotonic
     chores.renew()
   }
 
@@ -127,8 +130,8 @@ public final class Broker {
     guard !journal.isCommitting, journal.failure == nil else { return }
     for queue in unlogged { queue.logProgress() }
     unlogged.removeAll(keepingCapacity: true)
-    if journal.wantsCheckpoint(now: now) {
-      journal.checkpoint(payload: catalog.snapshot(), now: now)
+    if journal.wantsCheckpoint(now: time) {
+      journal.checkpoint(payload: catalog.snapshot(), now: time)
     }
     journal.commit(now: now)
   }
@@ -150,9 +153,9 @@ public final class Broker {
 
   /// Tends the log, and tries again what failed for reasons that may be over; from time to time.
   public func tend() {
-    journal.tend(now: now)
-    guard !unreadable.isEmpty, now >= nextReadAt else { return }
-    nextReadAt = now + Self.unreadableMilliseconds
+    journal.tend(now: time)
+    guard !unreadable.isEmpty, time >= nextReadAt else { return }
+    nextReadAt = time + Self.unreadableMilliseconds
     let queues = unreadable
     unreadable = []
     journal.forgetFailures()

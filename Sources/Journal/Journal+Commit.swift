@@ -64,7 +64,7 @@ extension Journal {
   }
 
   /// What is to be done from time to time: tries a batch again that could not be begun, looks for
-  /// space, and gives space back. `now` is wall-clock milliseconds.
+  /// space, and gives space back. `now` is monotonic milliseconds.
   public func tend(now: Int64) {
     returnHoles(now: now)
     mergeLaneFiles(now: now)
@@ -156,7 +156,8 @@ extension Journal {
 
   // MARK: Checkpoints
 
-  /// Segments, or lane files, could be given up if the catalog were written down.
+  /// Segments, or lane files, could be given up if the catalog were written down. `now` is monotonic
+  /// milliseconds.
   public func wantsCheckpoint(now: Int64) -> Bool {
     pendingCheckpoint == nil && failure == nil && now >= nextCheckpointAt
       && (segments.firstLive(notAbove: durablePosition) > segments.first
@@ -170,7 +171,7 @@ extension Journal {
   }
 
   /// Keeps what the catalog says now; it is written once the log before it is durable. `now` is
-  /// wall-clock milliseconds.
+  /// monotonic milliseconds.
   public func checkpoint(payload: [UInt8], now: Int64) {
     nextCheckpointAt = now
     let first = segments.firstLive(notAbove: durablePosition)
@@ -197,6 +198,8 @@ extension Journal {
     }
     return bytes
   }
+
+  public var isCheckpointing: Bool { pendingCheckpoint != nil }
 
   private func handOverCheckpoint() {
     guard let pending = pendingCheckpoint, !pending.isHandedOver,

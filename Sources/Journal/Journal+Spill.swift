@@ -67,7 +67,7 @@ extension Journal {
   /// Publishers wait when so many windows of the log hold messages that have not moved yet.
   static let lagWindowsMax = 4
 
-  /// What the next round should take; nil while there is none to begin. `now` is wall-clock
+  /// What the next round should take; nil while there is none to begin. `now` is monotonic
   /// milliseconds.
   public func spillCutoff(now: Int64) -> SpillCutoff? {
     guard pendingSpill == nil, failure == nil, now >= nextSpillAt else { return nil }

@@ -119,19 +119,19 @@ public final class Journal {
   var pendingCheckpoint: PendingCheckpoint?
   /// The position of the last checkpoint that was stored; the log is synced up to there.
   var checkpointedPosition = 0
-  /// After a checkpoint failed, the next is not tried before this wall-clock millisecond.
+  /// After a checkpoint failed, the next is not tried before this monotonic millisecond.
   var nextCheckpointAt: Int64 = 0
   var laneFiles = LaneFiles()
   var pendingSpill: PendingSpill?
   /// Blocks in memory of a round that is over, until the broker has taken it.
   var keptBySpill: [UInt32] = []
-  /// No round is begun before this wall-clock millisecond.
+  /// No round is begun before this monotonic millisecond.
   var nextSpillAt: Int64 = 0
-  /// Holes are made into lane files from this wall-clock millisecond on.
+  /// Holes are made into lane files from this monotonic millisecond on.
   var nextHolesAt: Int64 = 0
-  /// No lane files are merged before this wall-clock millisecond.
+  /// No lane files are merged before this monotonic millisecond.
   var nextMergeAt: Int64 = 0
-  /// The free space is looked at from this wall-clock millisecond on.
+  /// The free space is looked at from this monotonic millisecond on.
   var nextSpaceLookAt: Int64 = 0
   /// The last round failed.
   var isSpillFailing = false

@@ -16,8 +16,10 @@ package final class Connection {
   var isPaused = false
   /// Held back because the log is behind.
   var isThrottled = false
-  /// The stream towards the client has ended; what it still sends is discarded.
+  /// All is said, and the client has a while to close; what it still sends is discarded.
   var isLingering = false
+  /// The client has ended its stream; the rest of what was said to it is written.
+  var isInputEnded = false
   package internal(set) var isClosed = false
   /// Monotonic milliseconds.
   var receivedAt: Int64
@@ -38,6 +40,7 @@ package final class Connection {
 
   /// Whether bytes from the client are wanted now.
   var wantsReads: Bool {
+    if isInputEnded { return false }
     if isLingering { return true }
     return session.pause == .none && !isThrottled && !session.isOutputFull
       && session.out.count < session.settings.answersMax

@@ -11,7 +11,7 @@ extension Loop {
       "status: connections=\(connectionCount) queues=\(counts.queues) ready=\(counts.ready)"
         + " unacknowledged=\(counts.unacknowledged)"
         + " message-memory=\(broker.journal.memoryBytes) blocked=\(broker.alarm ?? "no")"
-        + " \(JournalStatus(broker.journal))")
+        + " \(turnTimes) \(JournalStatus(broker.journal))")
   }
 }
 

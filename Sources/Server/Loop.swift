@@ -58,12 +58,19 @@ package final class Loop {
   package private(set) var now: Int64 = 0
   package weak var witness: (any LoopWitness)?
 
+  package private(set) var turnTimes = TurnTimes()
+  private var slowTurns = SlowTurns()
+  /// Of this turn.
+  private var work = TurnWork()
+
   private let readBuffer: UnsafeMutableRawBufferPointer
   static let readBytes = 64 << 10
   private static let sweepMilliseconds: Int64 = 250
   /// After so long without a word from any client, unused memory is given back.
   private static let quietMilliseconds: Int64 = 2000
   static let lingerMilliseconds: Int64 = 3000
+  /// So long a client that got close-ok has for closing.
+  static let clientClosesMilliseconds: Int64 = 10_000
   private static let stopMilliseconds: Int64 = 2000
 
   package init(
@@ -87,18 +94,24 @@ package final class Loop {
   package func begin(at moment: Moment) {
     now = moment.monotonic
     hasMore = false
-    broker.begin(now: moment.wall)
+    work = TurnWork()
+    broker.begin(at: moment)
   }
 
   /// The turn ends: what nobody had to tell the loop of is done, and everything is written.
   package func end() {
     if now >= nextSweep { sweep() }
     let hadChores = broker.hasChores
+    work.hasChores = hadChores
+    let journal = broker.journal
+    let (wasSpilling, wasCheckpointing) = (journal.isSpilling, journal.isCheckpointing)
     witness?.willEnd()
     broker.end()
     witness?.didEnd()
     if broker.hasChores { hasMore = true }
     if hadChores { resumeWaiting() }
+    work.hasRound = journal.isSpilling && !wasSpilling
+    work.hasCheckpoint = journal.isCheckpointing && !wasCheckpointing
     if let problem = broker.journal.lastProblem {
       log.error(problem)
       broker.journal.lastProblem = nil
@@ -106,6 +119,13 @@ package final class Loop {
     announceFailure()
     watchMemory()
     flushDirty()
+  }
+
+  /// The turn that has ended took so long since it began. A slow one is told.
+  package func turnTook(nanoseconds: Int64) {
+    turnTimes.record(nanoseconds)
+    if nanoseconds > SlowTurns.limit { slowTurns.note(nanoseconds, work) }
+    if let line = slowTurns.takeLine(now: now) { log.warning(line) }
   }
 
   /// How long the next turn may be waited for, in milliseconds; nil is for ever.
@@ -128,6 +148,7 @@ package final class Loop {
     }
     stopDeadline = now + Self.stopMilliseconds
     for connection in connections.compactMap(\.self) {
+      if connection.isLingering { connection.transport.shutdownWrite() }
       connection.session.stop()
       watch(connection)
       settle(connection)
@@ -171,6 +192,8 @@ package final class Loop {
         connection.receivedAt = now
         heardAt = now
         hasReleasedMemory = false
+        work.reads += 1
+        work.readBytes += count
         if connection.isLingering { return }
         connection.leftover.removeAll()
         take(connection, UnsafeRawBufferPointer(rebasing: readBuffer[..<(kept + count)]))
@@ -180,13 +203,23 @@ package final class Loop {
         readBuffer.copyMemory(from: connection.leftover.readable)
         continue
       case .wouldBlock: break
-      case .ended: return drop(connection, connection.isLingering ? nil : "the client is gone")
+      case .ended: return inputEnded(connection)
       case .failed(let error): return drop(connection, connection.isLingering ? nil : "\(error)")
       }
       break
     }
     broker.pump()
     settle(connection)
+  }
+
+  /// The client has ended its stream, and may still read.
+  private func inputEnded(_ connection: Connection) {
+    if connection.session.state == .closed, !connection.session.out.isEmpty {
+      connection.isInputEnded = true
+      settle(connection)
+    } else {
+      drop(connection, connection.isLingering ? nil : "the client is gone")
+    }
   }
 
   /// Gives the session bytes and keeps what it does not take.
@@ -233,6 +266,7 @@ package final class Loop {
 
   /// The journal's threads have done something.
   package func journalMoved() {
+    work.hasJournalNews = true
     broker.journalMoved()
     resumeWaiting()
     watchSpace()
@@ -285,6 +319,7 @@ package final class Loop {
     case .partial: break
     case .done:
       if session.state == .closed, !connection.isLingering { linger(connection) }
+      if connection.isInputEnded { return drop(connection, nil) }
     }
     if session.out.count < settings.session.outputMax / 2 { makeRoom(connection) }
     watch(connection)
@@ -304,12 +339,17 @@ package final class Loop {
     }
   }
 
-  /// All is said: the client can read it to the end before the connection goes.
+  /// All is said: the client can read it to the end before the connection goes. A client that closes
+  /// is left to end the stream itself: some take its end, right behind close-ok, for a failure.
   private func linger(_ connection: Connection) {
     connection.isLingering = true
     connection.leftover.removeAll()
-    connection.transport.shutdownWrite()
-    connection.deadline = min(connection.deadline, now + Self.lingerMilliseconds)
+    if connection.session.isClosedByClient, !isStopping {
+      connection.deadline = now + Self.clientClosesMilliseconds
+    } else {
+      connection.transport.shutdownWrite()
+      connection.deadline = min(connection.deadline, now + Self.lingerMilliseconds)
+    }
   }
 
   /// Tells the transport what the connection waits for.
@@ -332,6 +372,7 @@ package final class Loop {
   /// Heartbeats and deadlines, a few times in a second.
   private func sweep() {
     nextSweep = now + Self.sweepMilliseconds
+    work.isSweep = true
     broker.tend()
     watchSpace()
     for case let connection? in connections { sweep(connection) }

@@ -23,6 +23,8 @@ final class Reactor {
   /// When the listeners are watched again, which they are not while the process has no descriptors
   /// left; nil while they are. Monotonic milliseconds.
   private var nextAccept: Int64?
+  /// When this turn began, in monotonic nanoseconds.
+  private var begun: Int64 = 0
   /// Descriptors are kept free for the journal; clients above this are not even told why.
   private let socketsMax: Int
 
@@ -93,12 +95,12 @@ final class Reactor {
     if hasSignal { handleSignals() }
     watchListeners()
     loop.end()
+    loop.turnTook(nanoseconds: Clock.monotonicNanoseconds() - begun)
   }
 
   private func begin() {
-    loop.begin(
-      at: Moment(
-        monotonic: Clock.monotonicNanoseconds() / 1_000_000, wall: Clock.wallMilliseconds()))
+    begun = Clock.monotonicNanoseconds()
+    loop.begin(at: Moment(monotonic: begun / 1_000_000, wall: Clock.wallMilliseconds()))
   }
 
   /// For ever is -1.

@@ -72,7 +72,7 @@ private struct Server {
     if let failure = broker.journal.failure {
       throw StartError(description: "stopped after the journal failed: \(failure)")
     }
-    log.info("stopped; \(JournalStatus(broker.journal))")
+    log.info("stopped; \(loop.turnTimes) \(JournalStatus(broker.journal))")
   }
 
   private func recover(_ wake: SharedWakeup) throws -> Broker {

@@ -42,6 +42,7 @@ extension Session {
       log.debug("\(peerName) closes: \(arguments.replyCode) \(arguments.replyText)")
       release()
       send(.connectionCloseOk(.init()), on: 0)
+      isClosedByClient = true
       state = .closed
     case (.closing, .connectionCloseOk): state = .closed
     case (.closing, _): break

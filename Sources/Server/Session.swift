@@ -42,6 +42,8 @@ final class Session {
   var onDirty: (() -> Void)?
   /// The handshake is over.
   var onOpen: (() -> Void)?
+  /// The client has closed, and was told close-ok.
+  var isClosedByClient = false
   /// There are too many connections; this one is refused when it opens its virtual host.
   var isOverLimit = false
 

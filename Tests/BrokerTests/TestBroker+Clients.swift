@@ -23,7 +23,7 @@ extension TestBroker {
   func quietTurn() {
     turns {
       !journal.isCommitting && !journal.hasUncommitted && journal.pendingCheckpoint == nil
-        && !journal.wantsCheckpoint(now: broker.now)
+        && !journal.wantsCheckpoint(now: broker.time)
     }
   }
 
@@ -32,8 +32,8 @@ extension TestBroker {
   func spillTurns() {
     turns {
       !journal.isCommitting && !journal.hasUncommitted && !journal.isSpilling
-        && journal.spillCutoff(now: broker.now) == nil && journal.pendingCheckpoint == nil
-        && !journal.wantsCheckpoint(now: broker.now)
+        && journal.spillCutoff(now: broker.time) == nil && journal.pendingCheckpoint == nil
+        && !journal.wantsCheckpoint(now: broker.time)
     }
   }
 

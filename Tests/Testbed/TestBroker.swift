@@ -13,7 +13,7 @@ package final class TestBroker {
   package let directory: TemporaryDirectory
   private let wake: JournalWake
   private let workers: [any Worker]
-  private var now: Int64 = 1_700_000_000_000
+  private var now = Moment(monotonic: 1000, wall: 1_700_000_000_000)
   /// Ends those who use the broker; what it holds lives as long as the broker.
   package var atClose: [() -> Void] = []
   private var isClosed = false
@@ -35,7 +35,7 @@ package final class TestBroker {
       return worker
     }
     (journal, recovery) = try Journal.open(
-      directory: directory.path, settings: settings, environment: environment, now: now,
+      directory: directory.path, settings: settings, environment: environment, now: now.wall,
       lanes: BrokerRecords(), wake: { wake.signal() },
       replay: { journal in
         let broker = Broker(journal: journal, limits: limits) { random.next() }
@@ -58,8 +58,8 @@ package final class TestBroker {
 
   /// One turn of the loop. The log's threads work on by themselves.
   package func turn(_ body: () throws -> Void) rethrows {
-    now += 1
-    broker.begin(now: now)
+    advance(milliseconds: 1)
+    broker.begin(at: now)
     broker.journalMoved()
     broker.tend()
     try body()
@@ -79,7 +79,13 @@ package final class TestBroker {
   }
 
   /// Time passes without a turn.
-  package func advance(milliseconds: Int64) { now += milliseconds }
+  package func advance(milliseconds: Int64) {
+    now.monotonic += milliseconds
+    now.wall += milliseconds
+  }
+
+  /// Somebody sets the clock, ahead or back.
+  package func setClock(by milliseconds: Int64) { now.wall += milliseconds }
 
   /// Turns, each after the log's threads have done something, until `isDone` or the log failed.
   package func turns(until isDone: () -> Bool) {

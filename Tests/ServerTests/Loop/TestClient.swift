@@ -57,6 +57,19 @@ final class TestClient {
     return !bytes.isEmpty
   }
 
+  // MARK: The connection
+
+  /// Sends nothing more, and may still read.
+  func endStream() {
+    socket.isEnded = true
+    while goOn() {}
+  }
+
+  /// The broker sends nothing more.
+  var isStreamEnded: Bool { socket.isWriteEnded }
+  /// The broker has given the connection up.
+  var isClosed: Bool { socket.isClosed }
+
   // MARK: Reading
 
   /// What the client has read since it was last asked.

@@ -22,7 +22,7 @@ final class TestLoop {
   /// On the journal that another loop left in `directory`, or on a new one.
   init(
     settings: SessionSettings = SessionSettings(), limits: BrokerLimits = BrokerLimits(),
-    directory: TemporaryDirectory = TemporaryDirectory()
+    log: Log = Log(level: .error), directory: TemporaryDirectory = TemporaryDirectory()
   ) throws(JournalError) {
     var journalSettings = Journal.Settings()
     journalSettings.segmentBytes = 1 << 20
@@ -44,7 +44,7 @@ final class TestLoop {
     _ = try made.endRecovery()
     var loopSettings = LoopSettings()
     loopSettings.session = settings
-    loop = Loop(broker: made, settings: loopSettings, log: Log(level: .error))
+    loop = Loop(broker: made, settings: loopSettings, log: log)
     self.directory = directory
     self.bell = bell
     self.names = names
@@ -97,6 +97,9 @@ final class TestLoop {
     for client in clients where client.read() { happened = true }
     return happened || loop.waitMilliseconds == 0
   }
+
+  /// Somebody sets the clock, ahead or back.
+  func setClock(by milliseconds: Int64) { now.wall += milliseconds }
 
   /// Turns until nothing happens any more and all is durable.
   func settle() {

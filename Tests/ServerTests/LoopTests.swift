@@ -1,0 +1,122 @@
+import AMQP
+import Base
+import Synchronization
+import Testing
+
+@testable import Client
+@testable import Server
+
+/// What the loop does for connections and by the clock.
+@Suite struct LoopTests {
+  private static let goodbye = Wire.method(
+    .connectionClose(ConnectionClose(replyCode: 200, replyText: "bye", classId: 0, methodId: 0)),
+    on: 0)
+  private let closeOK = ClientEvent.method(.connectionCloseOk(ConnectionCloseOk()), channel: 0)
+
+  private func opened(_ loop: TestLoop) throws -> TestClient {
+    let client = loop.connect()
+    try client.open()
+    return client
+  }
+
+  /// Time passes, in turns as the loop wants them.
+  private func pass(_ milliseconds: Int64, _ loop: TestLoop) {
+    for _ in 0..<milliseconds / 250 { loop.turn(after: 250) }
+  }
+
+  // MARK: Closing
+
+  @Test func aClientThatClosesEndsTheConnectionItself() throws {
+    let loop = try TestLoop()
+    let client = try opened(loop)
+    #expect(try client.exchange(Self.goodbye) == [closeOK])
+    pass(Loop.lingerMilliseconds + 500, loop)
+    #expect(!client.isStreamEnded && !client.isClosed)
+    client.send(Wire.heartbeat)
+    client.endStream()
+    #expect(!client.isStreamEnded && client.isClosed)
+    #expect(loop.loop.connectionCount == 0)
+  }
+
+  @Test func aClientThatClosesAndStaysIsDroppedInTime() throws {
+    let loop = try TestLoop()
+    let client = try opened(loop)
+    _ = try client.exchange(Self.goodbye)
+    pass(Loop.clientClosesMilliseconds - 500, loop)
+    #expect(!client.isClosed)
+    pass(1000, loop)
+    #expect(client.isClosed)
+  }
+
+  @Test func theBrokerEndsTheStreamThatItClosed() throws {
+    let loop = try TestLoop()
+    let client = try opened(loop)
+    _ = try client.call(.channelOpen(ChannelOpen()))
+    _ = try client.call(.connectionCloseOk(ConnectionCloseOk()), on: 0)
+    #expect(client.isStreamEnded && !client.isClosed)
+    pass(Loop.lingerMilliseconds + 500, loop)
+    #expect(client.isClosed)
+  }
+
+  @Test func whoSaysNothingMoreStillHears() throws {
+    let loop = try TestLoop()
+    let client = try opened(loop)
+    client.isReading = false
+    client.send(Self.goodbye)
+    client.endStream()
+    loop.turn()
+    client.endStream()
+    #expect(!client.isClosed)
+    client.isReading = true
+    loop.turn()
+    #expect(try client.takeEvents() == [closeOK])
+    #expect(client.isClosed)
+  }
+
+  // MARK: Time
+
+  @Test(arguments: [-3_600_000, 3_600_000] as [Int64])
+  func aHandshakeEndsInTimeHoweverTheClockIsSet(step: Int64) throws {
+    let loop = try TestLoop()
+    let client = loop.connect()
+    _ = try client.exchange(Frame.protocolHeader)
+    pass(loop.loop.settings.handshakeMilliseconds / 2, loop)
+    loop.setClock(by: step)
+    pass(loop.loop.settings.handshakeMilliseconds / 2 - 500, loop)
+    #expect(!client.isClosed)
+    pass(1000, loop)
+    #expect(client.isClosed)
+  }
+
+  @Test func slowTurnsAreToldOnceInAWhile() throws {
+    let lines = Lines()
+    let loop = try TestLoop(log: Log(level: .warning) { lines.add($0) })
+    let client = try opened(loop)
+    client.send(Wire.heartbeat)
+    loop.loop.turnTook(nanoseconds: 10_000_000)
+    #expect(lines.all == [])
+    loop.loop.turnTook(nanoseconds: 12_345_678)
+    #expect(lines.all.count == 1)
+    #expect(lines.all.last?.hasPrefix("a turn of the loop took 12.346ms: ") == true)
+    #expect(lines.all.last?.contains(" bytes from clients in ") == true)
+    for nanoseconds in [11_000_000, 15_000_000, 13_000_000] as [Int64] {
+      loop.turn()
+      loop.loop.turnTook(nanoseconds: nanoseconds)
+    }
+    #expect(lines.all.count == 1)
+    loop.turn(after: SlowTurns.logMilliseconds)
+    loop.loop.turnTook(nanoseconds: 1000)
+    #expect(lines.all.count == 2)
+    #expect(lines.all.last?.hasPrefix("3 turns of the loop, the longest took 15.000ms: ") == true)
+    #expect(loop.loop.turnTimes.longest == 15_000_000)
+    #expect(loop.loop.turnTimes.count == 6)
+  }
+}
+
+/// Lines that a log wrote.
+private final class Lines: Sendable {
+  private let lines = Mutex<[String]>([])
+
+  func add(_ line: String) { lines.withLock { $0.append(line) } }
+  var all: [String] { lines.withLock { $0 } }
+}
