@@ -14,6 +14,12 @@ public enum Sabotage: String, CaseIterable, Sendable {
   // Queues.
   case dropsSettlement, deliversBeforeLog, forgetsRedelivered, requeuesOutOfOrder
   case acknowledgesNeighbour, keepsStaleRoutes, miscountsReady
+  // Queues that go by themselves, and who may use them.
+  case keepsExclusiveQueue, keepsAutoDeleteQueue, revivesAutoDeleteQueue, opensLockedQueue
+  // Bindings.
+  case forgetsHeadersBinding, forgetsExchangeBinding
+  // Damage.
+  case skipsBlockChecksum, takesDamageForTornTail
   // Lane files.
   case listsUnsyncedLaneFile, returnsSpaceEarly, makesHolesEarly
   case removesFileBeforeRecord, forgetsRemovalRecord, removesMergedFileEarly

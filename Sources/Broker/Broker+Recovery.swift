@@ -163,8 +163,10 @@ extension Broker: JournalReplay {
     let key = try reader.name()
     let arguments = try reader.fieldTable()
     guard let (source, vhost) = recovering?.exchanges[record.word] else { return }
+    if Sabotage.is(.forgetsHeadersBinding), source.kind == .headers { return }
     let destination: Destination
     if record.flags & CatalogRecord.isToExchange != 0 {
+      if Sabotage.is(.forgetsExchangeBinding) { return }
       guard let (exchange, _) = recovering?.exchanges[destinationID] else { return }
       destination = .exchange(exchange)
     } else {

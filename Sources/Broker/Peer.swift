@@ -92,7 +92,7 @@ public final class Peer {
   public func close() {
     for channel in channels { channel.giveUp() }
     channels = []
-    for queue in exclusiveQueues { vhost.remove(queue) }
+    for queue in exclusiveQueues where !Sabotage.is(.keepsExclusiveQueue) { vhost.remove(queue) }
     exclusiveQueues = []
     broker.remove(self)
   }

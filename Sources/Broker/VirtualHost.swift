@@ -54,7 +54,7 @@ public final class VirtualHost {
   /// The queue, unless it is exclusive to another connection.
   func accessible(_ name: Name, by peer: Peer) throws(PeerError) -> Queue {
     let queue = try queue(name)
-    guard !queue.isExclusive || queue.owner === peer else {
+    guard !queue.isExclusive || queue.owner === peer || Sabotage.is(.opensLockedQueue) else {
       throw .queueLocked(queue: name, vhost: self.name)
     }
     return queue
@@ -119,7 +119,8 @@ public final class VirtualHost {
     guard !queue.isDeleted else { return 0 }
     let count = queue.readyCount
     queues[queue.name] = nil
-    if queue.isDurable, !broker.isRecovering { broker.catalog.appendDeleted(queue) }
+    let isSilent = queue.isAutoDelete && Sabotage.is(.revivesAutoDeleteQueue)
+    if queue.isDurable, !broker.isRecovering, !isSilent { broker.catalog.appendDeleted(queue) }
     for consumer in queue.consumers {
       queue.remove(consumer)
       consumer.channel.queueDeleted(consumer)
@@ -189,6 +190,7 @@ public final class VirtualHost {
 
   /// A consumer of the queue ended: the queue may go with its last one.
   func consumerLeft(_ queue: Queue) {
+    if Sabotage.is(.keepsAutoDeleteQueue) { return }
     if queue.isAutoDelete, queue.hadConsumers, queue.consumerCount == 0 { remove(queue) }
   }
 

@@ -11,7 +11,8 @@ package struct Coverage: Sendable {
     case commits, checkpoints, segmentsRecycled, blocksDropped, blocksReadBack
     case spills, kilobytesSpilled, laneFilesMerged
     case exclusiveQueues, exclusiveEnds, lockedQueues, autoDeletions, exchangeDeletions, unbinds
-    case headersRoutes, exchangeHops, furtherChannels, lowerPriorities, sharedLimits
+    case headersRoutes, exchangeHops, furtherChannels, lowerPriorities, sharedLimits, sharedDrains
+    case rots, rottenStarts, rottenReads, damageTold, cancelsForDamage
     case rests
     case messagesRecovered, uncertainMessages, drained
   }

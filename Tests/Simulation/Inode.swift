@@ -11,6 +11,8 @@ final class Inode {
   /// made durable, oldest first.
   private var pending: [Int: [[UInt8]]] = [:]
   private let sectorBytes: Int
+  /// A bit that has flipped by itself: where, and whether it still is what is read, and what survives.
+  private var rot: (offset: Int, mask: UInt8, isCurrent: Bool, isDurable: Bool)?
   /// Blocks of 4096 bytes that were given back to the file system.
   private var holes: Set<Int> = []
 
@@ -44,6 +46,38 @@ final class Inode {
       buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[offset..<offset + count]))
     }
     return count
+  }
+
+  // MARK: Rot
+
+  /// Flips a bit of the medium where something was written and is durable. Returns whether it did.
+  func rot(at offset: Int, bit: Int) -> Bool {
+    guard offset < durable.count, current[offset] == durable[offset], current[offset] != 0,
+      pending[offset / sectorBytes] == nil, !holes.contains(offset / Self.blockBytes)
+    else { return false }
+    rot = (offset, 1 << UInt8(bit), true, true)
+    current[offset] ^= 1 << UInt8(bit)
+    durable[offset] = current[offset]
+    return true
+  }
+
+  func isRotten(at offset: Int, count: Int) -> Bool {
+    guard let rot, rot.isCurrent else { return false }
+    return (offset..<offset + count).contains(rot.offset)
+  }
+
+  func heal() {
+    guard let rot else { return }
+    if rot.isCurrent {
+      current[rot.offset] ^= rot.mask
+      // What was written beside it was written with it.
+      let sector = rot.offset / sectorBytes
+      for index in (pending[sector] ?? []).indices {
+        pending[sector]![index][rot.offset - sector * sectorBytes] ^= rot.mask
+      }
+    }
+    if rot.isDurable { durable[rot.offset] ^= rot.mask }
+    self.rot = nil
   }
 
   // MARK: Changing
@@ -112,9 +146,11 @@ final class Inode {
       let place = sector * sectorBytes
       let count = min(version.count, durable.count - place)
       if count > 0 { durable.replaceSubrange(place..<place + count, with: version[..<count]) }
+      if let rot, rot.offset / sectorBytes == sector { self.rot?.isDurable = rot.isCurrent }
     }
     pending = [:]
     current = durable
+    if let rot { self.rot?.isCurrent = rot.isDurable }
     holes = holes.filter { ($0 + 1) * Self.blockBytes <= current.count }
     return lost
   }
@@ -139,6 +175,7 @@ final class Inode {
   /// Returns whether anything changed.
   private func replace(at place: Int, _ piece: UnsafeRawBufferPointer) -> Bool {
     holes.remove(place / Self.blockBytes)
+    if let rot, (place..<place + piece.count).contains(rot.offset) { self.rot?.isCurrent = false }
     return current.withUnsafeMutableBytes { bytes in
       let target = UnsafeMutableRawBufferPointer(rebasing: bytes[place..<place + piece.count])
       guard memcmp(target.baseAddress!, piece.baseAddress!, piece.count) != 0 else { return false }
@@ -176,6 +213,7 @@ final class Inode {
 
   private func copyToDurable(_ sector: Int) {
     let range = range(sector)
+    if let rot, range.contains(rot.offset) { self.rot?.isDurable = rot.isCurrent }
     current.withUnsafeBytes { source in
       durable.withUnsafeMutableBytes { target in
         UnsafeMutableRawBufferPointer(rebasing: target[range]).copyMemory(

@@ -33,8 +33,12 @@ extension Oracle {
   /// Consumers are ended by the broker only when their queue is gone.
   func explainCancelled() throws(BrokenPromise) {
     for consumer in cancelled where consumer.queue.consumers.contains(where: { $0 === consumer }) {
-      throw BrokenPromise(
-        "consumers are cancelled with their queue", "\(consumer.tag) of \(consumer.queue.name)")
+      try promise(
+        isRotten, "consumers are cancelled with their queue",
+        "\(consumer.tag) of \(consumer.queue.name)")
+      coverage.note(.cancelsForDamage)
+      consumer.queue.remove(consumer)
+      consumerLeft(consumer.queue)
     }
     cancelled.removeAll()
   }

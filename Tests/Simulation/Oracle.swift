@@ -23,12 +23,20 @@ final class Oracle {
   private(set) var isTopologyUncertain = true
   /// The broker's journal, for positions; nil while none runs.
   var journal: Journal?
+  /// Damage of the log before this position can be told from a write that was not finished: a batch was
+  /// written behind it that says that it was durable.
+  private(set) var provenPosition = 0
+  private var movedPosition = 0
+  /// A bit of the journal may have flipped: what stands there is not delivered, and nothing else.
+  var isRotten = false
   /// Removals that the log was not told yet.
   var unlogged: [Copy] = []
   /// Deliveries since they were last compared with the queues.
   private var deliveries: [(delivery: ChannelModel.Delivery, from: ConnectionModel)] = []
 
-  init(topology: Topology, isSynced: Bool, coverage: CoverageCounter, trace: Trace) {
+  init(
+    topology: Topology, isSynced: Bool, coverage: CoverageCounter, trace: Trace
+  ) {
     self.topology = topology
     self.isSynced = isSynced
     self.coverage = coverage
@@ -310,16 +318,28 @@ final class Oracle {
     for (delivery, _) in deliveries {
       if let consumer = delivery.consumer { try checkPriority(consumer) }
     }
+    for name in topology.queues {
+      for consumer in queue(name).consumers where consumer.isLongReady && !consumer.isReady {
+        consumer.isLongReady = false
+      }
+    }
     deliveries.removeAll(keepingCapacity: true)
   }
 
-  /// Lower priorities are served only while higher ones can take nothing. Credit comes back between
-  /// two comparisons, not within one: whoever has some now had it all the time.
+  /// All that could be delivered in a turn was.
+  func turned() {
+    for name in topology.queues {
+      for consumer in queue(name).consumers { consumer.isLongReady = consumer.isReady }
+    }
+  }
+
+  /// Lower priorities are served only while higher ones can take nothing, or until their turn has come
+  /// again within the turn of the loop in which they can.
   private func checkPriority(_ consumer: ConsumerModel) throws(BrokenPromise) {
     for other in consumer.queue.consumers where other.priority > consumer.priority {
       coverage.note(.lowerPriorities)
       try promise(
-        !other.isReady, "higher priorities are served first",
+        !other.isReady || !other.isLongReady, "higher priorities are served first",
         "\(consumer.tag) got a message of \(consumer.queue.name), and \(other.tag) did not")
     }
   }
@@ -345,6 +365,10 @@ final class Oracle {
 
   /// The log moved.
   func moved() {
+    if let position = journal?.durablePosition, position > movedPosition {
+      provenPosition = movedPosition
+      movedPosition = position
+    }
     for queue in queues.values { queue.settle(syncedBound) }
     if topologyChanges.count > 100, topologyChanges.allSatisfy({ $0.isSure(syncedBound) }) {
       topologyChanges = []

@@ -72,6 +72,8 @@ final class ConsumerModel {
   let priority: Int
   private unowned let channel: ChannelModel
   var lockedCount = 0
+  /// It could take a message at the end of a turn, and whenever somebody looked since then.
+  var isLongReady = false
 
   init(
     tag: String, queue: QueueModel, isAutomatic: Bool, priority: Int, channel: ChannelModel

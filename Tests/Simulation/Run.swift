@@ -17,8 +17,8 @@ package final class Run {
   private var clientNumber = 0
   /// Turns until the bad times end.
   private var episodeTurns = 0
-  /// Channels that acknowledge by themselves when all is drained.
-  var automatic: Set<UInt16> = []
+  /// Bits flip no more.
+  var isFinishing = false
 
   /// Nothing that the last life has written is lost when the power goes now.
   private var isAllSynced = true
@@ -75,6 +75,7 @@ package final class Run {
       if attempt < 4, world.may(.crashes), world.random.oneIn(10) {
         world.disk.crash(after: world.random.number(0...40), isAllSynced ? kind() : .kill)
       }
+      if attempt < 4 { rotAtRest() }
       do throws(JournalError) {
         life = try Life(world)
         world.disk.cancelCrash()
@@ -86,7 +87,12 @@ package final class Run {
           world.coverage.note(.crashesInRecovery)
         } else {
           world.coverage.note(.refusedStarts)
-          try promise(world.disk.hasFailed, "the broker starts after a crash", "\(error)")
+          if world.disk.rot == nil {
+            try promise(world.disk.hasFailed, "the broker starts after a crash", "\(error)")
+          } else {
+            world.coverage.note(.rottenStarts)
+            heal()
+          }
           endEpisode()
         }
         world.disk.restart()
@@ -152,6 +158,7 @@ package final class Run {
   // MARK: Trouble
 
   private func trouble(_ life: Life) {
+    if world.random.oneIn(30) { rot() }
     if episodeTurns > 0 {
       episodeTurns -= 1
       if episodeTurns == 0 { endEpisode() }
@@ -213,6 +220,7 @@ package final class Run {
     world.oracle.crash(world.disk.crashKind, isOrderly: isComplete)
     noteSynced(isOrderly: isComplete)
     world.disk.restart()
+    healAtEnd()
     self.life = nil
     clients = []
   }
@@ -232,6 +240,7 @@ package final class Run {
     life = nil
     clients = []
     world.disk.restart()
+    healAtEnd()
     if world.random.flag() { endEpisode() }
   }
 }

@@ -8,7 +8,7 @@ import IO
 /// it may be handed to several.
 final class VirtualDisk: Disk, @unchecked Sendable {
   /// Names as the running system sees them, by their whole path.
-  private var names: [String: Inode] = [:]
+  private(set) var names: [String: Inode] = [:]
   private var durableNames: [String: Inode] = [:]
   /// Changes of names since the directory was last synced, oldest first.
   private var pendingNames: [NameChange] = []
@@ -21,6 +21,8 @@ final class VirtualDisk: Disk, @unchecked Sendable {
   var episode: FaultEpisode?
   /// What a sync that failed should have made durable may never be.
   var forgetsAtFailure = true
+  /// A bit that has flipped.
+  var rot: Rot?
   /// Something failed that was made to fail, since the life began.
   var hasFailed = false
   /// The crash comes after so many more operations.
@@ -146,8 +148,9 @@ final class VirtualDisk: Disk, @unchecked Sendable {
     throw SystemError("write \(path)", code: ENOSPC)
   }
 
-  fileprivate func coin() -> Bool { random.flag() }
-  fileprivate func number(_ range: ClosedRange<Int>) -> Int { random.number(range) }
+  func note(_ text: @autoclosure () -> String) { trace.note("      \(text())") }
+  func coin() -> Bool { random.flag() }
+  func number(_ range: ClosedRange<Int>) -> Int { random.number(range) }
   fileprivate func noteWrite(_ offset: Int, _ bytes: UnsafeRawBufferPointer) {
     trace.note(
       "        \(bytes.count) bytes at \(offset) sum \(bytes.reduce(0) { ($0 &* 31 &+ Int($1)) & 0xffffff})"
@@ -230,6 +233,9 @@ final class VirtualFile: DiskFile, @unchecked Sendable {
 
   func read(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) throws(SystemError) -> Int {
     try disk.enter(.read, path)
+    if let rot = disk.rot, rot.path == path, inode.isRotten(at: offset, count: buffer.count) {
+      rot.isMet = true
+    }
     return inode.read(at: offset, into: buffer)
   }
 

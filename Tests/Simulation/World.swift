@@ -11,9 +11,15 @@ final class World {
   let trace: Trace
   /// What the broker says in its log.
   let log: Log
+  let told = Told()
   var random: SeededGenerator
   /// Wall-clock milliseconds.
   var now: Int64 = 1_800_000_000_000
+
+  /// How often the broker spoke of damage. Like the trace it is changed by whoever has the baton.
+  final class Told: @unchecked Sendable {
+    var count = 0
+  }
 
   static let directory = "/journal"
 
@@ -24,7 +30,11 @@ final class World {
     scenario = Scenario(&forScenario, options)
     let trace = Trace(isOn: options.isTraced)
     self.trace = trace
-    log = Log(level: options.isTraced ? .info : .error) { trace.note("log: \($0)") }
+    let told = told
+    log = Log(level: options.isTraced ? .info : .error) { line in
+      trace.note("log: \(line)")
+      if line.contains("damaged") { told.count += 1 }
+    }
     disk = VirtualDisk(
       seed: seed ^ 0xD15C, sectorBytes: scenario.sectorBytes, coverage: coverage,
       trace: trace)
