@@ -137,6 +137,21 @@ public struct ByteBuffer: ~Copyable, @unchecked Sendable {
     removeAll()
   }
 
+  /// Makes room for exactly `size` bytes in all, those among them that are there.
+  public mutating func grow(toFit size: Int) {
+    guard size > capacity else { return }
+    let used = count
+    let fresh = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 16)
+    if let base {
+      fresh.copyMemory(from: base + head, byteCount: used)
+      base.deallocate()
+    }
+    base = fresh
+    capacity = size
+    head = 0
+    tail = used
+  }
+
   @usableFromInline
   @inline(never)
   mutating func grow(_ size: Int) {

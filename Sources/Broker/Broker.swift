@@ -11,6 +11,8 @@ public struct BrokerLimits: Equatable, Sendable {
   public var unacknowledgedMax = 10_000_000
   /// Bytes of direct replies for a connection whose output is full; more are dropped.
   public var unreadReplyBytesMax = 16 << 20
+  /// Memory above which publishers are blocked; its parts have budgets from it.
+  public var memoryBytes = Int.max
 
   public init() {}
 }
@@ -32,8 +34,8 @@ public final class Broker {
   let chores = Chores()
   /// Why publishers are to be blocked, such as "low on memory"; nil while they are not.
   public var alarm: String?
-  /// Bytes of messages that sessions have not received to their end.
-  public var assembledBytes = 0
+  /// What memory goes to.
+  public var account: MemoryAccount
   private var nextQueueID: UInt32 = 1
   private var nextExchangeID: UInt32 = VirtualHost.predeclaredIDMax + 1
 
@@ -69,6 +71,7 @@ public final class Broker {
   public init(journal: Journal, limits: BrokerLimits, random: @escaping () -> UInt64) {
     self.journal = journal
     self.limits = limits
+    account = MemoryAccount(limitBytes: limits.memoryBytes)
     self.random = random
     vhosts["/"] = VirtualHost(name: "/", broker: self)
   }
@@ -107,6 +110,39 @@ public final class Broker {
       pumping.removeAll(keepingCapacity: true)
     }
   }
+
+  // MARK: Memory
+
+  /// Brings the account up to date with the journal; returns what does not go by itself.
+  public func memoryBytesPinned() -> Int {
+    let pinned = journal.pinnedBytes
+    account.set(pinned, of: .messages)
+    account.set(journal.memoryBytes - pinned, of: .cache)
+    return account.pinned
+  }
+
+  /// Larger messages wait while output is exhausted.
+  static let smallMessageBytes = 64 << 10
+
+  /// Clients that do not read keep more memory busy than they may: messages that are not small wait
+  /// in their queues, for everybody, until they read or are gone.
+  public private(set) var isOutputExhausted = false
+
+  /// Output takes too much memory. Nobody gets more before its connection `roomMade` again.
+  public func exhaustOutput() {
+    guard !isOutputExhausted else { return }
+    isOutputExhausted = true
+    for peer in peers.values { peer.roomFilled() }
+  }
+
+  public func relieveOutput() {
+    isOutputExhausted = false
+    for peer in peers.values {
+      for channel in peer.channels { channel.touchQueues() }
+    }
+  }
+
+  // MARK: The turn's end
 
   /// The turn ends: confirms what needs no log, notes what waits for it, and hands the log what
   /// gathered.

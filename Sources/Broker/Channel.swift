@@ -92,6 +92,9 @@ public final class Channel {
       if let reason = broker.journal.failure { throw .journalFailed(reason: reason) }
       return .notBefore(queue.horizonPosition)
     }
+    if broker.isOutputExhausted, MessageView(record).bodySize > Broker.smallMessageBytes {
+      return .notBefore(0)
+    }
     let entry = queue.take()
     let tag = nextTag
     nextTag += 1

@@ -68,6 +68,9 @@ public struct MessageView {
     Int(record.load(fromByteOffset: Self.destinationsOffset, as: UInt32.self))
   }
 
+  /// Bytes of the body.
+  var bodySize: Int { Int(record.load(fromByteOffset: 12, as: UInt32.self)) }
+
   /// Exchange and routing key as they are on the wire: each with its length in front.
   @inline(__always)
   public var names: UnsafeRawBufferPointer {

@@ -373,6 +373,7 @@ public final class Queue {
   /// Delivers as long as there are messages and consumers that can take them.
   func pump() {
     isTouched = false
+    if broker.isOutputExhausted { return pumpSmall() }
     if let consumer = rounds.single {
       while hasReady, consumer.isReady, let record = nextRecord() {
         consumer.channel.deliver(take(), record, from: self, to: consumer)
@@ -382,6 +383,17 @@ public final class Queue {
         rounds.advance()
         consumer.channel.deliver(take(), record, from: self, to: consumer)
       }
+    }
+  }
+
+  /// The same while slow readers hold too much memory: a message that is not small stops the queue until
+  /// that is over.
+  @inline(never)
+  private func pumpSmall() {
+    while hasReady, let consumer = rounds.nextReady(), let record = nextRecord() {
+      guard MessageView(record).bodySize <= Broker.smallMessageBytes else { return }
+      rounds.advance()
+      consumer.channel.deliver(take(), record, from: self, to: consumer)
     }
   }
 

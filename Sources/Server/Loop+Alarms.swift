@@ -3,12 +3,11 @@ import Broker
 
 /// When the broker cannot take more messages: memory, disk, a log that failed.
 extension Loop {
-  /// Messages take more memory than they may, or no longer do.
+  /// Memory is used up to its limit, or no longer.
   func watchMemory() {
-    let bytes = broker.journal.pinnedBytes + broker.assembledBytes
-    let isHigh =
-      bytes > settings.memoryLimitBytes
-      || (isMemoryHigh && bytes > settings.memoryLimitBytes / 10 * 9)
+    let bytes = broker.memoryBytesPinned()
+    let limit = broker.account.limitBytes
+    let isHigh = bytes > limit || (isMemoryHigh && bytes > limit / 10 * 9)
     guard isHigh != isMemoryHigh else { return }
     isMemoryHigh = isHigh
     updateAlarm()

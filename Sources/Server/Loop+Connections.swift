@@ -27,6 +27,7 @@ extension Loop {
       connections[slot] = connection
     }
     connectionCount += 1
+    broker.account.add(Connection.memoryBytes, to: .connections)
     session.onDirty = { [unowned self, unowned connection] in dirty.append(connection) }
     session.onOpen = { [unowned connection] in connection.deadline = .max }
     log.debug("\(name) connected")
@@ -47,6 +48,11 @@ extension Loop {
     session.release()
     session.state = .closed
     session.out.removeAll()
+    session.out.shrink(to: 0)
+    connection.leftover.removeAll()
+    connection.leftover.shrink(to: 0)
+    recount(connection)
+    broker.account.add(-Connection.memoryBytes, to: .connections)
     connection.transport.close()
     let slot = Int(connection.token & 0xFFFF_FFFF)
     connections[slot] = nil

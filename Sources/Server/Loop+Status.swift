@@ -10,8 +10,16 @@ extension Loop {
     log.info(
       "status: connections=\(connectionCount) queues=\(counts.queues) ready=\(counts.ready)"
         + " unacknowledged=\(counts.unacknowledged)"
-        + " message-memory=\(broker.journal.memoryBytes) blocked=\(broker.alarm ?? "no")"
-        + " \(turnTimes) \(JournalStatus(broker.journal))")
+        + " \(memoryStatus) blocked=\(broker.alarm ?? "no") \(turnTimes)"
+        + " \(JournalStatus(broker.journal))")
+  }
+
+  /// What memory goes to, in bytes.
+  private var memoryStatus: String {
+    _ = broker.memoryBytesPinned()
+    let account = broker.account
+    let kinds = MemoryAccount.Kind.allCases.map { " memory-\($0)=\(account[$0])" }
+    return "memory=\(account.total) memory-limit=\(account.limitBytes)" + kinds.joined()
   }
 }
 

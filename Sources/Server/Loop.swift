@@ -6,9 +6,9 @@ import Journal
 /// What a loop goes by.
 package struct LoopSettings {
   package var session = SessionSettings()
-  /// Messages may take so much memory before publishers are blocked.
-  package var memoryLimitBytes = Int.max
   package var handshakeMilliseconds: Int64 = 10_000
+  /// A message that has begun goes on within this time.
+  package var contentMilliseconds: Int64 = 60_000
 
   package init() {}
 }
@@ -44,6 +44,12 @@ package final class Loop {
   private var flushing: [Connection] = []
   /// Connections that wait for the log, for memory, or for the log to catch up.
   var paused: [Connection] = []
+  /// Connections with unfinished input that are not read while memory for such is short, and the one
+  /// whose turn it is to finish.
+  var held: [Connection] = []
+  var finishing: Connection?
+  /// Slow readers kept too much memory busy when that was last looked at.
+  var wasOutputExhausted = false
   /// A turn is due without waiting.
   var hasMore = false
   var isFailureAnnounced = false
@@ -119,6 +125,8 @@ package final class Loop {
     announceFailure()
     watchMemory()
     flushDirty()
+    watchOutput()
+    releaseHeld()
   }
 
   /// The turn that has ended took so long since it began. A slow one is told.
@@ -248,6 +256,8 @@ package final class Loop {
       connection.deadline = now + Self.lingerMilliseconds
     }
     if session.state == .closed, !session.isDirty { markDirty(connection) }
+    recount(connection)
+    holdIfShort(connection)
     watch(connection)
   }
 
@@ -273,7 +283,7 @@ package final class Loop {
   }
 
   /// Goes on with those whose replies may leave now.
-  private func resumeWaiting() {
+  func resumeWaiting() {
     let journal = broker.journal
     resumePaused { connection in
       let mayGoOn = connection.session.resume(durable: journal.durablePosition)
@@ -321,13 +331,15 @@ package final class Loop {
       if session.state == .closed, !connection.isLingering { linger(connection) }
       if connection.isInputEnded { return drop(connection, nil) }
     }
-    if session.out.count < settings.session.outputMax / 2 { makeRoom(connection) }
+    session.outputWritten()
+    if session.out.count < session.outputRoom / 2 { makeRoom(connection) }
+    recount(connection)
     watch(connection)
   }
 
   /// Consumers and requests that waited for room are served before the loop waits, or they would wait
   /// for ever.
-  private func makeRoom(_ connection: Connection) {
+  func makeRoom(_ connection: Connection) {
     if let peer = connection.session.peer, !peer.hasRoom {
       peer.roomMade()
       hasMore = true
@@ -389,6 +401,10 @@ package final class Loop {
       return drop(
         connection, connection.isLingering ? nil : "it did not finish the handshake in time")
     }
+    watchProgress(connection)
+    if isHoldingUp(connection) {
+      return drop(connection, "it does not read, and slow readers have exhausted their memory")
+    }
     if session.state == .open, session.heartbeat > 0 {
       let interval = Int64(session.heartbeat) * 1000
       // A client that is not read cannot be heard either.
@@ -405,5 +421,6 @@ package final class Loop {
       }
     }
     if session.out.isEmpty, now - connection.sentAt > 1000 { session.out.shrink(to: 0) }
+    recount(connection)
   }
 }

@@ -91,6 +91,7 @@ private struct Server {
     limits.bindingsMax = options.bindingsMax
     limits.consumersMax = options.consumersMax
     limits.unacknowledgedMax = options.unacknowledgedMax
+    limits.memoryBytes = options.effectiveMemoryLimitBytes
     var made: Broker?
     let (_, recovery) = try Journal.open(
       directory: options.data + "/journal", settings: settings, now: Clock.wallMilliseconds(),
@@ -172,8 +173,8 @@ extension Options {
 extension LoopSettings {
   fileprivate init(_ options: Options) {
     session = SessionSettings(options)
-    memoryLimitBytes = options.effectiveMemoryLimitBytes
     handshakeMilliseconds = Int64(options.handshakeTimeoutMilliseconds)
+    contentMilliseconds = Int64(options.contentTimeoutMilliseconds)
   }
 }
 

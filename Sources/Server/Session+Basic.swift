@@ -108,6 +108,9 @@ extension Session: Outlet {
       }
       out.advance(headSize &+ bodySize)
     } else {
+      // All of it at once, or the buffer doubles on its way there.
+      let frames = body.count / (frameMax - Frame.overhead) + 1
+      _ = out.reserve(headSize + body.count + frames * Frame.overhead)
       out.append(Frame.method)
       out.append(channel.number)
       out.append(UInt32(methodSize))
@@ -121,7 +124,7 @@ extension Session: Outlet {
       out.appendContent(
         channel: channel.number, properties: properties, body: body, frameMax: frameMax)
     }
-    if out.count >= settings.outputMax { channel.peer.roomFilled() }
+    if out.count >= outputLook { outputGrew() }
     markDirty()
   }
 

@@ -21,12 +21,17 @@ extension Session {
     let size = payload.bigEndian64(4)
     guard size <= UInt64(settings.messageSizeMax) else {
       channel.content = .none
+      count(channel)
       return fail(
         .messageTooLarge(size: size, limit: settings.messageSizeMax), BasicPublish.id,
         on: channel)
     }
     let properties = payload.extracting(12..<payload.byteCount).withUnsafeBytes { Array($0) }
     channel.content = .headed(publication, properties: properties, bodySize: Int(size))
+    count(channel)
+    guard headBytes <= settings.messageSizeMax else {
+      return fail(.tooMuchContent(limit: settings.messageSizeMax), BasicPublish.id)
+    }
     if size == 0 { publish(channel) }
   }
 
@@ -81,8 +86,8 @@ extension Session {
     guard assembledBytes + payload.byteCount <= 2 * settings.messageSizeMax else {
       return fail(.tooMuchContent(limit: 2 * settings.messageSizeMax), BasicPublish.id)
     }
-    channel.body.append(payload)
-    assembledBytes += payload.byteCount
+    channel.append(payload, bodySize: bodySize)
+    count(channel)
     if isWhole, received == bodySize { publish(channel) }
   }
 
@@ -107,9 +112,21 @@ extension Session {
     } catch {
       fail(error, BasicPublish.id, on: channel)
     }
-    assembledBytes -= channel.body.count
     channel.body.removeAll()
     channel.body.shrink(to: 0)
+    count(channel)
+  }
+
+  /// Counts what the channel holds of a message, after that has changed.
+  func count(_ channel: SessionChannel) {
+    let head = channel.headBytes
+    let now = (held: channel.body.capacity + head, body: channel.body.count, head: head)
+    let counted = channel.counted
+    if now.held != counted.held { heldBytes += now.held - counted.held }
+    assembledBytes += now.body - counted.body
+    headBytes += now.head - counted.head
+    channel.counted = now
+    contentProgress &+= 1
   }
 
   private static func publish(

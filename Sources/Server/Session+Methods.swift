@@ -77,10 +77,10 @@ extension Session {
   /// Gives up what the channel holds in the broker and what is arriving on it.
   private func abandon(_ channel: SessionChannel) {
     channel.core.close()
-    assembledBytes -= channel.body.count
     channel.body.removeAll()
     channel.body.shrink(to: 0)
     channel.content = .none
+    count(channel)
   }
 
   private func forget(_ channel: SessionChannel) {

@@ -39,6 +39,10 @@ final class Session {
   var isDirty = false
   /// So many answers are unsent that the client's next requests wait.
   var isOutputFull = false
+  /// Above so much in `out` a delivery looks at what that means for memory.
+  var outputLook = 0
+  /// What the account of memory has of `out`.
+  private var countedOutput = 0
   var onDirty: (() -> Void)?
   /// The handshake is over.
   var onOpen: (() -> Void)?
@@ -63,10 +67,15 @@ final class Session {
 
   /// Bytes that are missing of the body frame that is arriving in pieces, and its channel.
   var partialBody: (missing: Int, channel: UInt16)?
-  /// Bytes of all bodies that are being assembled.
-  var assembledBytes = 0 {
-    didSet { broker.assembledBytes += assembledBytes - oldValue }
+  /// Memory of all messages that have begun and did not arrive to their end.
+  var heldBytes = 0 {
+    didSet { broker.account.add(heldBytes - oldValue, to: .bodies) }
   }
+  /// Bytes of their bodies, and of their properties.
+  var assembledBytes = 0
+  var headBytes = 0
+  /// Counts up with everything that comes of such messages.
+  var contentProgress = 0
 
   init(
     broker: Broker, settings: SessionSettings, log: Log, peerName: String, isLoopback: Bool
@@ -137,6 +146,42 @@ final class Session {
     markDirty()
   }
 
+  // MARK: Memory of output
+
+  /// Deliveries wait while so much is unsent: less when slow readers take much memory together.
+  var outputRoom: Int {
+    broker.account.isOverBudget(.output)
+      ? min(Self.outputStep, settings.outputMax) : settings.outputMax
+  }
+
+  private static let outputStep = 64 << 10
+
+  /// Brings the account of memory up to date.
+  func countOutput() {
+    let capacity = out.capacity
+    guard capacity != countedOutput else { return }
+    broker.account.add(capacity - countedOutput, to: .output)
+    countedOutput = capacity
+  }
+
+  /// Deliveries have added some: perhaps there is no room for more.
+  @inline(never)
+  func outputGrew() {
+    countOutput()
+    if out.count >= outputRoom { peer?.roomFilled() }
+    if broker.account.isExhausted(.output) { broker.exhaustOutput() }
+    setLook()
+  }
+
+  /// Some was sent.
+  func outputWritten() {
+    setLook()
+  }
+
+  private func setLook() {
+    outputLook = max(out.count + 1, min(out.count + Self.outputStep, settings.outputMax))
+  }
+
   // MARK: Blocking
 
   /// The broker cannot take more messages, and this client just sent one.
@@ -180,7 +225,9 @@ final class Session {
     peer = nil
     channels = []
     channelCount = 0
+    heldBytes = 0
     assembledBytes = 0
+    headBytes = 0
     partialBody = nil
     pause = .none
     delayedReply = nil

@@ -11,6 +11,8 @@ final class SessionChannel {
   var content = Content.none
   /// The body so far, when it does not arrive in one piece.
   var body = ByteBuffer()
+  /// What the session has counted of this message.
+  var counted = (held: 0, body: 0, head: 0)
 
   /// What of a message has arrived.
   enum Content {
@@ -31,5 +33,19 @@ final class SessionChannel {
   init(_ core: Channel) {
     self.core = core
     number = core.number
+  }
+
+  /// Bytes of the properties of a message that is arriving.
+  var headBytes: Int {
+    if case .headed(_, let properties, _) = content { properties.count } else { 0 }
+  }
+
+  /// The body's bytes, in a buffer that grows no further than the body needs.
+  func append(_ payload: RawSpan, bodySize: Int) {
+    let needed = body.count + payload.byteCount
+    if needed > body.capacity {
+      body.grow(toFit: max(needed, min(2 * body.capacity, bodySize)))
+    }
+    body.append(payload)
   }
 }

@@ -87,7 +87,7 @@ import Testing
     _ = try client.exchange(Wire.method(ask))
     #expect(client.session.state == .closing)
     #expect(client.session.assembledBytes == 0)
-    #expect(loop.broker.assembledBytes == 0)
+    #expect(loop.broker.account[.bodies] == 0)
     #expect(try count() == 0)
   }
 

@@ -1,4 +1,5 @@
 import Arbitrary
+import Broker
 import Journal
 import Server
 
@@ -76,12 +77,17 @@ struct Scenario {
 }
 
 extension Scenario {
+  var limits: BrokerLimits {
+    var limits = BrokerLimits()
+    limits.memoryBytes = memoryLimitBytes
+    return limits
+  }
+
   var loopSettings: LoopSettings {
     var loop = LoopSettings()
     loop.session.frameMax = topology.frameMax
     loop.session.outputMax = outputMax
     loop.session.heartbeat = 0
-    loop.memoryLimitBytes = memoryLimitBytes
     loop.handshakeMilliseconds = .max / 2
     return loop
   }

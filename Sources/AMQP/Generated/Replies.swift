@@ -527,6 +527,21 @@ extension PeerError {
     PeerError(.resourceError, "more than \(limit) bytes of unfinished messages")
   }
 
+  /// 506: "a message or request was begun and did not go on for {seconds} seconds"
+  public static func contentStalled(seconds: some CustomStringConvertible) -> PeerError {
+    PeerError(
+      .resourceError, "a message or request was begun and did not go on for \(seconds) seconds")
+  }
+
+  /// 506: "no memory for {what}: what is declared takes {used} of {limit} bytes"
+  public static func outOfMemory(
+    what: some CustomStringConvertible, used: some CustomStringConvertible,
+    limit: some CustomStringConvertible
+  ) -> PeerError {
+    PeerError(
+      .resourceError, "no memory for \(what): what is declared takes \(used) of \(limit) bytes")
+  }
+
   /// 541: "a message of queue '{queue}' could not be read back from disk"
   public static func messageUnreadable(queue: some CustomStringConvertible) -> PeerError {
     PeerError(.internalError, "a message of queue '\(queue)' could not be read back from disk")

@@ -43,6 +43,9 @@ public struct Options: Equatable, Sendable {
   /// A client must have opened its virtual host by then.
   public var handshakeTimeoutMilliseconds: Int = 10_000
 
+  /// A message or request that has begun must go on within this time; less when unfinished ones take more than a quarter of memory-limit.
+  public var contentTimeoutMilliseconds: Int = 60_000
+
   /// Most connections at the same time.
   public var connectionsMax: Int = 100_000
 
@@ -148,6 +151,12 @@ public struct Options: Equatable, Sendable {
       bounds: "100ms..10m",
       help: "A client must have opened its virtual host by then.",
       set: .duration(\.handshakeTimeoutMilliseconds, 100...600_000)),
+    OptionDeclaration(
+      name: "content-timeout", values: "duration", standard: "60s",
+      bounds: "1s..1h",
+      help:
+        "A message or request that has begun must go on within this time; less when unfinished ones take more than a quarter of memory-limit.",
+      set: .duration(\.contentTimeoutMilliseconds, 1_000...3_600_000)),
     OptionDeclaration(
       name: "connections-max", values: "integer", standard: "100000",
       bounds: "1..1000000",
