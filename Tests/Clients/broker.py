@@ -126,3 +126,8 @@ def free_port() -> int:
             except OSError:
                 continue
     raise OSError("no free port")
+
+
+if __name__ == "__main__":
+    # For scripts that start a broker of their own.
+    print(free_port())

@@ -23,7 +23,7 @@ struct Arguments {
       Tools/simulate [--seeds N] [--first-seed S] [--minutes M] [--jobs N]
       Tools/simulate --seed S [--trace]
 
-      --seeds N        so many seeds; 100 if nothing is said
+      --seeds N        so many seeds; 100 if nothing is said, and thousands for a soak
       --first-seed S   the first of them; 1 if nothing is said
       --minutes M      as many seeds as can be run in that time
       --jobs N         processes at the same time; 2 if nothing is said

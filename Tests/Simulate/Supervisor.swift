@@ -16,14 +16,18 @@ final class Supervisor {
   /// A worker with the seeds that it was given.
   private final class Watched {
     let process: WorkerProcess
+    let processor: Int
     let seeds: Range<UInt64>
     /// The seed that it runs.
     var current: UInt64?
     /// What it said besides.
     var words: [String] = []
+    /// When it last said something.
+    var heard = Clock.monotonicNanoseconds()
 
-    init(process: WorkerProcess, seeds: Range<UInt64>) {
+    init(process: WorkerProcess, processor: Int, seeds: Range<UInt64>) {
       self.process = process
+      self.processor = processor
       self.seeds = seeds
     }
   }
@@ -35,12 +39,15 @@ final class Supervisor {
   private var left: [Range<UInt64>] = []
   private var coverage = Coverage()
   private var done = 0
+  private var kept = 0
   private var failures: [Failure] = []
   private let started = Clock.monotonicNanoseconds()
   private let showsProgress = isatty(2) != 0
 
   /// Seeds that one process runs.
   private static let batch: UInt64 = 200
+  /// A seed takes a second; one that takes this long turns for ever.
+  private static let seedSecondsMax: Int64 = 300
   private static let failuresMax = 20
   private static let traceLines = 40
 
@@ -62,7 +69,8 @@ final class Supervisor {
       while !isEnough, workers.count < arguments.jobs, let range = nextRange() { start(range) }
       guard !workers.isEmpty else { break }
       listen()
-      if arguments.isQuick, !failures.isEmpty {
+      endWhatHangs()
+      if isOver || arguments.isQuick && !failures.isEmpty {
         for worker in workers { _ = worker.process.end(kills: true) }
         workers = []
       }
@@ -72,8 +80,14 @@ final class Supervisor {
     return failures.isEmpty
   }
 
+  /// The time is up, for seeds that are half done as well.
+  private var isOver: Bool {
+    guard let minutes = arguments.minutes else { return false }
+    return seconds >= minutes * 60
+  }
+
   private var isEnough: Bool {
-    if let minutes = arguments.minutes, seconds >= minutes * 60 { return true }
+    if isOver { return true }
     return failures.count >= (arguments.isQuick ? 1 : Self.failuresMax)
   }
 
@@ -92,8 +106,11 @@ final class Supervisor {
     var words =
       ["--first-seed", "\(seeds.lowerBound)", "--seeds", "\(seeds.count)"] + options.words
     if let variant = arguments.variant { words += ["--variant", variant.rawValue] }
+    let taken = workers.map(\.processor)
+    let processor = (0...taken.count).first { !taken.contains($0) } ?? 0
     workers.append(
-      Watched(process: WorkerProcess(words, processor: workers.count), seeds: seeds))
+      Watched(
+        process: WorkerProcess(words, processor: processor), processor: processor, seeds: seeds))
   }
 
   /// Waits until workers have said something, and takes it.
@@ -102,6 +119,7 @@ final class Supervisor {
     poll(&polls, nfds_t(polls.count), 1000)
     for index in polls.indices.reversed() where polls[index].revents != 0 {
       if let lines = workers[index].process.readLines() {
+        workers[index].heard = Clock.monotonicNanoseconds()
         for line in lines { take(line, workers[index]) }
       } else {
         ended(workers.remove(at: index))
@@ -109,10 +127,20 @@ final class Supervisor {
     }
   }
 
+  /// A turn without an end is a way to fail, and must not keep whoever waits for the result.
+  private func endWhatHangs() {
+    let now = Clock.monotonicNanoseconds()
+    for index in workers.indices.reversed()
+    where now - workers[index].heard > Self.seedSecondsMax * 1_000_000_000 {
+      workers[index].words = ["it did not end in \(Self.seedSecondsMax) s"]
+      ended(workers.remove(at: index), kills: true)
+    }
+  }
+
   /// A worker that stopped in the middle of its seeds leaves the rest to another one.
-  private func ended(_ worker: Watched) {
-    guard !worker.process.end(), let seed = worker.current else { return }
-    note(seed, Self.stopped(worker.words))
+  private func ended(_ worker: Watched, kills: Bool = false) {
+    guard !worker.process.end(kills: kills), let seed = worker.current else { return }
+    note(seed, Self.stopped(worker.words), shrinks: !kills)
     if seed + 1 < worker.seeds.upperBound { left.append(seed + 1..<worker.seeds.upperBound) }
   }
 
@@ -122,7 +150,9 @@ final class Supervisor {
     let parts = line.split(separator: " ", maxSplits: 3)
     switch parts.first {
     case "seed" where parts.count == 2: worker.current = UInt64(parts[1])
-    case "done" where parts.count == 3: count(parts[2])
+    case "done" where parts.count == 3:
+      kept += 1
+      count(parts[2])
     case "broken" where parts.count == 4:
       count(parts[2])
       note(worker.current ?? 0, String(parts[3]))
@@ -135,16 +165,18 @@ final class Supervisor {
     if let counts = Coverage(line: String(text)) { coverage += counts }
   }
 
-  private func note(_ seed: UInt64, _ text: String) {
+  private func note(_ seed: UInt64, _ text: String, shrinks: Bool = true) {
     let failure = Failure(seed: seed, text: text)
     failures.append(failure)
     clearProgress()
     say("seed \(seed): \(text)")
-    guard failures.count == 1 else { return }
-    if arguments.isQuick || arguments.seed != nil && arguments.options.isTraced {
+    let isTold = arguments.seed != nil && arguments.options.isTraced
+    guard shrinks, failures.count == 1, !isOver, !arguments.isQuick, !isTold else {
       return say("  again with: \(command(failure.seed, arguments.options)) --trace")
     }
     show(failure)
+    // Nobody listened meanwhile.
+    for worker in workers { worker.heard = Clock.monotonicNanoseconds() }
   }
 
   private func command(_ seed: UInt64, _ options: RunOptions) -> String {
@@ -250,7 +282,8 @@ final class Supervisor {
       say("never done: \(coverage.missing.map(\.rawValue).joined(separator: ", "))")
     }
     say(
-      "simulate: \(done) seeds in \(seconds) s, \(failures.count) failed"
+      "simulate: seeds from \(arguments.firstSeed) on for \(seconds) s:"
+        + " \(kept) passed, \(failures.count) failed"
         + (failures.isEmpty
           ? "" : ": " + failures.map { "\($0.seed)" }.joined(separator: " ")))
   }
