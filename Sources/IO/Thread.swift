@@ -1,7 +1,7 @@
 import CSystem
 import Glibc
 
-/// A thread of our own.
+/// A thread of our own. One that nobody joins gives back what it took when it ends.
 public struct Thread: ~Copyable, Sendable {
   private let handle: pthread_t
 
@@ -24,9 +24,14 @@ public struct Thread: ~Copyable, Sendable {
     self.handle = handle
   }
 
+  deinit {
+    pthread_detach(handle)
+  }
+
   /// Waits until the thread has ended.
   public consuming func join() {
     pthread_join(handle, nil)
+    discard self
   }
 }
 
