@@ -7,56 +7,70 @@ extension ByteReader {
   /// Reads a table with its length.
   @_lifetime(self: copy self)
   public mutating func fieldTable() throws(MalformedInput) -> FieldTable {
-    try fieldTable(depth: 1)
+    var valuesLeft = FieldTable.valuesMax
+    return try fieldTable(depth: 1, &valuesLeft)
   }
 
   @_lifetime(self: copy self)
-  private mutating func fieldTable(depth: Int) throws(MalformedInput) -> FieldTable {
+  private mutating func fieldTable(
+    depth: Int, _ valuesLeft: inout Int
+  ) throws(MalformedInput) -> FieldTable {
     let size = Int(try u32())
     guard size <= remaining else { throw .truncated }
     let end = offset + size
-    return FieldTable(try tableEntries(until: end, depth: depth))
+    return FieldTable(try tableEntries(until: end, depth: depth, &valuesLeft))
   }
 
   /// Reads entries up to the reader's end: AMQPLAIN's response has them without a length.
   @_lifetime(self: copy self)
   public mutating func bareFieldTable() throws(MalformedInput) -> FieldTable {
     let end = offset + remaining
-    return FieldTable(try tableEntries(until: end, depth: 1))
+    var valuesLeft = FieldTable.valuesMax
+    return FieldTable(try tableEntries(until: end, depth: 1, &valuesLeft))
+  }
+
+  /// Reads one value with its type letter.
+  @_lifetime(self: copy self)
+  public mutating func fieldValue() throws(MalformedInput) -> FieldValue {
+    var valuesLeft = FieldTable.valuesMax
+    return try fieldValue(depth: 1, &valuesLeft)
   }
 
   @_lifetime(self: copy self)
   private mutating func tableEntries(
-    until end: Int, depth: Int
+    until end: Int, depth: Int, _ valuesLeft: inout Int
   ) throws(MalformedInput) -> [FieldTable.Entry] {
-    guard depth <= FieldTable.depthMax else {
-      throw .invalid("tables are nested deeper than \(FieldTable.depthMax)")
-    }
+    guard depth <= FieldTable.depthMax else { throw FieldTable.tooDeep }
     var entries: [FieldTable.Entry] = []
     while offset < end {
       let name = try name()
-      entries.append(FieldTable.Entry(name: name, value: try fieldValue(depth: depth)))
+      let value = try fieldValue(depth: depth, &valuesLeft)
+      entries.append(FieldTable.Entry(name: name, value: value))
     }
     guard offset == end else { throw .invalid("a table's value reaches over the table's end") }
     return entries
   }
 
   @_lifetime(self: copy self)
-  private mutating func fieldArray(depth: Int) throws(MalformedInput) -> [FieldValue] {
-    guard depth <= FieldTable.depthMax else {
-      throw .invalid("tables are nested deeper than \(FieldTable.depthMax)")
-    }
+  private mutating func fieldArray(
+    depth: Int, _ valuesLeft: inout Int
+  ) throws(MalformedInput) -> [FieldValue] {
+    guard depth <= FieldTable.depthMax else { throw FieldTable.tooDeep }
     let size = Int(try u32())
     guard size <= remaining else { throw .truncated }
     let end = offset + size
     var values: [FieldValue] = []
-    while offset < end { values.append(try fieldValue(depth: depth)) }
+    while offset < end { values.append(try fieldValue(depth: depth, &valuesLeft)) }
     guard offset == end else { throw .invalid("an array's value reaches over the array's end") }
     return values
   }
 
   @_lifetime(self: copy self)
-  private mutating func fieldValue(depth: Int) throws(MalformedInput) -> FieldValue {
+  private mutating func fieldValue(
+    depth: Int, _ valuesLeft: inout Int
+  ) throws(MalformedInput) -> FieldValue {
+    valuesLeft -= 1
+    guard valuesLeft >= 0 else { throw FieldTable.tooManyValues }
     let letter = try u8()
     switch letter {
     case UInt8(ascii: "t"): return .bool(try u8() != 0)
@@ -75,8 +89,8 @@ extension ByteReader {
     case UInt8(ascii: "S"): return .string(try longBytes())
     case UInt8(ascii: "x"): return .bytes(try longBytes())
     case UInt8(ascii: "T"): return .timestamp(try u64())
-    case UInt8(ascii: "A"): return .array(try fieldArray(depth: depth + 1))
-    case UInt8(ascii: "F"): return .table(try fieldTable(depth: depth + 1))
+    case UInt8(ascii: "A"): return .array(try fieldArray(depth: depth + 1, &valuesLeft))
+    case UInt8(ascii: "F"): return .table(try fieldTable(depth: depth + 1, &valuesLeft))
     case UInt8(ascii: "V"): return .void
     default: throw .invalid("unknown type \(letter) in a table")
     }

@@ -86,6 +86,11 @@ public struct FieldTable: Equatable, Sendable, ExpressibleByDictionaryLiteral {
 
   /// Tables and arrays within tables, at most.
   public static let depthMax = 64
+  /// Values of a table, with those of the tables and arrays within, at most.
+  public static let valuesMax = 16_384
+
+  static let tooDeep = MalformedInput.invalid("tables are nested deeper than \(depthMax)")
+  static let tooManyValues = MalformedInput.invalid("a table has more than \(valuesMax) values")
 
   public init(_ entries: [Entry] = []) {
     self.entries = entries

@@ -32,7 +32,11 @@ import Testing
     for round in 0..<Self.rounds {
       var bytes = Self.encoded(random.fieldTable(depth: random.number(0...6)))
       Self.damage(&bytes, &random)
-      guard let table = try? Self.decoded(bytes) else { continue }
+      let walked = Result { () throws(MalformedInput) in try Self.walked(bytes) }
+      let decoded = Result { () throws(MalformedInput) in try Self.decoded(bytes) }
+      try #require(
+        walked.map { Self.encoded(FieldTable($0)) } == decoded.map(Self.encoded), "round \(round)")
+      guard let table = try? decoded.get() else { continue }
       let encoded = Self.encoded(table)
       try #require(try Self.encoded(Self.decoded(encoded)) == encoded, "round \(round)")
     }
@@ -67,6 +71,20 @@ import Testing
     var buffer = ByteBuffer()
     buffer.append(table)
     return Array(buffer.readable)
+  }
+
+  /// The same entries, found one by one.
+  private static func walked(_ bytes: [UInt8]) throws(MalformedInput) -> [FieldTable.Entry] {
+    var entries: [FieldTable.Entry] = []
+    var cursor = try FieldTableCursor(bytes.span.bytes)
+    while try cursor.next() {
+      var value = ByteReader(bytes.span.bytes.extracting(cursor.value))
+      entries.append(
+        .init(name: Name(Array(bytes[cursor.name])), value: try value.fieldValue()))
+      let rest = value.remaining
+      #expect(rest == 0)
+    }
+    return entries
   }
 
   private static func decoded(_ bytes: [UInt8]) throws(MalformedInput) -> FieldTable {

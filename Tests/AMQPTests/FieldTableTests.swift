@@ -160,6 +160,22 @@ import Testing
     }
   }
 
+  @Test func valuesAreCountedWithThoseWithin() throws {
+    func numbers(_ count: Int) -> FieldValue { .array(Array(repeating: .int8(1), count: count)) }
+    let limit = FieldTable.valuesMax
+    let most: FieldTable = ["a": numbers(limit - 3), "b": .table(["c": .void])]
+    #expect(try Self.decoded(Self.encoded(most)) == most)
+    let reason = "a table has more than 16384 values"
+    Self.expect(reason, Self.encoded(["a": numbers(limit - 2), "b": .table(["c": .void])]))
+    let flat = FieldTable((0...limit).map { .init(name: Name("\($0)"), value: .void) })
+    Self.expect(reason, Self.encoded(flat))
+    let bytes = Self.encoded(flat)
+    #expect(throws: MalformedInput.invalid(reason)) {
+      var cursor = try FieldTableCursor(bytes.span.bytes)
+      while try cursor.next() {}
+    }
+  }
+
   // MARK: Without a length
 
   @Test func aBareTableReachesToTheEnd() throws {
