@@ -13,19 +13,19 @@ enum Destination {
     }
   }
 
-  var object: ObjectIdentifier {
-    switch self {
-    case .queue(let queue): ObjectIdentifier(queue)
-    case .exchange(let exchange): ObjectIdentifier(exchange)
-    }
-  }
-
   var isExchange: Bool { if case .exchange = self { true } else { false } }
 
   var isDurable: Bool {
     switch self {
     case .queue(let queue): queue.isDurable
     case .exchange(let exchange): exchange.isDurable
+    }
+  }
+
+  var isDeleted: Bool {
+    switch self {
+    case .queue(let queue): queue.isDeleted
+    case .exchange(let exchange): exchange.isDeleted
     }
   }
 }
@@ -36,32 +36,87 @@ final class Binding {
   unowned(unsafe) let source: Exchange
   let destination: Destination
   let key: Name
-  let arguments: FieldTable
-  /// Compiled from the arguments when the source is a headers exchange.
-  let predicate: HeadersPredicate?
-  /// Where it stands in its exchange's list of bindings of the same place, so that it is removed
-  /// without a search.
-  var place = 0
+  /// As they are on the wire, with their length; nothing if there are none.
+  let arguments: [UInt8]
+  /// Of all that tells it from other bindings of its source.
+  let hash: UInt64
+  /// Where it stands in its destination's list, so that it is removed without a search.
+  fileprivate(set) var place = 0
+  /// What it asks of headers, until the source's index has it.
+  private(set) var predicate: HeadersPredicate?
+  /// Its row in the index of a headers exchange.
+  var row: HeadersRow?
+  /// Taken out of both of its ends.
+  var isGone = false
 
-  init(source: Exchange, destination: Destination, key: Name, arguments: FieldTable)
-    throws(PeerError)
-  {
+  /// A binding that may be added, or the mistake in its arguments.
+  convenience init(
+    source: Exchange, destination: Destination, key: Name, arguments: FieldTable
+  ) throws(PeerError) {
+    let predicate = source.kind == .headers ? try HeadersPredicate(arguments) : nil
+    self.init(unchecked: source, destination: destination, key: key, arguments: arguments)
+    self.predicate = predicate
+  }
+
+  /// One to look for that is the same.
+  init(unchecked source: Exchange, destination: Destination, key: Name, arguments: FieldTable) {
     self.source = source
     self.destination = destination
     self.key = key
-    self.arguments = arguments
-    predicate = source.kind == .headers ? try HeadersPredicate(arguments) : nil
+    var bytes: [UInt8] = []
+    if !arguments.isEmpty {
+      var buffer = ByteBuffer()
+      buffer.append(arguments)
+      bytes = Array(buffer.readable)
+    }
+    self.arguments = bytes
+    let ends = UInt64(destination.id) << 1 | (destination.isExchange ? 1 : 0)
+    hash =
+      key.spread ^ bytes.withUnsafeBytes { SeededHash.hash($0) } &* 0xD6E8_FEB8_6659_FD93
+      ^ ends &* 0x9E37_79B9_7F4A_7C15
   }
 
   /// Survives a restart because both of its ends do.
-  var isDurable: Bool { source.isDurable && destination.isDurable }
+  var isDurable: Bool { source.isDurable && destination.isDurable && !destination.isDeleted }
+
+  /// About how much memory it takes with its places in all tables.
+  var bytes: Int { 240 + key.bytes.count + (1 + (row?.conditionCount ?? 0)) * arguments.count }
+
+  func takePredicate() -> HeadersPredicate? {
+    defer { predicate = nil }
+    return predicate
+  }
+
+  /// Declaring one twice is declaring it once.
+  func isSame(as other: Binding) -> Bool {
+    hash == other.hash && destination.id == other.destination.id
+      && destination.isExchange == other.destination.isExchange && key == other.key
+      && arguments == other.arguments
+  }
 }
 
-/// Bindings of one place in a router; adding and removing cost the same whatever their number.
+/// A binding as the key of its source's table.
+struct BindingKey: SpreadKey {
+  let binding: Binding
+
+  init(_ binding: Binding) { self.binding = binding }
+
+  var spread: UInt64 { binding.hash }
+
+  func hash(into hasher: inout Hasher) { hasher.combine(binding.hash) }
+
+  static func == (left: BindingKey, right: BindingKey) -> Bool {
+    left.binding.isSame(as: right.binding)
+  }
+}
+
+/// The bindings that lead to one destination; adding and removing cost the same whatever their number.
 struct BindingList {
-  private(set) var bindings: [Binding] = []
+  private var bindings: [Binding] = []
 
   var isEmpty: Bool { bindings.isEmpty }
+  var count: Int { bindings.count }
+  var last: Binding? { bindings.last }
 
   mutating func add(_ binding: Binding) {
     binding.place = bindings.count
@@ -74,26 +129,6 @@ struct BindingList {
       last.place = binding.place
       bindings[binding.place] = last
     }
-  }
-}
-
-/// What makes a binding the same as another: declaring it twice is declaring it once.
-struct BindingIdentity: Hashable {
-  let destination: UInt32
-  let isToExchange: Bool
-  let key: Name
-  let arguments: [UInt8]
-
-  init(destination: Destination, key: Name, arguments: FieldTable) {
-    self.destination = destination.id
-    isToExchange = destination.isExchange
-    self.key = key
-    if arguments.isEmpty {
-      self.arguments = []
-    } else {
-      var buffer = ByteBuffer()
-      buffer.append(arguments)
-      self.arguments = Array(buffer.readable)
-    }
+    bindings.shrinkIfSparse()
   }
 }

@@ -174,8 +174,9 @@ extension Broker: JournalReplay {
       destination = .queue(queue)
     }
     if record.kind == CatalogRecord.bindingRemoved {
-      let identity = BindingIdentity(destination: destination, key: key, arguments: arguments)
-      _ = vhost.remove(identity, from: source)
+      let wanted = Binding(
+        unchecked: source, destination: destination, key: key, arguments: arguments)
+      if let binding = source.binding(like: wanted) { vhost.remove(binding) }
     } else if let binding = try? Binding(
       source: source, destination: destination, key: key, arguments: arguments)
     {

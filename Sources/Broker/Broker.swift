@@ -9,12 +9,24 @@ public struct BrokerLimits: Equatable, Sendable {
   public var bindingsMax = 10_000_000
   public var consumersMax = 65_535
   public var unacknowledgedMax = 10_000_000
+  /// Of a queue, an exchange, a binding.
+  public var argumentsMax = 256
+  /// Of a message, in its headers CC and BCC.
+  public var routingKeysMax = 256
+  /// Look-ups for one message: routing keys times exchanges, patterns that begin like a key, headers.
+  public var routingStepsMax = 50_000
   /// Bytes of direct replies for a connection whose output is full; more are dropped.
   public var unreadReplyBytesMax = 16 << 20
   /// Memory above which publishers are blocked; its parts have budgets from it.
   public var memoryBytes = Int.max
 
   public init() {}
+
+  func check(_ arguments: FieldTable) throws(PeerError) {
+    guard arguments.entries.count <= argumentsMax else {
+      throw .tooManyArguments(count: arguments.entries.count, limit: argumentsMax)
+    }
+  }
 }
 
 /// All state of the broker, owned by one thread. It has no clock, socket or file of its own: it is
@@ -32,6 +44,10 @@ public final class Broker {
   public private(set) var time: Int64 = 0
   /// Work that is too large for one turn.
   let chores = Chores()
+  /// Bindings and queues that went since memory was given back to the system.
+  private var releasedCount = 0
+  /// So many leave memory that is worth giving back.
+  private static let releasedMany = 10_000
   /// Why publishers are to be blocked, such as "low on memory"; nil while they are not.
   public var alarm: String?
   /// What memory goes to.
@@ -66,6 +82,9 @@ public final class Broker {
   /// Deleted queues with deliveries that are not acknowledged yet.
   private var unsettled: [UInt32: Queue] = [:]
   var recovering: RecoveringQueues?
+  /// Messages that are being stored in very many queues, and what was deleted meanwhile.
+  private var wideStoreCount = 0
+  private var retired: [Queue] = []
 
   /// `random` gives numbers for names that clients must not guess.
   public init(journal: Journal, limits: BrokerLimits, random: @escaping () -> UInt64) {
@@ -81,7 +100,7 @@ public final class Broker {
   /// How many queues there are, and messages in them.
   public var counts: (queues: Int, ready: Int, unacknowledged: Int) {
     var counts = (queues: 0, ready: 0, unacknowledged: 0)
-    for queue in vhosts.values.lazy.flatMap(\.queues.values) {
+    for queue in vhosts.values.lazy.flatMap({ $0.queues.values }) {
       counts.queues += 1
       counts.ready += queue.readyCount
       counts.unacknowledged += queue.unacknowledgedCount
@@ -101,6 +120,13 @@ public final class Broker {
   /// Work is underway that goes on in the next turn, which is to come without waiting.
   public var hasChores: Bool { !chores.isEmpty }
 
+  /// Much was given up, and nothing that is underway gives up more: memory is to be given back to the
+  /// system.
+  public var hasReleasedMuch: Bool { releasedCount >= Self.releasedMany && chores.isEmpty }
+
+  /// Memory is given back to the system now.
+  public func memoryReleased() { releasedCount = 0 }
+
   /// Delivers what can be delivered. Sessions call it after a batch of input, and the loop at the
   /// turn's end.
   public func pump() {
@@ -118,6 +144,8 @@ public final class Broker {
     let pinned = journal.pinnedBytes
     account.set(pinned, of: .messages)
     account.set(journal.memoryBytes - pinned, of: .cache)
+    account.set(vhosts.values.reduce(0) { $0 + $1.topologyBytes }, of: .topology)
+    account.set(vhosts.values.reduce(0) { $0 + $1.routeBytes }, of: .routes)
     return account.pinned
   }
 
@@ -215,6 +243,24 @@ public final class Broker {
   }
 
   // MARK: What queues and channels tell
+
+  func noteReleased() { releasedCount += 1 }
+
+  func wideStoreBegan(bytes: Int) {
+    wideStoreCount += 1
+    account.add(bytes, to: .bodies)
+  }
+
+  func wideStoreEnded(bytes: Int) {
+    wideStoreCount -= 1
+    account.add(-bytes, to: .bodies)
+    if wideStoreCount == 0 { retired = [] }
+  }
+
+  /// The queue was deleted; routes that are being stored to may have it.
+  func retire(_ queue: Queue) {
+    if wideStoreCount > 0 { retired.append(queue) }
+  }
 
   @inline(__always)
   func noteTouched(_ queue: Queue) {

@@ -200,7 +200,12 @@ final class Catalog {
     EncodedRecord(
       kind: kind, flags: binding.destination.isExchange ? CatalogRecord.isToExchange : 0,
       word: binding.source.id,
-      payload: bytes(binding.destination.id) + payload([binding.key], binding.arguments))
+      payload: bytes(binding.destination.id) + payload(binding))
+  }
+
+  private static func payload(_ binding: Binding) -> [UInt8] {
+    [UInt8(binding.key.bytes.count)] + binding.key.bytes
+      + (binding.arguments.isEmpty ? [0, 0, 0, 0] : binding.arguments)
   }
 
   private static func payload(_ names: [Name], _ table: FieldTable) -> [UInt8] {

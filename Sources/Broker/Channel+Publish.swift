@@ -17,6 +17,8 @@ struct ConfirmState: ~Copyable {
   var confirmed: UInt64 = 0
   /// Groups that wait, in order.
   var waiting = Ring<Group>()
+  /// The last publish is being stored between turns; it is not confirmed before that is over.
+  var isStoring = false
   /// A message of this turn went into the log.
   var isDurable = false
   /// The channel is in the broker's list of channels with publishes of this turn.
@@ -85,22 +87,22 @@ extension Channel {
     _ names: RawSpan, _ isMandatory: Bool, _ block: PropertyBlock, _ properties: RawSpan,
     _ body: RawSpan, _ route: Route
   ) throws(PeerError) {
-    let headers = try decodedHeaders(block, properties)
-    let selected = try SenderSelection(headers)
+    let headers = properties.extracting(block.headers)
+    let selected = try SenderSelection(in: headers, keysMax: broker.limits.routingKeysMax)
     guard route.needsHeaders || selected != nil else {
       return try store(
         names, properties, body, in: route, isPersistent: block.isPersistent,
         isMandatory: isMandatory)
     }
     let (exchange, key) = RouteMemo.split(names)
-    let keys = [key] + (selected?.keys ?? [])
-    let wide = vhost.route(try vhost.publishable(exchange), keys: keys, headers: headers)
+    let keys = selected?.keys(with: key) ?? [key]
+    let wide = try vhost.route(vhost.publishable(exchange), keys: keys, headers: headers)
     guard let selected, selected.hasBlind else {
       return try store(
         names, properties, body, in: wide, isPersistent: block.isPersistent,
         isMandatory: isMandatory)
     }
-    let stripped = selected.strippingBlind(from: headers, properties: properties)
+    let stripped = SenderSelection.strippingBlind(from: properties)
     try Self.withBytes(stripped) { (bytes) throws(PeerError) in
       try store(
         names, bytes.bytes, body, in: wide, isPersistent: block.isPersistent,
@@ -115,18 +117,6 @@ extension Channel {
     defer { copy.deallocate() }
     copy.copyBytes(from: array)
     try body(UnsafeRawBufferPointer(copy))
-  }
-
-  private func decodedHeaders(
-    _ block: PropertyBlock, _ properties: RawSpan
-  ) throws(PeerError) -> FieldTable {
-    guard !block.headers.isEmpty else { return FieldTable() }
-    do throws(MalformedInput) {
-      var reader = ByteReader(properties.extracting(block.headers))
-      return try reader.fieldTable()
-    } catch {
-      throw .malformedHeader(reason: error.reason)
-    }
   }
 
   private func checkUser(_ block: PropertyBlock, _ properties: RawSpan) throws(PeerError) {
@@ -181,8 +171,10 @@ extension Channel {
     _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan, in route: Route,
     isPersistent: Bool, isMandatory: Bool
   ) throws(PeerError) {
-    guard route.count > 0 else {
-      return unroutable(names, properties, body, isMandatory: isMandatory)
+    // From 1 to the limit, in one comparison.
+    guard UInt(bitPattern: route.count &- 1) < UInt(WideStore.queuesMax) else {
+      return try storeRarely(
+        names, properties, body, in: route, isPersistent: isPersistent, isMandatory: isMandatory)
     }
     let isDurable = isPersistent && route.durableCount > 0
     if isDurable {
@@ -193,7 +185,32 @@ extension Channel {
       names: names, properties: properties, body: body, in: route, isDurable: isDurable)
   }
 
+  /// To no queue, or to very many.
   @inline(never)
+  private func storeRarely(
+    _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan, in route: Route,
+    isPersistent: Bool, isMandatory: Bool
+  ) throws(PeerError) {
+    guard route.count > 0 else {
+      return unroutable(names, properties, body, isMandatory: isMandatory)
+    }
+    if isPersistent, route.durableCount > 0, let reason = broker.journal.failure {
+      throw .journalFailed(reason: reason)
+    }
+    confirms.isStoring = true
+    let store = WideStore(
+      self, route, names: names, properties: properties, body: body, isPersistent: isPersistent)
+    broker.chores.begin(store, for: peer)
+  }
+
+  /// All queues of a wide route have the last publish.
+  func storeEnded(isDurable: Bool) {
+    confirms.isStoring = false
+    guard isConfirming, !isClosed else { return }
+    if isDurable { confirms.isDurable = true }
+    noteUnconfirmed()
+  }
+
   private func unroutable(
     _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan, isMandatory: Bool
   ) {
@@ -217,6 +234,11 @@ extension Channel {
   @inline(__always)
   private func noteConfirm() {
     confirms.published &+= 1
+    noteUnconfirmed()
+  }
+
+  @inline(__always)
+  private func noteUnconfirmed() {
     if !confirms.isNoted {
       confirms.isNoted = true
       broker.noteConfirming(self)
@@ -229,14 +251,15 @@ extension Channel {
     confirms.isNoted = false
     guard !isClosed else { return false }
     if Sabotage.is(.confirmsBeforeSync) { confirms.isDurable = false }
+    let sequence = confirms.published &- (confirms.isStoring ? 1 : 0)
     let waited = confirms.waiting.count > 0
     if confirms.isDurable || waited {
       confirms.isDurable = false
       confirms.waiting.append(
-        ConfirmState.Group(sequence: confirms.published, position: position))
+        ConfirmState.Group(sequence: sequence, position: position))
       return !waited
     }
-    confirm(upTo: confirms.published &+ (Sabotage.is(.confirmsOneTooMany) ? 1 : 0))
+    confirm(upTo: sequence &+ (Sabotage.is(.confirmsOneTooMany) ? 1 : 0))
     return false
   }
 

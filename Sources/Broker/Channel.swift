@@ -131,6 +131,7 @@ public final class Channel {
     guard consumers.count < broker.limits.consumersMax else {
       throw .tooManyConsumers(limit: broker.limits.consumersMax)
     }
+    try broker.limits.check(arguments)
     let isTaken = isExclusive ? queue.consumerCount > 0 : queue.hasExclusiveConsumer
     guard !isTaken else {
       throw .queueInExclusiveUse(queue: queue.name, vhost: vhost.name)

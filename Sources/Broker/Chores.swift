@@ -34,7 +34,14 @@ final class Chores {
   /// Begins a chore, and finishes it if the turn's steps are enough. Otherwise no more requests are
   /// taken from the peer until it is done.
   func begin(_ chore: any Chore, for peer: Peer?) {
-    if stepsLeft > 0, chore.advance(&stepsLeft) { return }
+    if stepsLeft > 0 {
+      // It may begin another one, which takes of the same steps.
+      let given = stepsLeft
+      var steps = given
+      let isDone = chore.advance(&steps)
+      stepsLeft -= given - steps
+      if isDone { return }
+    }
     underway.append(Underway(chore: chore, peer: peer))
     peer?.choreBegan()
   }

@@ -24,15 +24,16 @@ public final class Exchange {
   var declaredAt = 0
 
   /// All bindings from here.
-  private(set) var bindings: [BindingIdentity: Binding] = [:]
+  private(set) var bindings: SpreadDictionary<BindingKey, Binding> = SpreadDictionary()
   /// Bindings that lead here.
-  var incoming: [Binding] = []
+  var incoming = BindingList()
   /// Set by the router to visit an exchange once.
   var routeMark: UInt64 = 0
 
-  private var byKey: [Name: BindingList] = [:]
-  private var all = BindingList()
+  private var byKey: SpreadDictionary<Name, DestinationList> = SpreadDictionary()
+  private var all = DestinationList()
   private var trie = TopicTrie()
+  private var index = HeadersIndex()
 
   init(
     id: UInt32, name: Name, kind: Kind, isDurable: Bool, isAutoDelete: Bool = false,
@@ -51,52 +52,44 @@ public final class Exchange {
   /// One of those that every virtual host has.
   var isPredeclared: Bool { name.isEmpty || name.hasPrefix("amq.") }
 
-  func add(_ binding: Binding, _ identity: BindingIdentity) {
-    bindings[identity] = binding
+  /// Bytes of the tables by which it routes, besides those of each binding.
+  var routerBytes: Int { trie.bytes }
+
+  /// The binding that is the same as this one.
+  func binding(like binding: Binding) -> Binding? { bindings[BindingKey(binding)] }
+
+  /// Adds a binding that is not there.
+  func add(_ binding: Binding) {
+    bindings[BindingKey(binding)] = binding
     switch kind {
-    case .direct: byKey[binding.key, default: BindingList()].add(binding)
+    case .direct: byKey[binding.key].add(binding.destination)
     case .topic: trie.add(binding)
-    case .fanout, .headers: all.add(binding)
+    case .fanout: all.add(binding.destination)
+    case .headers: index.add(binding)
     }
   }
 
-  func remove(_ identity: BindingIdentity) {
-    guard let binding = bindings.removeValue(forKey: identity) else { return }
+  /// Removes a binding that is there, or was among those of `takeSome`.
+  func remove(_ binding: Binding) {
+    bindings[BindingKey(binding)] = nil
     switch kind {
-    case .direct:
-      byKey[binding.key]?.remove(binding)
-      if byKey[binding.key]?.isEmpty == true { byKey[binding.key] = nil }
+    case .direct: byKey[binding.key].remove(binding.destination)
     case .topic: trie.remove(binding)
-    case .fanout, .headers: all.remove(binding)
+    case .fanout: all.remove(binding.destination)
+    case .headers: index.remove(binding)
     }
   }
 
-  /// Forgets all bindings, without their destinations knowing.
-  func removeAll() {
-    bindings = [:]
-    byKey = [:]
-    all = BindingList()
-    trie = TopicTrie()
-  }
+  /// Some of the bindings, no longer found among them; each is still to be removed.
+  func takeSome() -> [Binding] { bindings.removeSome() }
 
-  /// Where bindings from here lead, each destination once.
-  var destinations: [Destination] {
-    var seen: Set<ObjectIdentifier> = []
-    return bindings.values.map(\.destination).filter { seen.insert($0.object).inserted }
-  }
-
-  /// All bindings that fit.
-  func match(_ key: Name, headers: FieldTable, _ body: (Binding) -> Void) {
+  /// Shows a walk where the bindings that fit lead to. `headers` is a table with its length.
+  func match(_ key: Name, headers: RawSpan, _ walk: inout RouteWalk) {
     switch kind {
-    case .direct:
-      for binding in byKey[key]?.bindings ?? [] { body(binding) }
-    case .topic: trie.match(key, body)
-    case .fanout:
-      for binding in all.bindings { body(binding) }
-    case .headers:
-      for binding in all.bindings where binding.predicate?.matches(headers) ?? false {
-        body(binding)
-      }
+    case .direct: byKey[key]?.forEach(&walk)
+    case .topic: trie.match(key, &walk)
+    case .fanout: all.forEach(&walk)
+    case .headers: index.match(headers, &walk)
     }
   }
 }

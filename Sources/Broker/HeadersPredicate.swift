@@ -1,10 +1,11 @@
 import AMQP
 import Base
 
-/// What a binding of a headers exchange asks of a message's headers.
+/// What a binding of a headers exchange asks of a message's headers. A condition without a value asks
+/// only that the header is there; numbers are compared by value, whatever their width.
 struct HeadersPredicate: Equatable {
-  private var requiresAll = true
-  private var conditions: [FieldTable.Entry] = []
+  private(set) var requiresAll = true
+  private(set) var conditions: [FieldTable.Entry] = []
 
   init(_ arguments: FieldTable) throws(PeerError) {
     var includesPrivate = false
@@ -27,36 +28,6 @@ struct HeadersPredicate: Equatable {
     var names: Set<Name> = ["x-match"]
     conditions = arguments.entries.filter { entry in
       names.insert(entry.name).inserted && (includesPrivate || !entry.name.hasPrefix("x-"))
-    }
-  }
-
-  func matches(_ headers: FieldTable) -> Bool {
-    requiresAll
-      ? conditions.allSatisfy { Self.holds($0, in: headers) }
-      : conditions.contains { Self.holds($0, in: headers) }
-  }
-
-  /// A condition without a value asks only that the header is there.
-  private static func holds(_ condition: FieldTable.Entry, in headers: FieldTable) -> Bool {
-    guard let value = headers[condition.name] else { return false }
-    return condition.value == .void || equal(condition.value, value)
-  }
-
-  /// Numbers are compared by value, whatever their width.
-  private static func equal(_ left: FieldValue, _ right: FieldValue) -> Bool {
-    switch (left.integer, right.integer) {
-    case (let left?, let right?): left == right
-    case (let integer?, nil): Int64(exactly: real(right) ?? .nan) == integer
-    case (nil, let integer?): Int64(exactly: real(left) ?? .nan) == integer
-    case (nil, nil): left == right || (real(left) != nil && real(left) == real(right))
-    }
-  }
-
-  private static func real(_ value: FieldValue) -> Double? {
-    switch value {
-    case .float(let number): Double(number)
-    case .double(let number): number
-    default: nil
     }
   }
 }

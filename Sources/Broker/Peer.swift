@@ -37,7 +37,7 @@ public final class Peer {
   /// Bytes of direct replies since there was room; no queue could hold them back.
   private var unreadReplyBytes = 0
   var channels: [Channel] = []
-  var exclusiveQueues: [Queue] = []
+  private var exclusiveQueues: [Queue] = []
   private var choreCount = 0
 
   public init(name: String, user: Name, vhost: VirtualHost, outlet: any Outlet) {
@@ -92,8 +92,42 @@ public final class Peer {
   public func close() {
     for channel in channels { channel.giveUp() }
     channels = []
-    for queue in exclusiveQueues where !Sabotage.is(.keepsExclusiveQueue) { vhost.remove(queue) }
-    exclusiveQueues = []
+    if !exclusiveQueues.isEmpty, !Sabotage.is(.keepsExclusiveQueue) {
+      broker.chores.begin(ExclusiveQueues(self), for: nil)
+    }
     broker.remove(self)
+  }
+
+  // MARK: Exclusive queues
+
+  func own(_ queue: Queue) {
+    queue.ownedPlace = exclusiveQueues.count
+    exclusiveQueues.append(queue)
+  }
+
+  /// The queue is deleted.
+  func forget(_ queue: Queue) {
+    let last = exclusiveQueues.removeLast()
+    guard last !== queue else { return }
+    last.ownedPlace = queue.ownedPlace
+    exclusiveQueues[queue.ownedPlace] = last
+  }
+
+  /// Deletes what was exclusive to a connection that is over, which is kept as the owner meanwhile.
+  private final class ExclusiveQueues: Chore {
+    private let peer: Peer
+
+    /// A queue has a name, a record in the log, and places in several lists.
+    private static let stepsPerQueue = 8
+
+    init(_ peer: Peer) { self.peer = peer }
+
+    func advance(_ steps: inout Int) -> Bool {
+      while steps > 0, let queue = peer.exclusiveQueues.last {
+        peer.vhost.remove(queue)
+        steps -= Self.stepsPerQueue
+      }
+      return peer.exclusiveQueues.isEmpty
+    }
   }
 }

@@ -15,9 +15,11 @@ public final class Queue {
   /// Exclusive to this connection; nil for a queue of all.
   unowned(unsafe) let owner: Peer?
   public let isExclusive: Bool
+  /// Where it is among its owner's queues.
+  var ownedPlace = 0
   public let arguments: FieldTable
   /// Where it is bound, so that deleting it costs what it is bound to.
-  var bindings: [Binding] = []
+  var bindings = BindingList()
   var isDeleted = false
   /// Where the log says that it was declared.
   var declaredAt = 0

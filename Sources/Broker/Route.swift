@@ -8,16 +8,33 @@ final class Route {
   let durableCount: Int
   /// An exchange on the way looks at the headers: the route holds for one message only.
   let needsHeaders: Bool
+  /// It is the same for all keys.
+  let isKeyless: Bool
 
-  init(_ queues: [Queue], needsHeaders: Bool) {
-    self.queues = ContiguousArray(queues.map(Unmanaged.passUnretained))
+  init(_ walk: RouteWalk) {
+    queues = walk.queues
     count = queues.count
-    durableCount = queues.count(where: \.isDurable)
-    self.needsHeaders = needsHeaders
+    durableCount = walk.durableCount
+    needsHeaders = walk.needsHeaders
+    isKeyless = walk.isKeyless
   }
+
+  /// Those of some queues that are still there.
+  init(those queues: ContiguousArray<Unmanaged<Queue>>.SubSequence) {
+    self.queues = ContiguousArray(
+      queues.lazy.filter { !$0._withUnsafeGuaranteedRef(\.isDeleted) })
+    count = self.queues.count
+    durableCount = self.queues.count { $0._withUnsafeGuaranteedRef(\.isDurable) }
+    needsHeaders = false
+    isKeyless = false
+  }
+
+  /// What it takes of the memory.
+  var bytes: Int { 96 + queues.capacity * MemoryLayout<Unmanaged<Queue>>.stride }
 }
 
-/// The route that a channel used last: publishers mostly repeat themselves.
+/// The route that a channel used last: publishers mostly repeat themselves. Wide ones are not kept, so
+/// that what a channel holds is bounded; beside so many queues, looking one up costs nothing.
 struct RouteMemo: ~Copyable {
   private var names: UnsafeMutableRawPointer?
   private var namesSize = -1
@@ -25,6 +42,7 @@ struct RouteMemo: ~Copyable {
   private var route: Route?
 
   private static let namesSizeMax = 512
+  private static let queuesMax = 64
 
   init() {}
 
@@ -42,6 +60,7 @@ struct RouteMemo: ~Copyable {
   }
 
   mutating func remember(_ key: RawSpan, _ route: Route, generation: Int) {
+    guard route.count <= Self.queuesMax else { return }
     let buffer =
       names ?? UnsafeMutableRawPointer.allocate(byteCount: Self.namesSizeMax, alignment: 8)
     names = buffer

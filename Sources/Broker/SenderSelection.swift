@@ -4,35 +4,78 @@ import Base
 /// More routing keys that a publisher named in the headers CC and BCC; BCC is not shown to
 /// consumers.
 struct SenderSelection {
-  private(set) var keys: [Name] = []
-  let hasBlind: Bool
+  private var keys: [Name] = []
+  private(set) var hasBlind = false
 
-  /// nil when there are none.
-  init?(_ headers: FieldTable) throws(PeerError) {
-    let open = headers["CC"]
-    let blind = headers["BCC"]
-    guard open != nil || blind != nil else { return nil }
-    hasBlind = blind != nil
-    for (name, value) in [("CC", open), ("BCC", blind)] {
-      guard let value else { continue }
-      guard case .array(let elements) = value else {
+  /// Looks at all headers, a table with its length or nothing; nil when neither of the two is there.
+  init?(in headers: RawSpan, keysMax: Int) throws(PeerError) {
+    guard !headers.isEmpty else { return nil }
+    let found: (open: FieldValue?, blind: FieldValue?)
+    do throws(MalformedInput) {
+      found = try Self.find(headers)
+    } catch {
+      throw .malformedHeader(reason: error.reason)
+    }
+    guard found.open != nil || found.blind != nil else { return nil }
+    hasBlind = found.blind != nil
+    try add(found.open, named: "CC", keysMax)
+    try add(found.blind, named: "BCC", keysMax)
+  }
+
+  /// The key of the message and these, each once.
+  func keys(with key: Name) -> [Name] {
+    var seen: Set<Name> = [key]
+    return [key] + keys.filter { seen.insert($0).inserted }
+  }
+
+  /// The values of the two headers; of one that stands twice the first counts.
+  private static func find(
+    _ headers: RawSpan
+  ) throws(MalformedInput) -> (open: FieldValue?, blind: FieldValue?) {
+    var open: FieldValue?
+    var blind: FieldValue?
+    var cursor = try FieldTableCursor(headers)
+    while try cursor.next() {
+      guard cursor.name.count == 2 || cursor.name.count == 3 else { continue }
+      let name = headers.extracting(cursor.name)
+      let isOpen = open == nil && equals(name, "CC")
+      guard isOpen || blind == nil && equals(name, "BCC") else { continue }
+      var reader = ByteReader(headers.extracting(cursor.value))
+      let value = try reader.fieldValue()
+      if isOpen { open = value } else { blind = value }
+    }
+    return (open, blind)
+  }
+
+  private static func equals(_ name: RawSpan, _ wanted: StaticString) -> Bool {
+    name.withUnsafeBytes { bytes in
+      bytes.elementsEqual(
+        UnsafeBufferPointer(start: wanted.utf8Start, count: wanted.utf8CodeUnitCount))
+    }
+  }
+
+  private mutating func add(
+    _ value: FieldValue?, named name: String, _ keysMax: Int
+  ) throws(PeerError) {
+    guard let value else { return }
+    guard case .array(let elements) = value else {
+      throw .invalidHeader(
+        reason: "{unacceptable_type_in_header,<<\"\(name)\">>,\(value.typeName)}")
+    }
+    guard keys.count + elements.count <= keysMax else {
+      throw .tooManyRoutingKeys(count: keys.count + elements.count, limit: keysMax)
+    }
+    for element in elements {
+      guard case .string(let bytes) = element else {
         throw .invalidHeader(
-          reason: "{unacceptable_type_in_header,<<\"\(name)\">>,\(value.typeName)}")
+          reason: "{unacceptable_type_in_header,<<\"\(name)\">>,\(element.typeName)}")
       }
-      for element in elements {
-        guard case .string(let bytes) = element else {
-          throw .invalidHeader(
-            reason: "{unacceptable_type_in_header,<<\"\(name)\">>,\(element.typeName)}")
-        }
-        keys.append(Name(bytes))
-      }
+      keys.append(Name(bytes))
     }
   }
 
   /// The property block without the header BCC.
-  func strippingBlind(from headers: FieldTable, properties: RawSpan) -> [UInt8] {
-    var table = headers
-    table.entries.removeAll { $0.name == "BCC" }
+  static func strippingBlind(from properties: RawSpan) -> [UInt8] {
     var decoded: BasicProperties
     do throws(MalformedInput) {
       var reader = ByteReader(properties)
@@ -40,7 +83,7 @@ struct SenderSelection {
     } catch {
       invariantFailed("properties that were read before are malformed")
     }
-    decoded.headers = table
+    decoded.headers?.entries.removeAll { $0.name == "BCC" }
     var buffer = ByteBuffer(capacity: properties.byteCount)
     decoded.encode(into: &buffer)
     return Array(buffer.readable)

@@ -4,62 +4,123 @@ import Base
 /// the same time, so that the cost depends on the key's words and on how many patterns fit, not on
 /// how many there are; any number of `#` in a pattern costs no more than its length.
 struct TopicTrie {
-  private var root = Node()
+  private var root = Node("")
+  private var nodeCount = 1
   /// Counts the steps of all walks; a node is entered once in each.
   private var step: UInt64 = 0
+  /// The branches that fit a key so far, and with its next word.
+  private var active: [Node] = []
+  private var entered: [Node] = []
+
+  private static let nodeBytes = 128
 
   private final class Node {
-    var children: [Name: Node] = [:]
+    /// What leads here.
+    let word: Name
+    /// Below, by their words: one, as along most patterns, or many.
+    var child: Node?
+    var children: SpreadDictionary<Name, Node>?
     /// `*`: exactly one word.
     var star: Node?
     /// `#`: any number of words, none among them.
     var hash: Node?
     /// This node stands for a `#` itself.
-    var isHash = false
-    var bindings = BindingList()
+    let isHash: Bool
+    var destinations = DestinationList()
     var enteredAt: UInt64 = 0
 
+    init(_ word: Name, isHash: Bool = false) {
+      self.word = word
+      self.isHash = isHash
+    }
+
     var isEmpty: Bool {
-      bindings.isEmpty && children.isEmpty && star == nil && hash == nil
+      destinations.isEmpty && child == nil && children == nil && star == nil && hash == nil
+    }
+
+    func find(_ word: Name) -> Node? {
+      if let child { return child.word == word ? child : nil }
+      return children?[word]
+    }
+
+    func add(_ node: Node) {
+      if children == nil, child == nil {
+        child = node
+        return
+      }
+      var all = children ?? SpreadDictionary()
+      children = nil
+      if let child { all[child.word] = child }
+      child = nil
+      all[node.word] = node
+      children = all
+    }
+
+    func remove(_ word: Name) {
+      child = nil
+      children?[word] = nil
+      if children?.isEmpty == true { children = nil }
     }
   }
+
+  /// What its nodes take of the memory.
+  var bytes: Int { nodeCount * Self.nodeBytes }
 
   mutating func add(_ binding: Binding) {
     var node = root
-    for word in Self.words(binding.key) { node = Self.child(of: node, word) }
-    node.bindings.add(binding)
+    for word in Self.words(binding.key) { node = child(of: node, word) }
+    node.destinations.add(binding.destination)
   }
 
+  /// Removes one binding of a pattern, and the nodes that are empty without it.
   mutating func remove(_ binding: Binding) {
-    Self.remove(binding, Self.words(binding.key)[...], from: root)
+    var path = [root]
+    let words = Self.words(binding.key)
+    for word in words { path.append(child(of: path[path.count - 1], word)) }
+    path[words.count].destinations.remove(binding.destination)
+    for (index, word) in words.enumerated().reversed() {
+      guard path[index + 1].isEmpty else { return }
+      nodeCount -= 1
+      switch word {
+      case "*": path[index].star = nil
+      case "#": path[index].hash = nil
+      default: path[index].remove(word)
+      }
+    }
   }
 
-  /// All bindings whose pattern fits the key, each once.
-  mutating func match(_ key: Name, _ body: (Binding) -> Void) {
+  /// Shows a walk where bindings lead to whose patterns fit the key.
+  mutating func match(_ key: Name, _ walk: inout RouteWalk) {
+    defer {
+      active.removeAll(keepingCapacity: true)
+      entered.removeAll(keepingCapacity: true)
+    }
     step += 1
-    var active: [Node] = []
-    enter(root, &active)
+    guard enter(root, &walk) else { return }
+    swap(&active, &entered)
     for word in Self.words(key) {
       step += 1
-      var next: [Node] = []
       for node in active {
-        if node.isHash { enter(node, &next) }
-        if let child = node.children[word] { enter(child, &next) }
-        if let star = node.star { enter(star, &next) }
+        if node.isHash { guard enter(node, &walk) else { return } }
+        if let child = node.find(word) { guard enter(child, &walk) else { return } }
+        if let star = node.star { guard enter(star, &walk) else { return } }
       }
-      active = next
+      swap(&active, &entered)
+      entered.removeAll(keepingCapacity: true)
     }
-    for node in active {
-      for binding in node.bindings.bindings { body(binding) }
-    }
+    for node in active where !node.destinations.forEach(&walk) { return }
   }
 
-  /// A `#` that follows needs no word, so its node is entered too.
-  private func enter(_ node: Node, _ nodes: inout [Node]) {
-    guard node.enteredAt != step else { return }
-    node.enteredAt = step
-    nodes.append(node)
-    if let hash = node.hash { enter(hash, &nodes) }
+  /// A `#` that follows needs no word, so its node is entered too. Returns whether the walk goes on.
+  private mutating func enter(_ node: Node, _ walk: inout RouteWalk) -> Bool {
+    var next: Node? = node
+    while let node = next, node.enteredAt != step {
+      node.enteredAt = step
+      entered.append(node)
+      guard walk.step() else { return false }
+      next = node.hash
+    }
+    return true
   }
 
   private static func words(_ key: Name) -> [Name] {
@@ -68,40 +129,19 @@ struct TopicTrie {
       .map { Name(Array($0)) }
   }
 
-  private static func child(of node: Node, _ word: Name) -> Node {
+  private mutating func child(of node: Node, _ word: Name) -> Node {
     switch word {
     case "*":
       if let star = node.star { return star }
-      let star = Node()
-      node.star = star
-      return star
+      node.star = Node(word)
     case "#":
       if let hash = node.hash { return hash }
-      let hash = Node()
-      hash.isHash = true
-      node.hash = hash
-      return hash
+      node.hash = Node(word, isHash: true)
     default:
-      if let child = node.children[word] { return child }
-      let child = Node()
-      node.children[word] = child
-      return child
+      if let child = node.find(word) { return child }
+      node.add(Node(word))
     }
-  }
-
-  /// Removes a binding below `node`, and the nodes that are empty without it.
-  private static func remove(_ binding: Binding, _ words: ArraySlice<Name>, from node: Node) {
-    guard let word = words.first else {
-      node.bindings.remove(binding)
-      return
-    }
-    let child = child(of: node, word)
-    remove(binding, words.dropFirst(), from: child)
-    guard child.isEmpty else { return }
-    switch word {
-    case "*": node.star = nil
-    case "#": node.hash = nil
-    default: node.children[word] = nil
-    }
+    nodeCount += 1
+    return child(of: node, word)
   }
 }

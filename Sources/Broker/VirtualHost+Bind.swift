@@ -23,7 +23,7 @@ extension VirtualHost {
     let key = name.isEmpty && key.isEmpty ? queueName : key
     guard queues[queueName] != nil else { return .now }
     let queue = try accessible(queueName, by: channel.peer)
-    return try unbind(.queue(queue), from: source, key, arguments)
+    return try unbind(.queue(queue), from: source, key, arguments, for: channel.peer)
   }
 
   /// Binds an exchange to another, so that messages of `source` go on to `destination`.
@@ -36,11 +36,12 @@ extension VirtualHost {
   }
 
   public func unbindExchange(
-    _ destination: Name, from source: Name, key: Name, arguments: FieldTable
+    _ destination: Name, from source: Name, key: Name, arguments: FieldTable,
+    for peer: Peer? = nil
   ) throws(PeerError) -> Committed {
     guard !source.isEmpty, !destination.isEmpty else { throw .defaultExchange }
     guard let exchange = exchanges[destination] else { return .now }
-    return try unbind(.exchange(exchange), from: source, key, arguments)
+    return try unbind(.exchange(exchange), from: source, key, arguments, for: peer)
   }
 
   private func bind(
@@ -49,6 +50,7 @@ extension VirtualHost {
     guard bindings < broker.limits.bindingsMax else {
       throw .tooManyBindings(vhost: self.name, limit: broker.limits.bindingsMax)
     }
+    try broker.limits.check(arguments)
     let binding = try Binding(
       source: source, destination: destination, key: key, arguments: arguments)
     guard insert(binding), binding.isDurable else { return .now }
@@ -56,15 +58,16 @@ extension VirtualHost {
   }
 
   private func unbind(
-    _ destination: Destination, from name: Name, _ key: Name, _ arguments: FieldTable
+    _ destination: Destination, from name: Name, _ key: Name, _ arguments: FieldTable,
+    for peer: Peer?
   ) throws(PeerError) -> Committed {
     guard let source = exchanges[name] else { return .now }
-    let identity = BindingIdentity(destination: destination, key: key, arguments: arguments)
-    guard let binding = source.bindings[identity], remove(identity, from: source) else {
-      return .now
-    }
+    let wanted = Binding(
+      unchecked: source, destination: destination, key: key, arguments: arguments)
+    guard let binding = source.binding(like: wanted) else { return .now }
+    remove(binding)
     let committed = binding.isDurable ? broker.catalog.appendRemoved(binding) : .now
-    bindingsLeft(source)
+    if goesWithoutBindings(source) { remove(source, for: peer) }
     return committed
   }
 }

@@ -65,6 +65,7 @@ extension VirtualHost {
       throw .noQueue(queue: name, vhost: self.name)
     }
     guard !name.hasPrefix("amq.") else { throw .reservedQueueName(queue: name) }
+    try broker.limits.check(wanted.arguments)
     guard queueCount < broker.limits.queuesMax else {
       throw .tooManyQueues(queue: name, vhost: self.name, limit: broker.limits.queuesMax)
     }
@@ -76,7 +77,7 @@ extension VirtualHost {
       isAutoDelete: wanted.isAutoDelete, owner: isExclusive ? channel.peer : nil,
       arguments: arguments)
     insert(queue)
-    if isExclusive { channel.peer.exclusiveQueues.append(queue) }
+    if isExclusive { channel.peer.own(queue) }
     channel.currentQueue = queue.name
     return (status(queue), queue.isDurable ? broker.catalog.append(queue) : .now)
   }
@@ -120,7 +121,7 @@ extension VirtualHost {
     }
     if ifEmpty, queue.readyCount > 0 { throw .queueNotEmpty(queue: name, vhost: self.name) }
     let isDurable = queue.isDurable
-    let count = remove(queue)
+    let count = remove(queue, for: channel.peer)
     return (count, isDurable ? .whenDurable(broker.journal.endPosition) : .now)
   }
 
@@ -148,6 +149,7 @@ extension VirtualHost {
       return .whenDurable(current.declaredAt)
     }
     guard !name.hasPrefix("amq.") else { throw .reservedExchangeName(exchange: name) }
+    try broker.limits.check(wanted.arguments)
     guard exchangeCount < broker.limits.exchangesMax else {
       throw .tooManyExchanges(
         exchange: name, vhost: self.name, limit: broker.limits.exchangesMax)
@@ -192,8 +194,11 @@ extension VirtualHost {
     }
   }
 
-  /// Deletes an exchange; one that is not there is deleted already.
-  public func deleteExchange(_ name: Name, ifUnused: Bool) throws(PeerError) -> Committed {
+  /// Deletes an exchange; one that is not there is deleted already. `peer` waits until its bindings are
+  /// gone as well.
+  public func deleteExchange(
+    _ name: Name, ifUnused: Bool, for peer: Peer? = nil
+  ) throws(PeerError) -> Committed {
     guard !name.isEmpty else { throw .defaultExchange }
     guard !name.hasPrefix("amq.") else {
       throw .systemExchange(exchange: name, vhost: self.name)
@@ -202,7 +207,7 @@ extension VirtualHost {
     if ifUnused, !exchange.bindings.isEmpty {
       throw .exchangeInUse(exchange: name, vhost: self.name)
     }
-    remove(exchange)
+    remove(exchange, for: peer)
     return exchange.isDurable ? .whenDurable(broker.journal.endPosition) : .now
   }
 }

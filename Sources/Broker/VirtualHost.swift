@@ -6,13 +6,16 @@ public final class VirtualHost {
   public let name: Name
   unowned(unsafe) let broker: Broker
 
-  private(set) var exchanges: [Name: Exchange] = [:]
-  private(set) var queues: [Name: Queue] = [:]
-  private var bindingCount = 0
+  private(set) var exchanges: SpreadDictionary<Name, Exchange> = SpreadDictionary()
+  private(set) var queues: SpreadDictionary<Name, Queue> = SpreadDictionary()
+  /// Bindings, with those of deleted queues and exchanges that are not taken out yet.
+  private(set) var bindings = 0
+  /// About what all bindings and the tables that route by them take of the memory.
+  private(set) var bindingBytes = 0
   /// Goes up with everything that may change a route.
   private(set) var bindingGeneration = 0
-  private var routes = RouteCache()
-  private var routeMark: UInt64 = 0
+  var routes = RouteCache()
+  var routeMark: UInt64 = 0
   /// Channels that wait for direct replies, by their address.
   private var replyChannels: [Name: Channel] = [:]
   /// What consumers of direct replies are said to consume from.
@@ -83,39 +86,50 @@ public final class VirtualHost {
 
   var exchangeCount: Int { exchanges.count }
   var queueCount: Int { queues.count }
-  var bindings: Int { bindingCount }
+  /// About what queues, exchanges and bindings take of the memory, without messages.
+  var topologyBytes: Int { bindingBytes + queues.count * 640 + exchanges.count * 480 }
+  /// What the routes that are kept take of the memory.
+  var routeBytes: Int { routes.bytes }
 
   /// Adds a row; false if it was there.
   func insert(_ binding: Binding) -> Bool {
-    let identity = BindingIdentity(
-      destination: binding.destination, key: binding.key, arguments: binding.arguments)
-    guard binding.source.bindings[identity] == nil else { return false }
-    binding.source.add(binding, identity)
+    let source = binding.source
+    guard source.binding(like: binding) == nil else { return false }
+    let before = source.routerBytes
+    source.add(binding)
     switch binding.destination {
-    case .queue(let queue): queue.bindings.append(binding)
-    case .exchange(let exchange): exchange.incoming.append(binding)
+    case .queue(let queue): queue.bindings.add(binding)
+    case .exchange(let exchange): exchange.incoming.add(binding)
     }
-    bindingCount += 1
+    bindings += 1
+    bindingBytes += binding.bytes + source.routerBytes - before
     changed()
     return true
   }
 
-  /// Removes a row; false if there is none.
-  func remove(_ identity: BindingIdentity, from source: Exchange) -> Bool {
-    guard let binding = source.bindings[identity] else { return false }
-    source.remove(identity)
+  /// Takes a row out of both of its ends, unless that was done.
+  func remove(_ binding: Binding) {
+    guard !binding.isGone else { return }
+    binding.isGone = true
+    let source = binding.source
+    let before = source.routerBytes
+    bindingBytes -= binding.bytes
+    source.remove(binding)
     switch binding.destination {
-    case .queue(let queue): queue.bindings.removeAll { $0 === binding }
-    case .exchange(let exchange): exchange.incoming.removeAll { $0 === binding }
+    case .queue(let queue): queue.bindings.remove(binding)
+    case .exchange(let exchange): exchange.incoming.remove(binding)
     }
-    bindingCount -= 1
-    changed()
-    return true
+    bindings -= 1
+    bindingBytes += source.routerBytes - before
+    broker.noteReleased()
+    // Routes have nothing of what is deleted.
+    if !source.isDeleted, !binding.destination.isDeleted { changed() }
   }
 
   /// Deletes a queue with its messages, bindings and consumers; returns how many messages were ready.
+  /// It is gone at once; `peer` waits until its bindings are.
   @discardableResult
-  func remove(_ queue: Queue) -> Int {
+  func remove(_ queue: Queue, for peer: Peer? = nil) -> Int {
     guard !queue.isDeleted else { return 0 }
     let count = queue.readyCount
     queues[queue.name] = nil
@@ -128,64 +142,38 @@ public final class VirtualHost {
     queue.dropAll()
     broker.letGo(queue)
     if queue.unacknowledgedCount > 0 { broker.keepUntilSettled(queue) }
-    let bindings = queue.bindings
-    queue.bindings = []
-    remove(bindings.compactMap(detach))
-    queue.owner?.exclusiveQueues.removeAll { $0 === queue }
+    queue.owner?.forget(queue)
+    broker.retire(queue)
+    broker.noteReleased()
     changed()
+    if !queue.bindings.isEmpty { begin(Unbinding(self, [.queue(queue)]), for: peer) }
     return count
   }
 
-  /// Deletes an exchange with all bindings from and to it.
-  func remove(_ exchange: Exchange) { remove([exchange]) }
-
-  /// Deletes exchanges, and those that go with their last binding, in chains of any length.
-  private func remove(_ exchanges: [Exchange]) {
-    var doomed = exchanges
-    while let exchange = doomed.popLast() {
-      if !exchange.isDeleted { doomed += takeOut(exchange) }
-    }
+  /// Deletes an exchange with all bindings from and to it, and those that go with their last binding.
+  /// It is gone at once; `peer` waits until its bindings are.
+  func remove(_ exchange: Exchange, for peer: Peer? = nil) {
+    takeOut(exchange)
+    begin(Unbinding(self, [.exchange(exchange)]), for: peer)
   }
 
-  /// Takes an exchange out of the table; returns those that go with it.
-  private func takeOut(_ exchange: Exchange) -> [Exchange] {
+  /// Takes an exchange out of the table; its bindings are still to be taken out.
+  func takeOut(_ exchange: Exchange) {
     exchange.isDeleted = true
     exchanges[exchange.name] = nil
     if exchange.isDurable, !broker.isRecovering { broker.catalog.appendDeleted(exchange) }
-    bindingCount -= exchange.bindings.count
-    for destination in exchange.destinations {
-      switch destination {
-      case .queue(let queue): queue.bindings.removeAll { $0.source === exchange }
-      case .exchange(let other): other.incoming.removeAll { $0.source === exchange }
-      }
-    }
-    exchange.removeAll()
-    let incoming = exchange.incoming
-    exchange.incoming = []
     changed()
-    return incoming.compactMap(detach)
   }
 
-  /// Takes the binding of a destination that is being deleted out of its source; returns the source
-  /// if it goes with it.
-  private func detach(_ binding: Binding) -> Exchange? {
-    let identity = BindingIdentity(
-      destination: binding.destination, key: binding.key, arguments: binding.arguments)
-    let source = binding.source
-    guard source.bindings[identity] != nil else { return nil }
-    source.remove(identity)
-    bindingCount -= 1
-    return goesWithoutBindings(source) ? source : nil
-  }
-
-  /// A binding from the exchange was removed: it may go with its last one.
-  func bindingsLeft(_ exchange: Exchange) {
-    if goesWithoutBindings(exchange) { remove(exchange) }
+  private func begin(_ unbinding: Unbinding, for peer: Peer?) {
+    if broker.isRecovering { return unbinding.finish() }
+    broker.chores.begin(unbinding, for: peer)
   }
 
   /// The log says itself, when it is being read, that an exchange went.
-  private func goesWithoutBindings(_ exchange: Exchange) -> Bool {
-    exchange.isAutoDelete && exchange.bindings.isEmpty && !broker.isRecovering
+  func goesWithoutBindings(_ exchange: Exchange) -> Bool {
+    exchange.isAutoDelete && exchange.bindings.isEmpty && !exchange.isDeleted
+      && !broker.isRecovering
   }
 
   /// A consumer of the queue ended: the queue may go with its last one.
@@ -200,51 +188,6 @@ public final class VirtualHost {
     routes.removeAll()
   }
 
-  // MARK: Routing
-
-  /// The route of a message whose headers are not known; `names` is exchange and key as on the wire.
-  func cachedRoute(_ names: RawSpan) throws(PeerError) -> Route {
-    if let route = routes.find(names) { return route }
-    let (exchange, key) = RouteMemo.split(names)
-    let route = route(try publishable(exchange), keys: [key], headers: FieldTable())
-    routes.insert(names, route)
-    return route
-  }
-
-  /// All queues that the exchange, and those behind it, lead to with any of the keys.
-  func route(_ exchange: Exchange, keys: [Name], headers: FieldTable) -> Route {
-    routeMark += 1
-    var walk = RouteWalk(mark: routeMark, keys: keys, headers: headers)
-    walk.add(exchange)
-    // Clients make chains of any length: they are followed without recursion.
-    while let next = walk.exchanges.popLast() { visit(next, &walk) }
-    return Route(walk.queues, needsHeaders: walk.needsHeaders)
-  }
-
-  private func visit(_ exchange: Exchange, _ walk: inout RouteWalk) {
-    if exchange.kind == .headers { walk.needsHeaders = true }
-    var found = false
-    for key in walk.keys {
-      if exchange.name.isEmpty {
-        if let queue = queues[key] {
-          found = true
-          walk.add(queue)
-        }
-        continue
-      }
-      exchange.match(key, headers: walk.headers) { binding in
-        found = true
-        switch binding.destination {
-        case .queue(let queue): walk.add(queue)
-        case .exchange(let other): walk.add(other)
-        }
-      }
-    }
-    if !found, let name = exchange.alternate, let alternate = exchanges[name] {
-      walk.add(alternate)
-    }
-  }
-
   // MARK: Direct replies
 
   func addReplyChannel(_ address: Name, _ channel: Channel) {
@@ -257,58 +200,5 @@ public final class VirtualHost {
 
   func replyChannel(_ address: Name) -> Channel? {
     replyChannels[address]
-  }
-}
-
-/// What one walk over the exchanges has found.
-private struct RouteWalk {
-  let mark: UInt64
-  let keys: [Name]
-  let headers: FieldTable
-  var queues: [Queue] = []
-  /// Those that are still to be visited.
-  var exchanges: [Exchange] = []
-  var needsHeaders = false
-
-  init(mark: UInt64, keys: [Name], headers: FieldTable) {
-    self.mark = mark
-    self.keys = keys
-    self.headers = headers
-  }
-
-  mutating func add(_ queue: Queue) {
-    guard queue.routeMark != mark else { return }
-    queue.routeMark = mark
-    queues.append(queue)
-  }
-
-  mutating func add(_ exchange: Exchange) {
-    guard exchange.routeMark != mark else { return }
-    exchange.routeMark = mark
-    exchanges.append(exchange)
-  }
-}
-
-/// Routes by exchange and key; emptied when it is full and whenever something changes.
-struct RouteCache: ~Copyable {
-  private var table = NameTable()
-  private var routes: [Route] = []
-
-  private static let countMax = 8192
-
-  func find(_ names: RawSpan) -> Route? {
-    names.withUnsafeBytes { table.find($0) }.map { routes[Int($0)] }
-  }
-
-  mutating func insert(_ names: RawSpan, _ route: Route) {
-    if routes.count == Self.countMax { removeAll() }
-    table.insert(names.withUnsafeBytes { Array($0) }, Int32(routes.count))
-    routes.append(route)
-  }
-
-  mutating func removeAll() {
-    guard !routes.isEmpty else { return }
-    table = NameTable()
-    routes.removeAll(keepingCapacity: true)
   }
 }

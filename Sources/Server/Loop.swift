@@ -388,6 +388,10 @@ package final class Loop {
     broker.tend()
     watchSpace()
     for case let connection? in connections { sweep(connection) }
+    if broker.hasReleasedMuch {
+      broker.memoryReleased()
+      releaseMemory()
+    }
     if !hasReleasedMemory, now - heardAt >= Self.quietMilliseconds {
       hasReleasedMemory = true
       broker.journal.releaseUnused()

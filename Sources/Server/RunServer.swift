@@ -90,6 +90,9 @@ private struct Server {
     limits.exchangesMax = options.exchangesMax
     limits.bindingsMax = options.bindingsMax
     limits.consumersMax = options.consumersMax
+    limits.argumentsMax = options.argumentsMax
+    limits.routingKeysMax = options.routingKeysMax
+    limits.routingStepsMax = options.routingStepsMax
     limits.unacknowledgedMax = options.unacknowledgedMax
     limits.memoryBytes = options.effectiveMemoryLimitBytes
     var made: Broker?

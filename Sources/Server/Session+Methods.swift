@@ -141,7 +141,8 @@ extension Session {
       let committed = try vhost.declareExchange(wanted)
       answer(.exchangeDeclareOk(.init()), channel, noWait: arguments.noWait, committed)
     case .exchangeDelete(let arguments):
-      let committed = try vhost.deleteExchange(arguments.exchange, ifUnused: arguments.ifUnused)
+      let committed = try vhost.deleteExchange(
+        arguments.exchange, ifUnused: arguments.ifUnused, for: peer)
       answer(.exchangeDeleteOk(.init()), channel, noWait: arguments.noWait, committed)
     case .exchangeBind(let arguments):
       let committed = try vhost.bindExchange(
@@ -151,7 +152,7 @@ extension Session {
     case .exchangeUnbind(let arguments):
       let committed = try vhost.unbindExchange(
         arguments.destination, from: arguments.source, key: arguments.routingKey,
-        arguments: arguments.arguments)
+        arguments: arguments.arguments, for: peer)
       answer(.exchangeUnbindOk(.init()), channel, noWait: arguments.noWait, committed)
     default: throw .unexpectedMethod(method: method.id)
     }

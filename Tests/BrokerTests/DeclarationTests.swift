@@ -180,6 +180,25 @@ import Testing
     #expect(mistake { try channel.consume("b") } == .tooManyConsumers(limit: 1))
   }
 
+  @Test func argumentsHaveALimit() throws {
+    let arguments = FieldTable((0..<257).map { .init(name: Name("a\($0)"), value: .void) })
+    let refused = PeerError.tooManyArguments(count: 257, limit: 256)
+    try channel.declare("q")
+    try vhost.declare(exchange: "x", "headers")
+    #expect(mistake { try channel.bind("q", to: "x", arguments: arguments) } == refused)
+    #expect(mistake { try channel.declare("r", arguments: arguments) } == refused)
+    #expect(mistake { try vhost.declare(exchange: "y", arguments: arguments) } == refused)
+    #expect(
+      mistake {
+        _ = try channel.consume(
+          "q", tag: "", isAutomatic: true, isExclusive: false, arguments: arguments)
+      } == refused)
+    var fewer = arguments
+    fewer.entries.removeLast()
+    try channel.bind("q", to: "x", arguments: fewer)
+    #expect(vhost.bindings == 1)
+  }
+
   // MARK: Exclusive queues
 
   @Test func anExclusiveQueueIsItsConnectionsOwn() throws {
@@ -272,6 +291,7 @@ import Testing
     try channel.bind("q", to: Name("x\(count - 1)"))
     let before = vhost.exchangeCount
     try channel.delete("q")
+    broker.finishChores()
     #expect(vhost.exchangeCount == before - count)
     #expect(vhost.bindings == 0)
   }
@@ -297,6 +317,7 @@ import Testing
     for index in 0..<30_000 { try channel.bind("q", to: "x", key: Name("\(index)")) }
     try channel.bind("p", to: "x")
     try vhost.delete(exchange: "x")
+    #expect(broker.finishChores() > 3)
     #expect(vhost.bindings == 1)
     #expect(broker.queue("q")?.bindings.count == 1)
     #expect(broker.queue("p")?.bindings.count == 0)

@@ -1,12 +1,28 @@
 import AMQP
 import Base
+import Testbed
 import Testing
 
 @testable import Broker
 
 @Suite struct HeadersPredicateTests {
+  /// What the index and the definition say; they must agree.
   private func holds(_ arguments: FieldTable, _ headers: FieldTable) throws -> Bool {
-    try HeadersPredicate(arguments).matches(headers)
+    let broker = try TestBroker()
+    let exchange = Exchange(id: 99, name: "headers", kind: .headers, isDurable: false)
+    let kept = KeptBindings()
+    let binding = try kept.keep(
+      Binding(
+        source: exchange, destination: .queue(broker.vhost.looseQueue("q")), key: "",
+        arguments: arguments))
+    var index = HeadersIndex()
+    index.add(binding)
+    var walk = RouteWalk.first
+    index.match(headers.encoded.span.bytes, &walk)
+    let isFound = walk.hasFound
+    index.remove(binding)
+    #expect(try HeadersPredicate(arguments).holds(headers) == isFound, "\(arguments), \(headers)")
+    return isFound
   }
 
   @Test func allConditionsMustHoldByDefault() throws {

@@ -258,6 +258,44 @@ import Testing
     #expect(try drain("b") == ["1"])
   }
 
+  @Test func keysInHeadersHaveALimitTogether() throws {
+    try channel.declare("a")
+    func keys(_ count: Int) -> FieldValue { .array(Array(repeating: .string("a"), count: count)) }
+    try channel.publish("1", key: "", headers: ["CC": keys(200), "BCC": keys(56)])
+    #expect(
+      mistake { try channel.publish("2", key: "", headers: ["CC": keys(200), "BCC": keys(57)]) }
+        == .tooManyRoutingKeys(count: 257, limit: 256))
+    #expect(try drain("a") == ["1"])
+  }
+
+  @Test func keysTimesExchangesHaveALimit() throws {
+    var limits = BrokerLimits()
+    limits.routingStepsMax = 1000
+    let broker = try TestBroker(limits: limits)
+    let vhost = broker.vhost
+    let channel = broker.connect().open()
+    try channel.declare("q")
+    for number in 0..<40 {
+      try vhost.declare(exchange: Name("x\(number)"), "direct")
+      guard number > 0 else { continue }
+      for key in 0..<20 {
+        try vhost.bind(
+          exchange: Name("x\(number)"), to: Name("x\(number - 1)"), key: Name("k\(key)"))
+      }
+    }
+    try channel.bind("q", to: "x39", key: "k0")
+    let few: FieldTable = ["CC": .array((0..<10).map { .string("k\($0)") })]
+    try channel.publish("1", to: "x0", headers: few)
+    // What stands twice is looked up once.
+    let same: FieldTable = ["CC": .array((0..<200).map { .string("k\($0 % 10)") })]
+    try channel.publish("2", to: "x0", headers: same)
+    let many: FieldTable = ["CC": .array((0..<20).map { .string("k\($0)") })]
+    #expect(
+      mistake { try channel.publish("3", to: "x0", headers: many) }
+        == .routingTooLong(exchange: "x0", vhost: "/", limit: 1000))
+    #expect(try channel.drain("q").map(\.text) == ["1", "2"])
+  }
+
   @Test(arguments: ["CC", "BCC"])
   func moreKeysMustBeAnArrayOfStrings(header: String) throws {
     try channel.declare("a")

@@ -18,6 +18,17 @@ extension TestBroker {
 
   // MARK: Ends
 
+  /// Turns until no work is underway; returns how many.
+  @discardableResult
+  func finishChores() -> Int {
+    var count = 0
+    while broker.hasChores {
+      turn()
+      count += 1
+    }
+    return count
+  }
+
   /// A durable turn, and more until no checkpoint is under way: nothing but the next turn will change
   /// a file.
   func quietTurn() {

@@ -6,6 +6,7 @@ import Testing
 
 @Suite struct TopicTrieTests {
   private let broker: TestBroker
+  private let kept = KeptBindings()
   private let exchange = Exchange(id: 99, name: "topics", kind: .topic, isDurable: false)
 
   init() throws {
@@ -13,14 +14,18 @@ import Testing
   }
 
   private func binding(_ pattern: Name) throws -> Binding {
-    try Binding(
-      source: exchange, destination: .queue(broker.vhost.replyQueue), key: pattern, arguments: [:])
+    try kept.keep(
+      Binding(
+        source: exchange, destination: .queue(broker.vhost.looseQueue(pattern)), key: pattern,
+        arguments: [:]))
   }
 
   private func matches(_ trie: inout TopicTrie, _ key: Name) -> [Name] {
-    var patterns: [Name] = []
-    trie.match(key) { patterns.append($0.key) }
-    return patterns.sorted()
+    var walk = RouteWalk.first
+    trie.match(key, &walk)
+    let names = walk.names
+    walk.forget()
+    return names
   }
 
   private func matches(_ pattern: Name, _ key: Name) throws -> Bool {
@@ -80,7 +85,7 @@ import Testing
       #expect(matches(&trie, key) == expected.sorted(), "seed \(seed), step \(step)")
     }
     for binding in bindings.shuffled(using: &random) { trie.remove(binding) }
-    #expect(nodeCount(trie) == 1, "seed \(seed): only the root is left")
+    #expect(trie.bytes == TopicTrie().bytes, "seed \(seed): only the root is left")
   }
 
   @Test func manyHashesCostNoMoreThanTheirNumber() throws {
@@ -93,18 +98,59 @@ import Testing
     #expect(matches(&trie, fails) == [])
   }
 
+  // MARK: What it costs
+
+  /// Steps of finding what fits the key.
+  private func steps(_ trie: inout TopicTrie, _ key: Name) -> Int {
+    var walk = RouteWalk.first
+    trie.match(key, &walk)
+    walk.forget()
+    return walk.steps
+  }
+
+  @Test func patternsThatDoNotFitCostNothing() throws {
+    var trie = TopicTrie()
+    for number in 0..<5000 { trie.add(try binding(Name("a.\(number).*"))) }
+    trie.add(try binding("a.17.#"))
+    #expect(steps(&trie, "a.17.x") <= 8)
+    #expect(matches(&trie, "a.17.x") == ["a.17.#", "a.17.*"])
+    #expect(steps(&trie, "b.17.x") <= 2)
+  }
+
+  @Test func hashesOfAnyNumberCostKeyTimesPattern() throws {
+    var trie = TopicTrie()
+    trie.add(try binding(Name(Array(repeating: "#", count: 128).joined(separator: "."))))
+    trie.add(try binding(Name(Array(repeating: "#.*", count: 64).joined(separator: "."))))
+    let dots = Name(String(repeating: ".", count: 255))
+    #expect(steps(&trie, dots) <= 256 * 320)
+    #expect(matches(&trie, dots).count == 2)
+  }
+
+  @Test func aPatternThatBranchesAtEveryWordIsGivenUpAtTheLimit() throws {
+    var trie = TopicTrie()
+    for number in 0..<4096 {
+      let words = (0..<12).map { number >> $0 & 1 == 0 ? "a" : "*" }
+      trie.add(try binding(Name(words.joined(separator: "."))))
+    }
+    let key = Name(Array(repeating: "a", count: 12).joined(separator: "."))
+    var walk = RouteWalk(mark: .max, stepsMax: 1000)
+    trie.match(key, &walk)
+    #expect(walk.isTooLong && walk.steps == 1001)
+    #expect(matches(&trie, key).count == 4096)
+  }
+
+  @Test func aPatternOfManyWordsTakesABoundedAmountOfMemory() throws {
+    var trie = TopicTrie()
+    let empty = trie.bytes
+    let long = try binding(Name(String(repeating: ".", count: 255)))
+    trie.add(long)
+    #expect(trie.bytes - empty == 256 * 128)
+    trie.remove(long)
+    #expect(trie.bytes == empty)
+  }
+
   private func randomName(_ words: [String], _ random: inout SeededRandom) -> Name {
     let count = random.number(0..<6)
     return Name((0..<count).map { _ in random.element(words)! }.joined(separator: "."))
-  }
-
-  /// Nodes of the trie, found by walking its mirror, since they are nobody else's business.
-  private func nodeCount(_ trie: TopicTrie) -> Int {
-    func count(_ value: Any) -> Int {
-      let mirror = Mirror(reflecting: value)
-      let own = "\(type(of: value))" == "Node" ? 1 : 0
-      return own + mirror.children.reduce(0) { $0 + count($1.value) }
-    }
-    return count(trie)
   }
 }

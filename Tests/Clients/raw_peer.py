@@ -102,6 +102,13 @@ class RawPeer:
         self.expect_end()
         return close.reply_text
 
+    def expect_channel_close(self, channel: int = 1):
+        """The broker closes the channel; returns what it says."""
+        close = self.hear().method
+        assert isinstance(close, spec.Channel.Close), close
+        self.say(spec.Channel.CloseOk(), channel=channel)
+        return close
+
     def expect_end(self, seconds: float = READ_SECONDS) -> bytes:
         """The broker closes the socket; returns what it had said before."""
         self.socket.settimeout(seconds)

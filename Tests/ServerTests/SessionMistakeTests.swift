@@ -48,6 +48,7 @@ import Testing
       "connection-limit", "frame-max-too-low", "frame-max-too-high", "channel-max-too-high",
       // Below, since they need limits or a broker that has failed.
       "too-many-consumers", "too-many-queues", "too-many-exchanges", "too-many-bindings",
+      "too-many-arguments", "too-many-routing-keys", "routing-too-long",
       "too-much-content", "broker-stopping", "journal-failed", "no-route",
       // In MemoryTests.
       "content-stalled", "out-of-memory",
@@ -66,6 +67,9 @@ import Testing
     limits.exchangesMax = 8
     limits.bindingsMax = 0
     limits.consumersMax = 0
+    limits.argumentsMax = 1
+    limits.routingKeysMax = 1
+    limits.routingStepsMax = 2
     let loop = try TestLoop(limits: limits)
     let queue = Method.queueDeclare(QueueDeclare(queue: "q", exclusive: true))
     let exchange = Method.exchangeDeclare(ExchangeDeclare(exchange: "x", type: "direct"))
@@ -81,6 +85,11 @@ import Testing
         .queueBind(QueueBind(queue: "q", exchange: "amq.direct"))),
       Mistake(
         "too-many-consumers", with: ["0"], after: [queue], .basicConsume(BasicConsume(queue: "q"))),
+      Mistake(
+        "too-many-arguments", with: ["2", "1"],
+        .queueDeclare(QueueDeclare(queue: "q", arguments: ["a": .void, "b": .void]))),
+      Self.copying(to: ["a", "b"], "too-many-routing-keys", with: ["2", "1"]),
+      Self.copying(to: ["a"], "routing-too-long", with: ["", "/", "2"]),
     ] {
       let client = loop.connect()
       try client.open()
@@ -88,6 +97,17 @@ import Testing
       #expect(try client.exchange(mistake.frames.flatMap(\.self)) == [mistake.reply])
       loop.drop(client)
     }
+  }
+
+  /// A message with these keys in its header CC.
+  private static func copying(
+    to keys: [String], _ text: String, with arguments: [String]
+  ) -> Mistake {
+    var properties = BasicProperties()
+    properties.headers = ["CC": .array(keys.map { .string($0) })]
+    let frames = Wire.publish(
+      BasicPublish(routingKey: "key"), body: [1], properties: properties.bytes)
+    return Mistake(text, with: arguments, by: BasicPublish.id, frames.flatMap(\.self))
   }
 
   @Test func unfinishedMessagesAreLimitedTogether() throws {

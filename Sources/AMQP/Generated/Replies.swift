@@ -168,6 +168,33 @@ extension PeerError {
       .preconditionFailed, "cannot bind: binding limit in vhost '\(vhost)' (\(limit)) is reached")
   }
 
+  /// 406: "{count} arguments are more than the limit ({limit})"
+  public static func tooManyArguments(
+    count: some CustomStringConvertible, limit: some CustomStringConvertible
+  ) -> PeerError {
+    PeerError(.preconditionFailed, "\(count) arguments are more than the limit (\(limit))")
+  }
+
+  /// 406: "invalid message: {count} routing keys in CC and BCC are more than the limit ({limit})"
+  public static func tooManyRoutingKeys(
+    count: some CustomStringConvertible, limit: some CustomStringConvertible
+  ) -> PeerError {
+    PeerError(
+      .preconditionFailed,
+      "invalid message: \(count) routing keys in CC and BCC are more than the limit (\(limit))")
+  }
+
+  /// 406: "routing from exchange '{exchange}' in vhost '{vhost}' takes more steps than the limit ({limit})"
+  public static func routingTooLong(
+    exchange: some CustomStringConvertible, vhost: some CustomStringConvertible,
+    limit: some CustomStringConvertible
+  ) -> PeerError {
+    PeerError(
+      .preconditionFailed,
+      "routing from exchange '\(exchange)' in vhost '\(vhost)' takes more steps than the limit (\(limit))"
+    )
+  }
+
   /// 320: "broker is shutting down"
   public static let brokerStopping = PeerError(
     .connectionForced, "broker is shutting down")

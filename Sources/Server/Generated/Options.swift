@@ -61,6 +61,15 @@ public struct Options: Equatable, Sendable {
   /// Most bindings of a virtual host.
   public var bindingsMax: Int = 10_000_000
 
+  /// Most arguments of a queue, an exchange, a binding or a consumer.
+  public var argumentsMax: Int = 256
+
+  /// Most routing keys in the headers CC and BCC of a message.
+  public var routingKeysMax: Int = 256
+
+  /// Most look-ups for routing one message: its keys times the exchanges that it passes, and what patterns and headers take.
+  public var routingStepsMax: Int = 50_000
+
   /// Most consumers of one channel.
   public var consumersMax: Int = 65_535
 
@@ -182,6 +191,22 @@ public struct Options: Equatable, Sendable {
       bounds: "1..1000000000",
       help: "Most bindings of a virtual host.",
       set: .integer(\.bindingsMax, 1...1_000_000_000)),
+    OptionDeclaration(
+      name: "arguments-max", values: "integer", standard: "256",
+      bounds: "1..16384",
+      help: "Most arguments of a queue, an exchange, a binding or a consumer.",
+      set: .integer(\.argumentsMax, 1...16_384)),
+    OptionDeclaration(
+      name: "routing-keys-max", values: "integer", standard: "256",
+      bounds: "1..16384",
+      help: "Most routing keys in the headers CC and BCC of a message.",
+      set: .integer(\.routingKeysMax, 1...16_384)),
+    OptionDeclaration(
+      name: "routing-steps-max", values: "integer", standard: "50000",
+      bounds: "100..1000000000",
+      help:
+        "Most look-ups for routing one message: its keys times the exchanges that it passes, and what patterns and headers take.",
+      set: .integer(\.routingStepsMax, 100...1_000_000_000)),
     OptionDeclaration(
       name: "consumers-max", values: "integer", standard: "65535",
       bounds: "1..10000000",

@@ -1,0 +1,129 @@
+/// Where bindings of one place in a router lead: each destination once, however many of them lead to
+/// it. Adding and removing cost the same whatever their number. Bindings keep destinations alive.
+struct DestinationList {
+  private struct Item {
+    let destination: Unmanaged<AnyObject>
+    let isExchange: Bool
+    /// Bindings of this place that lead there.
+    var count: UInt32 = 1
+
+    init(_ destination: Destination) {
+      switch destination {
+      case .queue(let queue): self.destination = .passUnretained(queue)
+      case .exchange(let exchange): self.destination = .passUnretained(exchange)
+      }
+      isExchange = destination.isExchange
+    }
+
+    var key: UInt64 { UInt64(UInt(bitPattern: destination.toOpaque())) &* 0x9E37_79B9_7F4A_7C15 }
+  }
+
+  private final class Many {
+    var items: [Item] = []
+    var places: SpreadDictionary<UInt64, UInt32> = SpreadDictionary()
+  }
+
+  /// Most places have one.
+  private enum Content {
+    case none
+    case one(Item)
+    case many(Many)
+  }
+
+  private var content = Content.none
+
+  var isEmpty: Bool { if case .none = content { true } else { false } }
+
+  mutating func add(_ destination: Destination) {
+    let item = Item(destination)
+    switch content {
+    case .none: content = .one(item)
+    case .one(var only) where only.key == item.key:
+      only.count += 1
+      content = .one(only)
+    case .one(let only):
+      let many = Many()
+      content = .many(many)
+      Self.append(only, to: many)
+      Self.append(item, to: many)
+    case .many(let many):
+      if let place = many.places[item.key] {
+        many.items[Int(place)].count += 1
+      } else {
+        Self.append(item, to: many)
+      }
+    }
+  }
+
+  private static func append(_ item: Item, to many: Many) {
+    many.places[item.key] = UInt32(many.items.count)
+    many.items.append(item)
+  }
+
+  mutating func remove(_ destination: Destination) {
+    let key = Item(destination).key
+    switch content {
+    case .none: break
+    case .one(var only):
+      only.count -= 1
+      content = only.count == 0 ? .none : .one(only)
+    case .many(let many):
+      guard let place = many.places[key].map({ Int($0) }) else { return }
+      many.items[place].count -= 1
+      guard many.items[place].count == 0 else { return }
+      many.places[key] = nil
+      let last = many.items.removeLast()
+      if place < many.items.count {
+        many.items[place] = last
+        many.places[last.key] = UInt32(place)
+      }
+      if many.items.isEmpty { content = .none } else { many.items.shrinkIfSparse() }
+    }
+  }
+
+  /// Shows each destination until one of them is enough; returns whether all were shown.
+  @discardableResult
+  func forEach(_ walk: inout RouteWalk) -> Bool {
+    switch content {
+    case .none: return true
+    case .one(let item): return Self.visit(item, &walk)
+    case .many(let many):
+      for item in many.items where !Self.visit(item, &walk) { return false }
+      return true
+    }
+  }
+
+  private static func visit(_ item: Item, _ walk: inout RouteWalk) -> Bool {
+    if item.isExchange {
+      return item.destination._withUnsafeGuaranteedRef {
+        walk.add(unsafeDowncast($0, to: Exchange.self))
+      }
+    }
+    return item.destination._withUnsafeGuaranteedRef {
+      walk.add(unsafeDowncast($0, to: Queue.self))
+    }
+  }
+}
+
+extension DestinationList? {
+  mutating func add(_ destination: Destination) {
+    if self == nil { self = DestinationList() }
+    self?.add(destination)
+  }
+
+  mutating func remove(_ destination: Destination) {
+    self?.remove(destination)
+    if self?.isEmpty == true { self = nil }
+  }
+}
+
+extension Array {
+  /// Gives memory back when little of much is left, so little that it is copied in no time.
+  mutating func shrinkIfSparse() {
+    guard count <= 4096, capacity > 16_384 else { return }
+    var smaller: [Element] = []
+    smaller.reserveCapacity(2 * count)
+    smaller.append(contentsOf: self)
+    self = smaller
+  }
+}

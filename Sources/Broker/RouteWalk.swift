@@ -1,0 +1,71 @@
+import Base
+
+/// What one walk over the exchanges has found.
+struct RouteWalk {
+  private let mark: UInt64
+  private let stepsMax: Int
+  /// What was done beyond reaching each queue once: look-ups, comparisons, meeting a queue again.
+  private(set) var steps = 0
+  fileprivate(set) var queues: ContiguousArray<Unmanaged<Queue>> = []
+  private(set) var durableCount = 0
+  /// Those that are still to be visited.
+  private var exchanges: [Exchange] = []
+  /// A binding fits at the exchange that is being visited.
+  private(set) var hasFound = false
+  /// An exchange on the way looks at the headers.
+  private(set) var needsHeaders = false
+  /// No exchange on the way looks at the key.
+  private(set) var isKeyless = true
+
+  init(mark: UInt64, stepsMax: Int) {
+    self.mark = mark
+    self.stepsMax = stepsMax
+  }
+
+  var isTooLong: Bool { steps > stepsMax }
+
+  /// The next exchange to visit.
+  mutating func next() -> Exchange? {
+    guard let exchange = exchanges.popLast() else { return nil }
+    hasFound = false
+    if exchange.kind == .headers { needsHeaders = true }
+    if exchange.kind != .fanout { isKeyless = false }
+    return exchange
+  }
+
+  /// Notes what the walk costs; returns whether it goes on.
+  @inline(__always)
+  mutating func step(_ count: Int = 1) -> Bool {
+    steps &+= count
+    return steps <= stepsMax
+  }
+
+  mutating func add(_ destination: Destination) -> Bool {
+    switch destination {
+    case .queue(let queue): add(queue)
+    case .exchange(let exchange): add(exchange)
+    }
+  }
+
+  /// A binding that fits leads to the queue; returns whether the walk goes on.
+  mutating func add(_ queue: Queue) -> Bool {
+    // Bindings of what is deleted are taken out little by little.
+    guard !queue.isDeleted else { return step() }
+    hasFound = true
+    guard queue.routeMark != mark else { return step() }
+    queue.routeMark = mark
+    queues.append(.passUnretained(queue))
+    if queue.isDurable { durableCount += 1 }
+    return true
+  }
+
+  mutating func add(_ exchange: Exchange) -> Bool {
+    guard !exchange.isDeleted else { return step() }
+    hasFound = true
+    if exchange.routeMark != mark {
+      exchange.routeMark = mark
+      exchanges.append(exchange)
+    }
+    return step()
+  }
+}

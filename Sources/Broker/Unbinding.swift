@@ -1,0 +1,62 @@
+/// Takes the bindings of deleted queues and exchanges out of their other ends, and deletes the exchanges
+/// that go with their last binding, in chains of any length. What is deleted is out of its table and of
+/// all routes before this begins; that the log has one record of it is enough, since reading the log
+/// does the same. A stop in between can leave an exchange that was about to go with its last binding.
+final class Unbinding: Chore {
+  enum Deleted {
+    case queue(Queue)
+    case exchange(Exchange)
+  }
+
+  private let vhost: VirtualHost
+  private var deleted: [Deleted]
+  /// Bindings from an exchange that are still to be removed.
+  private var batch: [Binding] = []
+
+  /// A binding touches some places that are far apart.
+  private static let stepsPerBinding = 4
+
+  init(_ vhost: VirtualHost, _ deleted: [Deleted]) {
+    self.vhost = vhost
+    self.deleted = deleted
+  }
+
+  /// All at once, when nobody waits.
+  func finish() {
+    var steps = Int.max
+    _ = advance(&steps)
+  }
+
+  func advance(_ steps: inout Int) -> Bool {
+    while let binding = next() {
+      vhost.remove(binding)
+      let source = binding.source
+      if vhost.goesWithoutBindings(source) {
+        vhost.takeOut(source)
+        deleted.append(.exchange(source))
+      }
+      steps -= Self.stepsPerBinding
+      guard steps > 0 else { return false }
+    }
+    return true
+  }
+
+  /// The next binding to remove; nil when all are.
+  private func next() -> Binding? {
+    while true {
+      while let binding = batch.popLast() {
+        if !binding.isGone { return binding }
+      }
+      guard let last = deleted.last else { return nil }
+      switch last {
+      case .queue(let queue):
+        if let binding = queue.bindings.last { return binding }
+      case .exchange(let exchange):
+        batch = exchange.takeSome()
+        if !batch.isEmpty { continue }
+        if let binding = exchange.incoming.last { return binding }
+      }
+      deleted.removeLast()
+    }
+  }
+}

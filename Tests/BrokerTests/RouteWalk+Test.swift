@@ -1,0 +1,55 @@
+import AMQP
+import Base
+
+@testable import Broker
+
+extension RouteWalk {
+  /// The only walk at its time, of any length; to be forgotten before the next one.
+  static var first: RouteWalk { RouteWalk(mark: 1, stepsMax: .max) }
+
+  /// The names of the queues that were reached.
+  var names: [Name] { queues.map { $0.takeUnretainedValue().name }.sorted() }
+
+  /// Lets another walk reach the same queues.
+  func forget() {
+    for queue in queues { queue.takeUnretainedValue().routeMark = 0 }
+  }
+}
+
+extension VirtualHost {
+  /// A queue that is in no table.
+  func looseQueue(_ name: Name) -> Queue {
+    Queue(
+      id: broker.takeQueueID(), name: name, vhost: self, isDurable: false, isAutoDelete: false,
+      owner: nil, arguments: [:])
+  }
+}
+
+/// What a router refers to without keeping it alive, as the virtual host does.
+final class KeptBindings {
+  private var bindings: [Binding] = []
+
+  func keep(_ binding: Binding) -> Binding {
+    bindings.append(binding)
+    return binding
+  }
+}
+
+extension FieldTable {
+  /// The same from its bytes: arrays that share their memory are equal even if they hold what equals
+  /// nothing.
+  var copied: FieldTable {
+    get throws {
+      let bytes = encoded
+      var reader = ByteReader(bytes.span.bytes)
+      return try reader.fieldTable()
+    }
+  }
+
+  /// As it is on the wire, with its length.
+  var encoded: [UInt8] {
+    var buffer = ByteBuffer()
+    buffer.append(self)
+    return Array(buffer.readable)
+  }
+}
