@@ -8,7 +8,7 @@ public enum Sabotage: String, CaseIterable, Sendable {
   // Files.
   case forgetsDirectorySync, opensUnsyncedSegment, misnamesFirstRecord, usesUnsyncedCheckpoint
   case checkpointsUnsyncedLog
-  case recyclesLiveSegment
+  case recyclesLiveSegment, marksSegmentEarly, keepsStaleMark
   // Recovery.
   case skipsSettlementAtReplay, forgetsDeliveredAtReplay, losesDestinationAtReplay
   // Queues.

@@ -44,6 +44,8 @@ final class JournalCensus {
   private(set) var epoch: UInt64 = 0
   let log: LogSurvey
 
+  /// Ids above are not believed where no checksum vouches for them: they would use up all.
+  private static let unprovenIDMax: UInt32 = 1 << 24
   private let survey: JournalSurvey
   private let isCheckpointSound: Bool
   private var deleted: Set<UInt32> = []
@@ -57,7 +59,9 @@ final class JournalCensus {
     log = LogSurvey(survey, isPlausible: RecordForm.isPlausible)
     log.progress = progress
     survey.forEachCheckpointRecord { record in
-      guard record.kind >= Record.brokerKinds, RecordForm.isSound(record) else { return }
+      guard record.kind >= Record.brokerKinds, RecordForm.isSound(record),
+        isCheckpointSound || record.word < Self.unprovenIDMax
+      else { return }
       takeCatalog(record)
     }
     firstNewID = nextQueueID
@@ -141,7 +145,7 @@ final class JournalCensus {
     else { return nil }
     let queue = QueueCensus(id: id)
     queues[id] = queue
-    nextQueueID = max(nextQueueID, id + 1)
+    nextQueueID = max(nextQueueID, id &+ 1)
     return queue
   }
 
@@ -168,7 +172,7 @@ final class JournalCensus {
       let queue = queues[record.word] ?? QueueCensus(id: record.word)
       queue.declaration = raw
       queues[record.word] = queue
-      nextQueueID = max(nextQueueID, record.word + 1)
+      nextQueueID = max(nextQueueID, record.word &+ 1)
     case CatalogRecord.queueState:
       // What no checksum vouches for says only what was delivered.
       if isCheckpointSound { queues[record.word]?.messages.setState(record.payload) }
@@ -177,7 +181,7 @@ final class JournalCensus {
       deleted.insert(record.word)
     case CatalogRecord.exchange:
       exchanges[record.word] = raw
-      nextExchangeID = max(nextExchangeID, record.word + 1)
+      nextExchangeID = max(nextExchangeID, record.word &+ 1)
     case CatalogRecord.exchangeDeleted:
       exchanges[record.word] = nil
       deletedExchanges.insert(record.word)

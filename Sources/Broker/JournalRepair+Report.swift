@@ -24,7 +24,7 @@ extension JournalRepair {
     for outcome in outcomes {
       let name = outcome.declaration.names(2)[1]
       text += "  \"\(name)\" (\(outcome.queue.id)): \(Self.count(outcome.keptCount)) kept"
-      if outcome.lostCountMax > 0 { text += ", up to \(outcome.lostCountMax) lost" }
+      text += Self.lossText(outcome)
       if outcome.returningCountMax > 0 {
         text += "; up to \(outcome.returningCountMax) of these may have been consumed before"
       }
@@ -35,8 +35,8 @@ extension JournalRepair {
       text += """
 
           Records of the log are lost. Messages whose consumption they told of are delivered again, and
-          all messages are marked redelivered. If the last messages of a queue stood in the damaged
-          part, nothing shows how many they were.
+          all messages are marked redelivered. Where the number of lost messages is unknown, the end of
+          the log is damaged, and nothing behind it shows how many stood there, if any.
 
         """
     }
@@ -77,7 +77,7 @@ extension JournalRepair {
 
   private var asideText: String {
     var text = "\nSet aside, as it stood in the files:\n\n"
-    for range in verification.census.damage {
+    for range in damagedPieces {
       text += "  \(Self.name(range)): the log from \(range.lowerBound) to \(range.upperBound)\n"
     }
     for block in verification.damagedBlocks {
@@ -85,10 +85,19 @@ extension JournalRepair {
         "  \(Self.name(block)): messages \(block.first) to \(block.last) of queue \(block.lane);"
         + " those that\n    can be read, but may be changed, in \(Self.messagesName(block))\n"
     }
-    if verification.census.damage.isEmpty, verification.damagedBlocks.isEmpty {
+    if damagedPieces.isEmpty, verification.damagedBlocks.isEmpty {
       text += "  nothing but the journal as a whole\n"
     }
     return text
+  }
+
+  private static func lossText(_ outcome: Outcome) -> String {
+    switch (outcome.lostCountMax, outcome.isLossUnknown) {
+    case (0, false): ""
+    case (let count, false): ", up to \(count) lost"
+    case (0, true): ", an unknown number lost"
+    case (let count, true): ", an unknown number lost, up to \(count) of them before the log's end"
+    }
   }
 
   private static func count(_ number: Int) -> String {

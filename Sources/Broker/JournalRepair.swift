@@ -15,6 +15,8 @@ public final class JournalRepair {
     let declaration: RawRecord
     var keptCount = 0
     var lostCountMax = 0
+    /// The end of the log is damaged, and nothing shows how many of its messages stood there.
+    var isLossUnknown = false
     var returningCountMax = 0
   }
 
@@ -37,6 +39,7 @@ public final class JournalRepair {
         declaration: Self.declaration(of: queue, isProven: census.isProven, avoiding: &names))
       outcome.keptCount = count.count
       outcome.lostCountMax = lostCountMax(queue, outcome.logged)
+      outcome.isLossUnknown = queue.isInDoubt && isEndDamaged
       if let damage = census.damage.last {
         outcome.returningCountMax =
           count.inLanes + outcome.logged.count { $0.position < damage.lowerBound }
@@ -66,6 +69,13 @@ public final class JournalRepair {
       kind: CatalogRecord.queue, word: queue.id, payload: Array(payload.readable))
   }
 
+  /// Nothing behind the damage says what stood there: neither the log nor the checkpoint.
+  private var isEndDamaged: Bool {
+    guard let last = census.damage.last else { return false }
+    let known = census.isProven ? survey.checkpoint?.position ?? 0 : 0
+    return last.upperBound > known
+  }
+
   private func lostCountMax(
     _ queue: JournalCensus.QueueCensus, _ logged: [JournalCensus.Logged]
   ) -> Int {
@@ -82,7 +92,8 @@ public final class JournalRepair {
     }
     guard verification.hasUnknownBlocks else { return count }
     // What is alive and stands nowhere; messages that need not survive took such sequences too.
-    let blocks = survey.laneFiles.flatMap(\.blocks).filter { $0.lane == queue.id }
+    let blocks = survey.laneFiles.flatMap(\.blocks)
+      .filter { $0.lane == queue.id && $0.first <= $0.last }
     let last = max(queue.messages.movedUpTo, blocks.map(\.last).max() ?? 0)
     guard last > 0 else { return count }
     let alive = census.aliveInLanes(queue).intersection(1...last)
@@ -96,8 +107,10 @@ public final class JournalRepair {
   /// Writes a new journal into `repairDirectory`, which is on the journal's file system, and exchanges
   /// the two. `now` is wall-clock milliseconds.
   public func perform(in repairDirectory: String, now: Int64) throws(JournalError) {
-    let new = repairDirectory + "/journal-new"
+    let new = repairDirectory + "/" + UnfinishedRepair.newName
     do throws(JournalError) {
+      // What is exchanged below has no mark of its own, or it would be taken for the new journal.
+      try UnfinishedRepair.unmark(survey.directory)
       try writeAll(in: repairDirectory, new, now: now)
       try system { () throws(SystemError) in
         try FileSystem.exchange(survey.directory, new)
@@ -111,14 +124,13 @@ public final class JournalRepair {
       try FileSystem.rename(new, repairDirectory + "/before")
       try FileSystem.syncDirectory(repairDirectory)
     }
+    try UnfinishedRepair.unmark(survey.directory)
   }
 
   /// A full disk is not to be filled with half a journal. What cannot be removed does no harm.
   private func discard(_ directory: String) {
     do throws(SystemError) {
-      for name in try FileSystem.list(directory) {
-        try FileSystem.remove(directory + "/" + name)
-      }
+      try UnfinishedRepair.remove(directory)
     } catch {
       return
     }
@@ -132,6 +144,7 @@ public final class JournalRepair {
       try FileSystem.makeDirectories(repairDirectory)
     }
     let rebuild = try JournalRebuild(survey, into: new, records: BrokerRecords())
+    try write([], to: new + "/" + UnfinishedRepair.mark)
     let kept = try keepLaneFiles(rebuild)
     var catalog = ids()
     for record in census.exchanges.values.sorted(by: { $0.word < $1.word }) {
@@ -236,8 +249,14 @@ public final class JournalRepair {
 
   /// Names and contents of what the new journal does not have.
   private func setAside(in directory: String) throws(JournalError) {
-    for range in census.damage {
-      try write(try survey.bytesOfLog(range), to: directory + "/" + Self.name(range))
+    for piece in damagedPieces {
+      let path = directory + "/" + Self.name(piece)
+      try write([], to: path)
+      try survey.readLog(piece) { (offset, bytes) throws(SystemError) in
+        let file = try SystemDisk().open(path, .readWrite)
+        try file.write(at: offset, bytes)
+        try file.sync()
+      }
     }
     for block in verification.damagedBlocks {
       try write(try survey.bytes(of: block), to: directory + "/" + Self.name(block))
@@ -252,7 +271,7 @@ public final class JournalRepair {
     guard let queue = census.queues[block.lane] else { return [] }
     let alive = census.aliveInLanes(queue)
     var lines: [UInt8] = []
-    try survey.readUnproven(block, isWellFormed: RecordForm.isSound) { message in
+    try survey.readUnproven(block, isWellFormed: RecordForm.isMessage) { message in
       guard message.isDurable, alive.contains(message.sequence) else { return }
       lines += line(
         SetAsideMessage(
@@ -260,6 +279,9 @@ public final class JournalRepair {
     }
     return lines
   }
+
+  /// The damaged ranges of the log, as far as there are files.
+  var damagedPieces: [Range<Int>] { census.damage.flatMap { survey.pieces(of: $0) } }
 
   static func messagesName(_ block: LaneBlock) -> String { name(block) + ".messages" }
 
@@ -303,7 +325,7 @@ public struct SetAsideMessage {
 }
 
 /// Does `body` and says its failure as the journal's.
-private func system(_ body: () throws(SystemError) -> Void) throws(JournalError) {
+func system(_ body: () throws(SystemError) -> Void) throws(JournalError) {
   do throws(SystemError) {
     try body()
   } catch {

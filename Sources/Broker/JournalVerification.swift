@@ -96,7 +96,9 @@ public final class JournalVerification {
     var end = 0
     var alive: [LaneBlock] = []
     for block in file.blocks {
-      if block.offset < end || block.offset + block.size > file.bytes || block.first > block.last {
+      if block.offset < end || block.offset > file.bytes
+        || block.size > file.bytes - block.offset || block.first > block.last
+      {
         note(block, "the table's entry of the block makes no sense")
         continue
       }
@@ -120,7 +122,7 @@ public final class JournalVerification {
     guard let queue = census.queues[block.lane] else { return true }
     let alive = census.aliveInLanes(queue)
     var count = 0
-    let problem = try survey.read(block, isWellFormed: RecordForm.isSound) { message in
+    let problem = try survey.read(block, isWellFormed: RecordForm.isMessage) { message in
       if message.isDurable, alive.contains(message.sequence) { count += 1 }
     }
     guard let problem else {

@@ -60,6 +60,11 @@ public enum RecordForm {
     }
   }
 
+  /// Whether a record is a message and can be understood.
+  public static func isMessage(_ record: RecordView) -> Bool {
+    record.kind == MessageView.kind && isSound(record)
+  }
+
   /// The same for all kinds of the log and of checkpoints, the journal's among them.
   public static func isUnderstood(_ record: RecordView) -> Bool {
     record.kind < Record.brokerKinds || isSound(record)

@@ -9,6 +9,8 @@ public protocol Disk: Sendable {
   /// The names in a directory, sorted.
   func list(_ path: String) throws(SystemError) -> [String]
   func exists(_ path: String) -> Bool
+  /// What the name stands for, behind a link if it is one.
+  func kind(_ path: String) -> FileKind
   /// Replaces what has the new name. Durable after `syncDirectory`.
   func rename(_ from: String, _ to: String) throws(SystemError)
   /// Does nothing when there is no such file.
@@ -17,6 +19,14 @@ public protocol Disk: Sendable {
   func syncDirectory(_ path: String) throws(SystemError)
   /// Bytes that an ordinary user may still write to the file system of `path`.
   func freeBytes(_ path: String) throws(SystemError) -> Int
+}
+
+/// What a name stands for.
+public enum FileKind: Sendable {
+  case file
+  /// A directory, a device, a link that leads nowhere.
+  case other
+  case missing
 }
 
 /// A file of a `Disk`, closed with its last reference.
@@ -39,6 +49,9 @@ public protocol DiskFile: AnyObject, Sendable {
 }
 
 extension Disk {
+  /// For disks on which there are only files.
+  public func kind(_ path: String) -> FileKind { exists(path) ? .file : .missing }
+
   public func open(_ path: String, _ access: File.Access) throws(SystemError) -> any DiskFile {
     try open(path, access, creates: false)
   }
@@ -86,6 +99,7 @@ public struct SystemDisk: Disk {
   }
 
   public func exists(_ path: String) -> Bool { FileSystem.exists(path) }
+  public func kind(_ path: String) -> FileKind { FileSystem.kind(path) }
 
   public func rename(_ from: String, _ to: String) throws(SystemError) {
     try FileSystem.rename(from, to)

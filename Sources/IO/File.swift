@@ -189,6 +189,16 @@ public enum FileSystem {
     try target.sync()
   }
 
+  /// What the name stands for, behind a link if it is one.
+  public static func kind(_ path: String) -> FileKind {
+    var status = stat()
+    if stat(path, &status) == 0 { return status.st_mode & S_IFMT == S_IFREG ? .file : .other }
+    // A link that leads nowhere is there all the same; what cannot be looked at is left to whoever
+    // opens it, and says why.
+    guard errno == ENOENT || errno == ELOOP else { return .file }
+    return lstat(path, &status) == 0 ? .other : .missing
+  }
+
   public static func isDirectory(_ path: String) -> Bool {
     var status = stat()
     return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
@@ -196,6 +206,11 @@ public enum FileSystem {
 
   public static func remove(_ path: String) throws(SystemError) {
     guard unlink(path) == 0 || errno == ENOENT else { throw SystemError("remove \(path)") }
+  }
+
+  /// Removes a directory that is empty.
+  public static func removeDirectory(_ path: String) throws(SystemError) {
+    guard rmdir(path) == 0 else { throw SystemError("remove \(path)") }
   }
 
   /// Makes names that were added to or removed from a directory durable.
@@ -220,39 +235,5 @@ public enum FileSystem {
     defer { buffer.deallocate() }
     let count = try file.read(at: 0, into: buffer)
     return Array(buffer.prefix(count))
-  }
-}
-
-/// Holds a directory for one process: an advisory lock on a file in it, which ends with the process.
-public struct DirectoryLock: ~Copyable, Sendable {
-  private let file: File
-
-  /// nil when another process has the lock.
-  public init?(directory: String) throws(SystemError) {
-    let file = try File(directory + "/lock", .readWrite, creates: true)
-    guard flock(file.descriptor.raw, LOCK_EX | LOCK_NB) == 0 else {
-      if errno == EWOULDBLOCK { return nil }
-      throw SystemError("lock \(directory)")
-    }
-    let text = Array("\(getpid())\n".utf8)
-    _ = ftruncate(file.descriptor.raw, 0)
-    try file.write(at: 0, text)
-    self.file = file
-  }
-
-  /// Who has the lock now. Changes nothing.
-  public enum Holder: Equatable, Sendable {
-    case nobody
-    /// The process as the file names it, if it does.
-    case process(Int?)
-  }
-
-  public static func holder(of directory: String) throws(SystemError) -> Holder {
-    guard FileSystem.exists(directory + "/lock") else { return .nobody }
-    let file = try File(directory + "/lock", .read)
-    guard flock(file.descriptor.raw, LOCK_SH | LOCK_NB) != 0 else { return .nobody }
-    guard errno == EWOULDBLOCK else { throw SystemError("lock \(directory)") }
-    let bytes = try FileSystem.readWhole(directory + "/lock")
-    return .process(Int(String(decoding: bytes, as: UTF8.self).filter(\.isNumber)))
   }
 }

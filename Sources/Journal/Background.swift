@@ -10,6 +10,10 @@ final class Background: Sendable {
     var spilled: SpillOutcome?
     var spaceProblem: String?
     var problem: String?
+    /// What the watch said last.
+    var watched: String?
+    /// After a spare segment could not be made.
+    var backoff = Backoff()
     /// A look for missing spares is due already.
     var isRefilling = false
     var isStopping = false
@@ -20,6 +24,7 @@ final class Background: Sendable {
   private let files: SegmentFiles
   private let settings: Journal.Settings
   private let lanes: any LaneRecords
+  private let watch: @Sendable () -> String?
   private let wake: @Sendable () -> Void
 
   /// Spare segments kept ready; more are removed.
@@ -29,12 +34,13 @@ final class Background: Sendable {
   /// `wake` is called on the background thread when something is to be taken.
   init(
     worker: any Worker, files: SegmentFiles, settings: Journal.Settings, lanes: any LaneRecords,
-    wake: @escaping @Sendable () -> Void
+    watch: @escaping @Sendable () -> String?, wake: @escaping @Sendable () -> Void
   ) {
     self.worker = worker
     self.files = files
     self.settings = settings
     self.lanes = lanes
+    self.watch = watch
     self.wake = wake
   }
 
@@ -119,6 +125,7 @@ final class Background: Sendable {
     guard !isDue else { return }
     worker.submit { [self] in
       state.withLock { $0.isRefilling = false }
+      look()
       prepareSpares()
     }
   }
@@ -129,13 +136,34 @@ final class Background: Sendable {
     worker.stop()
   }
 
+  /// Says once what is wrong around the journal.
+  private func look() {
+    let text = watch()
+    let isNews = state.withLock { state in
+      guard state.watched != text else { return false }
+      state.watched = text
+      if let text { state.problem = text }
+      return text != nil
+    }
+    if isNews { wake() }
+  }
+
   private func prepareSpares() {
     var problem = lackOfSpace()
+    var hasMade = false
     while files.spareCount < Self.sparesMin, problem == nil, !state.withLock({ $0.isStopping }) {
+      // What it fails for, it fails for again; each try fills the file system for a moment.
+      if let known = state.withLock({ $0.backoff.isDue() ? nil : $0.spaceProblem }) {
+        problem = known
+        break
+      }
       do throws(SystemError) {
         try files.prepareSpare()
+        hasMade = true
+        state.withLock { $0.backoff.succeeded() }
         problem = lackOfSpace()
       } catch {
+        state.withLock { $0.backoff.failed() }
         problem = "\(error)"
       }
     }
@@ -143,7 +171,7 @@ final class Background: Sendable {
       defer { state.spaceProblem = problem }
       return state.spaceProblem != problem
     }
-    if isNews { wake() }
+    if isNews || hasMade { wake() }
   }
 
   /// The file system has less free than the reserve and a segment; once it had, it must have two

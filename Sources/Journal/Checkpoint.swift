@@ -64,11 +64,11 @@ struct CheckpointFile: Sendable {
     let oldest = SegmentFiles.name(replayFrom - replayFrom % files.segmentBytes)
     for other in try files.disk.list(files.directory) {
       // Those that were being written when the broker went are of no use.
-      let isCheckpoint = other.hasSuffix(".checkpoint") || other.hasSuffix(".checkpoint.new")
-      if isCheckpoint, other < name {
-        try files.disk.remove(files.path(other))
-      } else if other.hasSuffix(".segment"), !other.hasPrefix("spare-"), other < oldest {
-        retired.append(other)
+      switch JournalNames.kind(of: other) {
+      case .checkpoint, .unfinishedCheckpoint:
+        if other < name { try files.disk.remove(files.path(other)) }
+      case .segment: if other < oldest { retired.append(other) }
+      default: break
       }
     }
     try files.retire(retired, sparesMax: Background.sparesMax)
@@ -118,12 +118,29 @@ struct CheckpointFile: Sendable {
     }
     guard fields.version <= Self.version else { throw .newerVersion(fields.version) }
     guard fields.version > 0, fields.sum == fields.computed,
-      fields.size == UInt64(bytes.count - Self.headerBytes)
+      fields.size == UInt64(bytes.count - Self.headerBytes),
+      fields.position <= UInt64(SegmentHeader.positionMax), fields.replayFrom <= fields.position,
+      Self.hasWholeRecords(bytes)
     else { throw .damaged }
     identity = fields.identity
     position = Int(fields.position)
     replayFrom = Int(fields.replayFrom)
     payload = Array(bytes[Self.headerBytes...])
+  }
+
+  /// A right checksum does not make records that can be walked over.
+  private static func hasWholeRecords(_ bytes: [UInt8]) -> Bool {
+    bytes.withUnsafeBytes { bytes in
+      var offset = headerBytes
+      while offset + Record.headerSize <= bytes.count {
+        let size = Int(bytes.loadUnaligned(fromByteOffset: offset, as: UInt32.self))
+        guard size >= Record.headerSize, size <= bytes.count - offset,
+          RecordView(position: 0, base: bytes.baseAddress! + offset, size: size).hasOwnSize
+        else { return false }
+        offset += Record.padded(size)
+      }
+      return true
+    }
   }
 
   /// The records of the payload; their form was checked by the checksum over all.

@@ -174,6 +174,7 @@ final class SegmentWriter: @unchecked Sendable {
     guard segment != targetStart else { return }
     target = nil
     targetStart = -1
+    let before = segment - files.segmentBytes
     do throws(SystemError) {
       if files.disk.exists(files.path(SegmentFiles.name(segment))) {
         // It may have got its name without that having become durable.
@@ -183,8 +184,11 @@ final class SegmentWriter: @unchecked Sendable {
         let header = SegmentHeader(
           firstPosition: segment, segmentBytes: files.segmentBytes, identity: files.identity,
           firstRecord: firstRecord, epoch: epoch)
+        if Sabotage.is(.marksSegmentEarly) { try files.mark(before, hasSuccessor: true) }
         target = try files.create(header, isSynced: isSynced)
       }
+      // Before anything stands in it: from now on it is known if it is missing.
+      if before >= 0 { try files.mark(before, hasSuccessor: true) }
     } catch {
       throw .noSegment(error)
     }

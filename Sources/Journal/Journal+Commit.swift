@@ -69,7 +69,10 @@ extension Journal {
     returnHoles(now: now)
     mergeLaneFiles(now: now)
     lookForSpace(now: now)
-    guard let batch = postponed?.batch else { return }
+    // A spare segment that was made or recycled meanwhile is what it waits for.
+    guard let batch = postponed?.batch, files.spareCount > 0 || commitBackoff.isDue() else {
+      return
+    }
     postponed = nil
     if Sabotage.is(.losesPostponedBatch) {
       durablePosition = batch.end
@@ -105,6 +108,8 @@ extension Journal {
     switch result {
     case .durable(let end):
       durablePosition = end
+      stuckReason = nil
+      commitBackoff.succeeded()
       for index in committingBlocks { finished(index) }
       committingBlocks.removeAll(keepingCapacity: true)
       handOverCheckpoint()
@@ -112,6 +117,8 @@ extension Journal {
       if files.spareCount < Background.sparesMin { background.refill() }
     case .postponed(let reason):
       if let batch = inFlight { postponed = (batch, reason) }
+      stuckReason = reason
+      commitBackoff.failed()
     case .failed(let reason):
       failure = reason
     }
@@ -152,7 +159,7 @@ extension Journal {
   }
 
   /// Why the log cannot take more, such as a full disk; nil if it can.
-  public var spaceProblem: String? { postponed?.reason ?? background.spaceProblem }
+  public var spaceProblem: String? { background.spaceProblem ?? stuckReason }
 
   // MARK: Checkpoints
 

@@ -34,8 +34,11 @@ extension Journal {
   ) throws(JournalError) -> (journal: Journal, recovery: Recovery) {
     let disk = environment.disk
     try system { () throws(SystemError) in try disk.makeDirectories(directory) }
-    let checkpoint = try newestCheckpoint(disk, directory)
-    var list = try SegmentList(disk: disk, directory: directory, from: checkpoint?.replayFrom ?? 0)
+    let names = try system { () throws(SystemError) in try JournalNames(disk, directory) }
+    try names.refuseForeign(in: directory)
+    let checkpoint = try newestCheckpoint(disk, directory, names)
+    var list = try SegmentList(
+      disk: disk, directory: directory, names: names, from: checkpoint?.replayFrom ?? 0)
     var settings = settings
     settings.segmentBytes = (settings.segmentBytes + 4095) & ~4095
     if let first = list.first { settings.segmentBytes = first.segmentBytes }
@@ -43,9 +46,14 @@ extension Journal {
     guard checkpoint?.identity ?? identity == identity else {
       throw .inconsistent("the checkpoint is of another log than the segments")
     }
+    let spares = try system { () throws(SystemError) in
+      try SegmentFiles.usable(
+        list.spares, disk, directory, bytes: SegmentHeader.pageBytes + settings.segmentBytes,
+        sparesMax: Background.sparesMax)
+    }
     let files = SegmentFiles(
       disk: disk, directory: directory, segmentBytes: settings.segmentBytes, identity: identity,
-      spares: list.spares)
+      spares: spares)
     let reader = try makeReader(files, list, checkpoint)
     let firstSegment = reader.position / settings.segmentBytes
     let journal = try system { () throws(SystemError) in
@@ -70,7 +78,12 @@ extension Journal {
     }
     let expected = checkpoint?.replayFrom ?? 0
     guard first.firstPosition <= expected else {
-      throw .inconsistent("\(SegmentFiles.name(expected)) is missing")
+      throw .inconsistent("\(files.path(SegmentFiles.name(expected))) is missing")
+    }
+    guard first.firstRecord <= list.end else {
+      throw .damaged(
+        file: files.path(SegmentFiles.name(first.firstPosition)), offset: 40,
+        position: first.firstPosition, reason: "its first record begins behind the log's end")
     }
     return LogReader(
       files: files, position: first.firstRecord, epoch: first.epoch, end: list.end)
@@ -78,24 +91,15 @@ extension Journal {
 
   /// The newest checkpoint that is whole; nil if there is none.
   static func newestCheckpoint(
-    _ disk: any Disk, _ directory: String
+    _ disk: any Disk, _ directory: String, _ names: JournalNames
   ) throws(JournalError) -> CheckpointFile? {
-    let names = try system { () throws(SystemError) in try disk.list(directory) }
-    for name in names.reversed() where name.hasSuffix(".checkpoint") {
-      let bytes = try system { () throws(SystemError) in
-        try disk.readWhole(directory + "/" + name)
-      }
-      do throws(CheckpointFile.Problem) {
-        return try CheckpointFile(bytes)
-      } catch {
-        let path = directory + "/" + name
-        switch error {
-        case .damaged: throw .inconsistent("\(path) is damaged")
-        case .newerVersion(let version): throw .newer(file: path, version: version)
-        }
-      }
+    guard let name = names.checkpoints.last?.name else { return nil }
+    let path = directory + "/" + name
+    switch try CheckpointFile.read(disk, path) {
+    case .whole(let file): return file
+    case .newer(let version): throw .newer(file: path, version: version)
+    case .damaged(let reason, _): throw .inconsistent("\(path) is damaged: \(reason)")
     }
-    return nil
   }
 
   private func run(
@@ -144,10 +148,9 @@ extension Journal {
     let names = try system { () throws(SystemError) in
       // The checkpoint's name must be durable before anything goes that only an older one names.
       try files.disk.syncDirectory(files.directory)
-      return try files.disk.list(files.directory)
+      return try JournalNames(files.disk, files.directory)
     }
-    for name in names {
-      guard let number = LaneTable.number(ofName: name) else { continue }
+    for (name, number) in names.lanes + names.unfinishedLanes {
       laneFiles.used(number)
       if listed.contains(number), name == LaneTable.name(number) {
         missing.remove(number)
@@ -160,7 +163,8 @@ extension Journal {
       if missing.contains(number) { continue }
       let table = try LaneTable(files.disk, files.path(LaneTable.name(number)))
       guard table.number == number, table.identity == files.identity else {
-        throw .inconsistent("\(files.path(LaneTable.name(number))) is of another log")
+        throw .inconsistent(
+          "\(files.path(LaneTable.name(number))) is of another log, or has another file's name")
       }
       laneFiles.add(number, isScratch: false, table.blocks, areAlive: false)
       for block in table.blocks { target.replay(block) }
@@ -220,12 +224,15 @@ extension Journal {
     let end = reader.position
     var lastEpoch = reader.epoch
     try system { () throws(SystemError) in
-      let stale = list.dropFrom(end)
-      lastEpoch = max(lastEpoch, stale.map(\.epoch).max() ?? 0)
-      // From the last one on, each for good: what a crash leaves must have no gap.
-      for segment in stale.reversed() {
+      // From the last one on, each for good: what a crash leaves must have no gap, and the segment
+      // before must not say that there is another.
+      while let stale = list.dropLast(from: end) {
+        lastEpoch = max(lastEpoch, stale.epoch)
+        if let last = list.headers.last, !Sabotage.is(.keepsStaleMark) {
+          try files.mark(last.firstPosition, hasSuccessor: false)
+        }
         try files.retire(
-          [SegmentFiles.name(segment.firstPosition)], sparesMax: Background.sparesMax)
+          [SegmentFiles.name(stale.firstPosition)], sparesMax: Background.sparesMax)
       }
       // What was read may be in the page cache only; what comes next builds upon it.
       if let first = list.first { try files.sync(from: first.firstPosition, to: end) }

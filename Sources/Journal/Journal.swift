@@ -50,6 +50,8 @@ public final class Journal {
     public var worker: (String) throws(SystemError) -> any Worker = { (name) throws(SystemError) in
       try ThreadWorker(name: name)
     }
+    /// Asked on the background thread now and then: what is wrong around the journal, if anything is.
+    public var watch: @Sendable () -> String? = { nil }
     /// For the identity of a new log.
     public var random: () -> UInt64 = { .random(in: .min ... .max) }
 
@@ -107,6 +109,9 @@ public final class Journal {
   /// A batch that could not be begun, and why; it goes first when it is tried again.
   var postponed: (batch: CommitBatch, reason: String)?
   private(set) var inFlight: CommitBatch?
+  /// Why no segment could be made when a batch was last tried; until one is durable.
+  public internal(set) var stuckReason: String?
+  var commitBackoff = Backoff()
   /// Nothing more is appended but the end.
   var isClosing = false
   /// Set when a commit failed; nothing is accepted then.
@@ -162,7 +167,7 @@ public final class Journal {
       wake: wake)
     background = Background(
       worker: try environment.worker("background"), files: files, settings: settings, lanes: lanes,
-      wake: wake)
+      watch: environment.watch, wake: wake)
     reader = BlockReader(worker: try environment.worker("reader"), files: files, wake: wake)
     background.refill()
   }
@@ -207,6 +212,9 @@ public final class Journal {
     return transientTail.append(
       size: size, padded: padded, kind: kind, flags: flags, count: count, word: word)
   }
+
+  /// Of the log, random; the same as long as it is the same journal.
+  public var identity: UInt64 { files.identity }
 
   /// The end of what was appended; durable once `durablePosition` has reached it.
   public var endPosition: Int { durableTail.position }

@@ -21,10 +21,11 @@ public final class JournalRebuild {
     self.records = records
     try system { () throws(SystemError) in try FileSystem.makeDirectories(directory) }
     let all = survey.laneFiles.map(\.number) + survey.missingLaneFiles
-    nextNumber = (all.max() ?? 0) + 1
+    nextNumber = (all.max() ?? 0) &+ 1
     files = SegmentFiles(
       disk: survey.disk, directory: directory,
-      segmentBytes: survey.segmentBytes > 0 ? survey.segmentBytes : Journal.Settings().segmentBytes,
+      segmentBytes: survey.isSegmentSizeKnown
+        ? survey.segmentBytes : Journal.Settings().segmentBytes,
       identity: survey.identity ?? .random(in: .min ... .max), spares: [])
   }
 
@@ -92,7 +93,8 @@ public final class JournalRebuild {
     }
     let payload = numbers.sorted().flatMap(Self.laneRecord) + catalog
     let checkpoint = CheckpointFile(
-      identity: files.identity, position: position, replayFrom: position, payload: payload,
+      identity: files.identity, position: position + log.count, replayFrom: position,
+      payload: payload,
       isSynced: true)
     if case .failed(let reason) = checkpoint.store(files) { throw .inconsistent(reason) }
   }

@@ -57,7 +57,7 @@ extension JournalSurvey {
     _ block: LaneBlock, isWellFormed: (RecordView) -> Bool, _ body: (LaneMessage) -> Void
   ) throws(JournalError) {
     let bytes = try bytes(of: block)
-    let room = (bytes.count - LaneBlockFormat.headerBytes) / LaneBlockFormat.indexBytes
+    let room = max(0, bytes.count - LaneBlockFormat.headerBytes) / LaneBlockFormat.indexBytes
     bytes.withUnsafeBytes { bytes in
       for index in 0..<min(block.count, room) {
         let (packed, offset) = LaneBlockFormat.entry(bytes.baseAddress!, index)
@@ -108,17 +108,5 @@ extension JournalSurvey {
       try system { () throws(SystemError) in try files.read(position: position, into: whole) }
     }
     body(RecordView(position: position, base: UnsafeRawPointer(memory.baseAddress!), size: size))
-  }
-
-  /// The bytes of a range of the log that are there.
-  public func bytesOfLog(_ range: Range<Int>) throws(JournalError) -> [UInt8] {
-    let end = min(range.upperBound, logEnd)
-    let start = max(range.lowerBound, segments.first?.firstPosition ?? end)
-    guard start < end else { return [] }
-    let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: end - start, alignment: 16)
-    defer { memory.deallocate() }
-    let files = lenientFiles
-    try system { () throws(SystemError) in try files.read(position: start, into: memory) }
-    return Array(memory)
   }
 }

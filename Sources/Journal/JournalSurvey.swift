@@ -10,6 +10,8 @@ public final class JournalSurvey {
     let header: SegmentHeader?
     /// Of the file.
     let bytes: Int
+
+    var name: String { SegmentFiles.name(firstPosition) }
   }
 
   public struct Checkpoint {
@@ -34,10 +36,14 @@ public final class JournalSurvey {
 
   public let directory: String
   let disk: any Disk
-  public private(set) var problems: [JournalProblem] = []
+  public internal(set) var problems: [JournalProblem] = []
   /// From the one on that the checkpoint needs.
-  public private(set) var segments: [Segment] = []
-  public private(set) var segmentBytes = 0
+  public internal(set) var segments: [Segment] = []
+  /// As a sound header says, else a guess.
+  public internal(set) var segmentBytes = 0
+  public internal(set) var isSegmentSizeKnown = false
+  /// The last segment says that there was one behind it.
+  var isTailMissing = false
   public private(set) var spares: [String] = []
   public private(set) var checkpoint: Checkpoint?
   /// Those that the checkpoint names and that are missing.
@@ -52,17 +58,14 @@ public final class JournalSurvey {
   public init(directory: String, disk: any Disk = SystemDisk()) throws(JournalError) {
     self.directory = directory
     self.disk = disk
-    let names = try system { () throws(SystemError) in try disk.list(directory) }
-    try readCheckpoints(names.filter { $0.hasSuffix(".checkpoint") })
-    try readSegments(names.filter { $0.hasSuffix(".segment") })
-    try readLanes(names.filter { $0.hasSuffix(".lanes") })
-    for name in names {
-      if name.hasSuffix(".new") || name.hasSuffix(".scratch") {
-        leftovers.append(name)
-      } else if ![".segment", ".checkpoint", ".lanes"].contains(where: name.hasSuffix) {
-        strangers.append(name)
-      }
-    }
+    let names = try system { () throws(SystemError) in try JournalNames(disk, directory) }
+    for (name, text) in names.foreign { problems.append(JournalProblem(name, text)) }
+    try readCheckpoints(names.checkpoints)
+    spares = names.spares.map(\.name)
+    try readSegments(names)
+    try readLanes(names.lanes)
+    leftovers += names.unfinishedCheckpoints + names.unfinishedLanes.map(\.name)
+    strangers = names.strangers
   }
 
   /// There is neither a log nor a checkpoint: the broker would begin anew.
@@ -75,7 +78,10 @@ public final class JournalSurvey {
     checkpoint?.isSound ?? (segments.first?.firstPosition == 0)
   }
 
-  public var logEnd: Int { segments.last.map { $0.firstPosition + segmentBytes } ?? 0 }
+  /// The end of the last segment, also of one that is missing.
+  public var logEnd: Int {
+    segments.last.map { $0.firstPosition + (isTailMissing ? 2 : 1) * segmentBytes } ?? 0
+  }
 
   var lenientFiles: SegmentFiles {
     SegmentFiles(
@@ -85,46 +91,41 @@ public final class JournalSurvey {
 
   /// The file of a position of the log, and the offset in it.
   public func place(_ position: Int) -> (file: String, offset: Int) {
-    let first = position - position % max(segmentBytes, 1)
+    let first = position - position % max(segmentBytes, SegmentHeader.pageBytes)
     return (SegmentFiles.name(first), SegmentHeader.pageBytes + position - first)
   }
 
   func path(_ name: String) -> String { directory + "/" + name }
 
-  /// Whether there is a journal in `directory`, or could be one.
+  /// Whether there is a journal in a directory with these names, or could be one.
   public static func looksLikeJournal(_ names: [String]) -> Bool {
-    names.contains { name in
-      [".segment", ".checkpoint", ".lanes"].contains(where: name.hasSuffix)
-    }
+    names.contains { JournalNames.kind(of: $0) != .stranger }
   }
 
   // MARK: Checkpoints
 
   /// Takes the newest that is sound, else the newest.
-  private func readCheckpoints(_ names: [String]) throws(JournalError) {
+  private func readCheckpoints(
+    _ names: [(name: String, position: Int)]
+  ) throws(JournalError) {
     var damaged: Checkpoint?
-    for name in names.reversed() {
-      let bytes = try system { () throws(SystemError) in try disk.readWhole(path(name)) }
-      do throws(CheckpointFile.Problem) {
-        let file = try CheckpointFile(bytes)
+    for (name, position) in names.reversed() {
+      switch try CheckpointFile.read(disk, path(name)) {
+      case .whole(let file):
         checkpoint = Checkpoint(
           name: name, isSound: true, position: file.position, replayFrom: file.replayFrom,
           payload: file.payload)
         identity = file.identity
         return
-      } catch {
-        switch error {
-        case .newerVersion(let version): throw .newer(file: path(name), version: version)
-        case .damaged: break
-        }
+      case .newer(let version): throw .newer(file: path(name), version: version)
+      case .damaged(let reason, let payload):
+        problems.append(
+          JournalProblem(name, offset: 0, "the checkpoint is damaged: \(reason)"))
+        damaged =
+          damaged
+          ?? Checkpoint(
+            name: name, isSound: false, position: position, replayFrom: 0, payload: payload)
       }
-      problems.append(JournalProblem(name, offset: 0, "the checkpoint is damaged"))
-      let payload = Array(bytes.dropFirst(CheckpointFile.headerBytes))
-      damaged =
-        damaged
-        ?? Checkpoint(
-          name: name, isSound: false, position: Int(name.prefix(16), radix: 16) ?? 0,
-          replayFrom: 0, payload: payload)
     }
     checkpoint = damaged
   }
@@ -149,114 +150,16 @@ public final class JournalSurvey {
     }
   }
 
-  // MARK: Segments
-
-  private func readSegments(_ names: [String]) throws(JournalError) {
-    spares = names.filter { $0.hasPrefix("spare-") }
-    let all = names.filter { !$0.hasPrefix("spare-") }
-    let isBounded = checkpoint?.isSound ?? false
-    let wanted = isBounded ? SegmentFiles.name(checkpoint!.replayFrom) : ""
-    let first = all.last { $0 <= wanted } ?? ""
-    for name in all where name >= first {
-      guard let position = Int(name.dropLast(".segment".count), radix: 16) else {
-        strangers.append(name)
-        continue
-      }
-      let size = try system { () throws(SystemError) in try disk.open(path(name), .read).size }
-      segments.append(
-        Segment(firstPosition: position, header: try header(name, position), bytes: size))
-    }
-    if let sound = segments.lazy.compactMap(\.header).first {
-      segmentBytes = sound.segmentBytes
-      if identity == nil { identity = sound.identity }
-    } else {
-      segmentBytes = max(0, (segments.map(\.bytes).max() ?? 0) - SegmentHeader.pageBytes) & ~4095
-    }
-    checkSegments()
-  }
-
-  private func header(_ name: String, _ position: Int) throws(JournalError) -> SegmentHeader? {
-    let page = UnsafeMutableRawBufferPointer.allocate(
-      byteCount: SegmentHeader.pageBytes, alignment: 16)
-    defer { page.deallocate() }
-    let count = try system { () throws(SystemError) in
-      try disk.open(path(name), .read).read(at: 0, into: page)
-    }
-    do throws(SegmentHeader.Problem) {
-      let header = try SegmentHeader(UnsafeRawBufferPointer(rebasing: page[..<count]))
-      guard header.firstPosition == position, header.segmentBytes > 0 else {
-        let text = "its header says that it begins at \(header.firstPosition)"
-        problems.append(JournalProblem(name, offset: 16, text))
-        return nil
-      }
-      return header
-    } catch {
-      switch error {
-      case .newerVersion(let version): throw .newer(file: path(name), version: version)
-      case .notASegment: problems.append(JournalProblem(name, offset: 0, "this is no segment"))
-      case .damaged: problems.append(JournalProblem(name, offset: 0, "its header is damaged"))
-      }
-      return nil
-    }
-  }
-
-  func isCut(_ segment: Segment) -> Bool {
-    segment.bytes < SegmentHeader.pageBytes + segmentBytes
-  }
-
-  /// Segments must be whole, of one log, and stand one behind the other.
-  private func checkSegments() {
-    for segment in segments {
-      let name = SegmentFiles.name(segment.firstPosition)
-      if isCut(segment) {
-        problems.append(
-          JournalProblem(
-            name, offset: segment.bytes,
-            "it ends here; a segment has \(SegmentHeader.pageBytes + segmentBytes) bytes"))
-      }
-      if let header = segment.header,
-        header.identity != identity || header.segmentBytes != segmentBytes
-      {
-        problems.append(JournalProblem(name, offset: 24, "it is of another log"))
-      }
-    }
-    let isKnown = checkpoint?.isSound ?? true
-    if isKnown, let first = segments.first, first.firstPosition > checkpoint?.replayFrom ?? 0 {
-      let text =
-        checkpoint == nil
-        ? "there is no checkpoint, and what stood before this segment is missing"
-        : "the segments before this one, from position \(checkpoint!.replayFrom) on, are missing"
-      problems.append(JournalProblem(SegmentFiles.name(first.firstPosition), text))
-    }
-    if segments.isEmpty, let checkpoint, checkpoint.isSound,
-      checkpoint.position > checkpoint.replayFrom
-    {
-      problems.append(
-        JournalProblem(checkpoint.name, "the segments that the checkpoint needs are missing"))
-    }
-    for (segment, next) in zip(segments, segments.dropFirst()) {
-      var missing = segment.firstPosition + segmentBytes
-      while segmentBytes > 0, missing < next.firstPosition {
-        problems.append(JournalProblem(SegmentFiles.name(missing), "the segment is missing"))
-        missing += segmentBytes
-      }
-    }
-  }
-
   // MARK: Lane files
 
-  private func readLanes(_ names: [String]) throws(JournalError) {
+  private func readLanes(_ names: [(name: String, number: UInt32)]) throws(JournalError) {
     var named: Set<UInt32> = []
     forEachCheckpointRecord { view in
       guard view.kind == Record.laneFile, view.payload.count == 8 else { return }
       named.insert(UInt32(truncatingIfNeeded: view.payload.loadUnaligned(as: UInt64.self)))
     }
     let isKnown = isCheckpointProven
-    for name in names {
-      guard let number = LaneTable.number(ofName: name) else {
-        strangers.append(name)
-        continue
-      }
+    for (name, number) in names {
       let isNamed = named.remove(number) != nil
       // Without a checkpoint nothing says which files count.
       if isKnown, !isNamed {

@@ -50,7 +50,7 @@ struct LaneFiles {
   }
 
   mutating func used(_ number: UInt32) {
-    nextNumber = max(nextNumber, number + 1)
+    nextNumber = max(nextNumber, number &+ 1)
   }
 
   /// The files that a checkpoint names.

@@ -23,7 +23,7 @@ struct LaneScan {
       }
       let head = UnsafeRawPointer(chunk.baseAddress! + (offset - start))
       let count = Int(head.loadUnaligned(as: UInt32.self))
-      guard count > LaneBlockFormat.headerBytes, count % 8 == 0, count <= size - offset,
+      guard Self.isPlausible(head, count), count <= size - offset,
         let block = try Self.block(file, number, offset, count)
       else {
         offset += Record.alignment
@@ -32,6 +32,13 @@ struct LaneScan {
       blocks.append(block)
       offset += count
     }
+  }
+
+  /// Whether the head of a block may be one; it keeps the search from reading what is no block.
+  private static func isPlausible(_ head: UnsafeRawPointer, _ size: Int) -> Bool {
+    let messages = LaneBlockFormat.count(head)
+    return size > LaneBlockFormat.headerBytes && size % 8 == 0 && messages > 0
+      && messages <= (size - LaneBlockFormat.headerBytes) / (LaneBlockFormat.indexBytes + 16)
   }
 
   private static func block(
@@ -43,7 +50,9 @@ struct LaneScan {
     let block = UnsafeRawBufferPointer(memory)
     guard LaneBlockFormat.isValid(block, file: number) else { return nil }
     let entries = LaneBlockFormat.entries(block)
-    guard let first = entries.first, let last = entries.last else { return nil }
+    guard let first = entries.first, let last = entries.last, first >> 8 <= last >> 8 else {
+      return nil
+    }
     return LaneBlock(
       file: number, offset: offset, size: size,
       lane: block.loadUnaligned(fromByteOffset: 8, as: UInt32.self), first: first >> 8,

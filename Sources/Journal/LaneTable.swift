@@ -18,14 +18,6 @@ struct LaneTable: Equatable {
       + (isScratch ? ".scratch" : ".lanes")
   }
 
-  /// The number in the name of a lane file, whole or not, for messages that survive or not.
-  static func number(ofName name: String) -> UInt32? {
-    guard let dot = name.firstIndex(of: ".") else { return nil }
-    let rest = name[dot...]
-    guard rest.hasPrefix(".lanes") || rest.hasPrefix(".scratch") else { return nil }
-    return UInt32(name[..<dot], radix: 16)
-  }
-
   // MARK: Writing
 
   func encodedTable() -> [UInt8] {
@@ -90,7 +82,7 @@ struct LaneTable: Equatable {
     guard fields.version <= Self.version else {
       throw .newer(file: path, version: fields.version)
     }
-    guard fields.version > 0, fields.sum == fields.computed, fields.number <= UInt32.max else {
+    guard fields.version > 0, fields.sum == fields.computed, fields.number < UInt32.max else {
       throw .damaged(file: path, offset: 0, position: 0, reason: "its header is damaged")
     }
     let size = try system { () throws(SystemError) in try file.size }
@@ -106,6 +98,26 @@ struct LaneTable: Equatable {
     number = UInt32(fields.number)
     identity = fields.identity
     blocks = Self.decoded(table, file: number)
+    // A right checksum does not make a table that can be worked with.
+    guard Self.makesSense(blocks, tableOffset: Int(fields.offset)) else {
+      throw .damaged(
+        file: path, offset: Int(fields.offset), position: 0, reason: "its table makes no sense")
+    }
+  }
+
+  /// Whether the blocks stand one behind the other, before the table.
+  private static func makesSense(_ blocks: [LaneBlock], tableOffset: Int) -> Bool {
+    var end = headerBytes
+    for block in blocks {
+      guard block.offset >= end, block.offset <= tableOffset,
+        block.size <= tableOffset - block.offset,
+        block.size >= LaneBlockFormat.headerBytes, block.first <= block.last,
+        block.last <= UInt64.max >> 8, block.count > 0,
+        block.durableCount <= block.count
+      else { return false }
+      end = block.offset + block.size
+    }
+    return true
   }
 
   private static func read(
@@ -113,7 +125,12 @@ struct LaneTable: Equatable {
   ) throws(JournalError) -> [UInt8] {
     let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: count, alignment: 8)
     defer { buffer.deallocate() }
-    let got = try system { () throws(SystemError) in try file.read(at: offset, into: buffer) }
+    let got: Int
+    do throws(SystemError) {
+      got = try file.read(at: offset, into: buffer)
+    } catch {
+      throw .reading(error, file.path, offset: offset)
+    }
     guard got == count else {
       throw .damaged(file: file.path, offset: got, position: 0, reason: "it ends too early")
     }
@@ -125,7 +142,8 @@ struct LaneTable: Equatable {
       stride(from: 0, to: table.count, by: entryBytes).map { place in
         LaneBlock(
           file: file,
-          offset: Int(table.loadUnaligned(fromByteOffset: place, as: UInt64.self)),
+          offset: Int(
+            truncatingIfNeeded: table.loadUnaligned(fromByteOffset: place, as: UInt64.self)),
           size: Int(table.loadUnaligned(fromByteOffset: place + 8, as: UInt32.self)),
           lane: table.loadUnaligned(fromByteOffset: place + 12, as: UInt32.self),
           first: table.loadUnaligned(fromByteOffset: place + 16, as: UInt64.self),

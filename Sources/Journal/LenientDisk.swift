@@ -16,6 +16,7 @@ struct LenientDisk: Disk {
   func makeDirectories(_ path: String) throws(SystemError) { throw Self.refusal(path) }
   func list(_ path: String) throws(SystemError) -> [String] { try disk.list(path) }
   func exists(_ path: String) -> Bool { disk.exists(path) }
+  func kind(_ path: String) -> FileKind { disk.kind(path) }
   func rename(_ from: String, _ to: String) throws(SystemError) { throw Self.refusal(from) }
   func remove(_ path: String) throws(SystemError) { throw Self.refusal(path) }
   func syncDirectory(_ path: String) throws(SystemError) { throw Self.refusal(path) }

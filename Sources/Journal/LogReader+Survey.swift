@@ -36,7 +36,7 @@ extension LogReader {
     while place < range.upperBound, place + 16 <= end {
       let base = try bytes(at: place, 16)
       if base.load(as: UInt32.self) >= 16, try isRecord(base, place, isPlausible) { return place }
-      place += 8
+      place = self.place(behind: place)
     }
     return nil
   }
@@ -49,9 +49,9 @@ extension LogReader {
     let kind = base.load(fromByteOffset: Record.kindOffset, as: UInt8.self)
     switch kind {
     case Record.pad: break
-    case Record.epoch, Record.batch: guard size == 32 else { return false }
-    case Record.stop: guard size == 16 else { return false }
-    case Record.laneFileRemoved: guard size == 24 else { return false }
+    case Record.epoch, Record.batch, Record.stop, Record.laneFileRemoved:
+      // The record itself is looked at by its own size.
+      guard size <= 32 else { return false }
     case Record.brokerKinds...:
       let head = try bytes(at: place, min(size, 32))
       guard isPlausible(RecordView(position: place, base: head, size: size)) else { return false }
@@ -68,7 +68,7 @@ extension LogReader {
       if base.load(as: UInt32.self) == 32, try isProof(base, at: place) {
         return (place, proofEpoch(base, at: place))
       }
-      place += 8
+      place = self.place(behind: place)
     }
     return nil
   }
@@ -86,17 +86,21 @@ extension LogReader {
     return range.first { sum == Record.checksum(base, size: 32, position: place, epoch: $0) }
   }
 
+  /// More lives than anybody tries for.
+  private static let epochGuessMax: UInt64 = 1 << 16
+
   /// Finds the epoch of the records from `position` on where no header says it: of the first batch
   /// record, or that before the first record of an epoch. False if there is none.
   func findEpoch(upTo limit: UInt64) throws(JournalError) -> Bool {
     var place = position
     while place + 32 <= end {
       let base = try bytes(at: place, 32)
-      place += 8
+      let here = place
+      place = self.place(behind: place)
       guard base.load(as: UInt32.self) == 32,
         base.load(fromByteOffset: Record.kindOffset, as: UInt64.self)
           == UInt64(Record.batch),
-        let found = epochs(0...limit, base, at: place - 8)
+        let found = epochs(0...min(limit, Self.epochGuessMax), base, at: here)
       else { continue }
       epoch = found
       return true

@@ -1,108 +1,6 @@
 import Base
 import IO
 
-/// Why a log cannot be used.
-public enum JournalError: Error, Equatable, Sendable, CustomStringConvertible {
-  /// A record that had been durable is not valid.
-  case damaged(file: String, offset: Int, position: Int, reason: String)
-  /// The file was written by a newer version.
-  case newer(file: String, version: UInt32)
-  /// Files are missing or do not belong together.
-  case inconsistent(String)
-  case system(SystemError)
-
-  /// Tools can say more of it, and mend it.
-  public var isDamage: Bool {
-    switch self {
-    case .damaged, .inconsistent: true
-    case .newer, .system: false
-    }
-  }
-
-  public var description: String {
-    switch self {
-    case .damaged(let file, let offset, let position, let reason):
-      "the journal is damaged: \(file), offset \(offset) (log position \(position)): \(reason)"
-    case .newer(let file, let version):
-      "\(file) has format version \(version), newer than this program can read"
-    case .inconsistent(let reason): "the journal is inconsistent: \(reason)"
-    case .system(let error): "\(error)"
-    }
-  }
-}
-
-/// The segments of a log in their order, as they are on disk.
-struct SegmentList {
-  let directory: String
-  /// Segments with their headers, oldest first; consecutive.
-  private(set) var headers: [SegmentHeader] = []
-  private(set) var spares: [String] = []
-
-  /// The segments that hold something from `position` on.
-  init(disk: any Disk, directory: String, from position: Int) throws(JournalError) {
-    self.directory = directory
-    let names = try system { () throws(SystemError) in try disk.list(directory) }
-      .filter { $0.hasSuffix(".segment") }
-    spares = names.filter { $0.hasPrefix("spare-") }
-    let segments = names.filter { !$0.hasPrefix("spare-") }
-    // Older ones are on their way to become spares; their content is of no interest.
-    let first = segments.last { $0 <= SegmentFiles.name(position) } ?? ""
-    for name in segments where name >= first {
-      let header = try Self.header(disk, directory + "/" + name)
-      guard SegmentFiles.name(header.firstPosition) == name else {
-        throw .inconsistent("\(name) says that it begins at \(header.firstPosition)")
-      }
-      headers.append(header)
-    }
-    try check()
-  }
-
-  var first: SegmentHeader? { headers.first }
-
-  /// The end of the last segment.
-  var end: Int { headers.last.map { $0.firstPosition + $0.segmentBytes } ?? 0 }
-
-  mutating func dropFrom(_ position: Int) -> [SegmentHeader] {
-    let dropped = headers.filter { $0.firstPosition >= position }
-    headers.removeAll { $0.firstPosition >= position }
-    return dropped
-  }
-
-  private static func header(
-    _ disk: any Disk, _ path: String
-  ) throws(JournalError) -> SegmentHeader {
-    let page = UnsafeMutableRawBufferPointer.allocate(
-      byteCount: SegmentHeader.pageBytes, alignment: 16)
-    defer { page.deallocate() }
-    let count = try system { () throws(SystemError) in
-      try disk.open(path, .read).read(at: 0, into: page)
-    }
-    do throws(SegmentHeader.Problem) {
-      return try SegmentHeader(UnsafeRawBufferPointer(rebasing: page[..<count]))
-    } catch {
-      switch error {
-      case .notASegment: throw .inconsistent("\(path) is not a segment")
-      case .damaged:
-        throw .damaged(file: path, offset: 0, position: 0, reason: "its header is damaged")
-      case .newerVersion(let version): throw .newer(file: path, version: version)
-      }
-    }
-  }
-
-  private func check() throws(JournalError) {
-    for (header, next) in zip(headers, headers.dropFirst()) {
-      guard header.identity == next.identity, header.segmentBytes == next.segmentBytes else {
-        throw .inconsistent("\(SegmentFiles.name(next.firstPosition)) is of another log")
-      }
-      guard header.firstPosition + header.segmentBytes == next.firstPosition else {
-        throw .inconsistent(
-          "a segment is missing between \(SegmentFiles.name(header.firstPosition)) and"
-            + " \(SegmentFiles.name(next.firstPosition))")
-      }
-    }
-  }
-}
-
 /// Reads a log's records in order and finds its end.
 final class LogReader {
   private let files: SegmentFiles
@@ -112,6 +10,8 @@ final class LogReader {
   var epoch: UInt64
   /// The last record said that the broker stopped in order.
   var isClean = false
+  /// Where no segment is, so that nothing has to be looked for.
+  private let holes: [Range<Int>]
 
   private var buffer: UnsafeMutableRawBufferPointer
   private var bufferStart = 0
@@ -124,8 +24,11 @@ final class LogReader {
   static let epochStepMax: UInt64 = 16
   private static let epochRecordBytes = 32
 
-  init(files: SegmentFiles, position: Int, epoch: UInt64, end: Int) {
+  init(
+    files: SegmentFiles, position: Int, epoch: UInt64, end: Int, holes: [Range<Int>] = []
+  ) {
     self.files = files
+    self.holes = holes
     self.position = position
     self.epoch = epoch
     self.end = end
@@ -178,17 +81,17 @@ final class LogReader {
   func valid(at place: Int) throws(JournalError) -> RecordView? {
     guard place + 8 <= end else { return nil }
     let size = Int(try bytes(at: place, 8).load(as: UInt32.self))
-    guard size >= 8, size == 8 || size >= Record.headerSize, place + size <= end else {
-      return nil
-    }
+    guard size == 8 || size >= Record.headerSize, size <= Record.sizeMax, size <= end - place
+    else { return nil }
     let base = try bytes(at: place, size)
     let view = RecordView(position: place, base: base, size: size)
+    guard view.hasOwnSize else { return nil }
     let sum = base.load(fromByteOffset: Record.checksumOffset, as: UInt32.self)
     if sum == Record.checksum(base, size: size, position: place, epoch: epoch) { return view }
     if view.kind == Record.epoch, view.payload.count == 16 {
       let later = view.payload.loadUnaligned(as: UInt64.self)
       let own = Record.checksum(base, size: size, position: place, epoch: later)
-      if later > epoch, sum == own { return view }
+      if later > epoch, later < 1 << 62, sum == own { return view }
     }
     return nil
   }
@@ -203,8 +106,16 @@ final class LogReader {
       if base.load(as: UInt32.self) == 32, try isProof(base, at: place) {
         throw damage("a later record at \(place) proves that it was written")
       }
-      place += 8
+      place = self.place(behind: place)
     }
+  }
+
+  /// Where a search goes on.
+  @inline(__always)
+  func place(behind place: Int) -> Int {
+    let next = place + 8
+    for hole in holes where hole.contains(next) { return hole.upperBound }
+    return next
   }
 
   /// Whether 32 bytes are a record that was written when the one at `position` was durable: a batch
@@ -215,7 +126,7 @@ final class LogReader {
     let sum = base.load(fromByteOffset: Record.checksumOffset, as: UInt32.self)
     switch view.kind {
     case Record.epoch:
-      return says > epoch
+      return says > epoch && says < 1 << 62
         && sum == Record.checksum(base, size: 32, position: place, epoch: says)
     case Record.batch:
       guard says > UInt64(position) else { return false }
@@ -251,7 +162,10 @@ final class LogReader {
       try files.read(
         position: place, into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<wanted]))
     } catch {
-      throw .system(error)
+      let first = place - place % files.segmentBytes
+      throw .reading(
+        error, files.path(SegmentFiles.name(first)),
+        offset: SegmentHeader.pageBytes + place - first, position: place)
     }
     bufferStart = place
     bufferCount = wanted

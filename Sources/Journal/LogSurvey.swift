@@ -30,9 +30,10 @@ public final class LogSurvey {
 
   public func read(_ body: (Event) -> Void) throws(JournalError) {
     guard let first = survey.segments.first else { return expectAll(behind: 0, body) }
+    let named = first.header?.firstRecord ?? first.firstPosition
     let reader = LogReader(
-      files: survey.lenientFiles, position: first.header?.firstRecord ?? first.firstPosition,
-      epoch: first.header?.epoch ?? 0, end: survey.logEnd)
+      files: survey.lenientFiles, position: min(named, survey.logEnd),
+      epoch: first.header?.epoch ?? 0, end: survey.logEnd, holes: survey.holes)
     if survey.isCheckpointProven, let wanted = survey.checkpoint?.replayFrom,
       first.firstPosition > wanted
     {
@@ -49,11 +50,17 @@ public final class LogSurvey {
     end = reader.position
     epoch = reader.epoch
     isClean = reader.isClean
-    // Nothing behind can prove what stood in a last segment that is cut.
-    if let last = survey.segments.last, survey.isCut(last), end < survey.logEnd {
-      body(.damage(max(end, last.firstPosition)..<survey.logEnd))
-    }
+    if let range = unprovable { body(.damage(range)) }
     expectAll(behind: end, body)
+  }
+
+  /// Nothing behind can prove what stood in a last segment that is cut, or missing, or without a head
+  /// and a record that could be found.
+  private var unprovable: Range<Int>? {
+    guard let last = survey.segments.last, end < survey.logEnd else { return nil }
+    if survey.isTailMissing { return end..<survey.logEnd }
+    guard survey.isCut(last) || last.header == nil && end <= last.firstPosition else { return nil }
+    return max(end, last.firstPosition)..<survey.logEnd
   }
 
   /// The log must reach its checkpoint.

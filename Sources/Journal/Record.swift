@@ -15,6 +15,9 @@ public enum Record {
   public static let laneFileRemoved: UInt8 = 6
   public static let brokerKinds: UInt8 = 16
 
+  /// No record is larger: a message is not, with all that belongs to it.
+  public static let sizeMax = 1 << 30
+
   static let sizeOffset = 0
   static let checksumOffset = 4
   static let kindOffset = 8
@@ -94,6 +97,15 @@ public struct RecordView {
 
   public var kind: UInt8 {
     size > 8 ? base.load(fromByteOffset: Record.kindOffset, as: UInt8.self) : Record.pad
+  }
+  /// A record of the journal itself has the size that its kind has.
+  var hasOwnSize: Bool {
+    switch kind {
+    case Record.epoch, Record.batch: size == 32
+    case Record.stop: size == 16
+    case Record.laneFile, Record.laneFileRemoved: size == 24
+    default: true
+    }
   }
   public var flags: UInt8 { base.load(fromByteOffset: Record.flagsOffset, as: UInt8.self) }
   public var count: UInt16 { base.load(fromByteOffset: Record.countOffset, as: UInt16.self) }

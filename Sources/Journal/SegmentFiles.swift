@@ -15,6 +15,8 @@ final class SegmentFiles: Sendable {
   private struct State {
     var spares: [String] = []
     var nextSpare = 0
+    /// Names of spare files that could not be made, so that no other is taken for the next try.
+    var unusedNames: [String] = []
   }
 
   init(
@@ -35,23 +37,55 @@ final class SegmentFiles: Sendable {
     return String(repeating: "0", count: 16 - digits.count) + digits + ".segment"
   }
 
+  /// Of a segment, with its header.
+  var fileBytes: Int { SegmentHeader.pageBytes + segmentBytes }
+
   func path(_ name: String) -> String { directory + "/" + name }
 
   // MARK: Making segments
+
+  /// Of the spare files that were found those that can be used. The others go: they could not be made
+  /// whole, or are more than are kept.
+  static func usable(
+    _ names: [String], _ disk: any Disk, _ directory: String, bytes: Int, sparesMax: Int
+  ) throws(SystemError) -> [String] {
+    var usable: [String] = []
+    for name in names {
+      let path = directory + "/" + name
+      if usable.count < sparesMax, try disk.open(path, .read).size == bytes {
+        usable.append(name)
+      } else {
+        try disk.remove(path)
+      }
+    }
+    return usable
+  }
 
   /// Makes a spare file with zeroed blocks; on the background thread.
   func prepareSpare() throws(SystemError) {
     let name = newSpareName()
     do throws(SystemError) {
       let file = try disk.open(path(name), .readWrite, creates: true)
-      try file.allocate(size: SegmentHeader.pageBytes + segmentBytes)
-      try Self.zero(file, bytes: SegmentHeader.pageBytes + segmentBytes)
+      try file.allocate(size: fileBytes)
+      try Self.zero(file, bytes: fileBytes)
       try file.sync()
     } catch {
-      try? disk.remove(path(name))
-      throw error
+      discard(name)
+      throw noSegment(error)
     }
     state.withLock { $0.spares.append(name) }
+  }
+
+  /// What there is of a spare file that could not be made goes; it takes space that may be the last.
+  /// If it stays, the next try is made with it.
+  private func discard(_ name: String) {
+    try? disk.remove(path(name))
+    state.withLock { $0.unusedNames.append(name) }
+  }
+
+  /// The same words each time, whatever the name of the file was that could not be made.
+  private func noSegment(_ error: SystemError) -> SystemError {
+    SystemError("make a segment of \(segmentBytes) bytes in \(directory)", code: error.code)
   }
 
   /// Turns segments that are no longer needed into spares, or removes them when there are enough.
@@ -88,17 +122,58 @@ final class SegmentFiles: Sendable {
   func create(_ header: SegmentHeader, isSynced: Bool) throws(SystemError) -> WriteTarget {
     let spare = state.withLock { $0.spares.popLast() }
     let name = spare ?? newSpareName()
-    let file = try disk.open(path(name), .readWrite, creates: true)
-    try file.allocate(size: SegmentHeader.pageBytes + segmentBytes)
+    do throws(SystemError) {
+      let file = try disk.open(path(name), .readWrite, creates: true)
+      try file.allocate(size: fileBytes)
+      try write(header, to: file)
+      try disk.rename(path(name), path(Self.name(header.firstPosition)))
+    } catch {
+      if spare != nil {
+        // It holds nothing, whatever was done with it.
+        state.withLock { $0.spares.append(name) }
+      } else {
+        discard(name)
+      }
+      throw noSegment(error)
+    }
+    if !Sabotage.is(.forgetsDirectorySync) { try disk.syncDirectory(directory) }
+    return try open(header.firstPosition, isSynced: isSynced)
+  }
+
+  /// Says in a segment, durably, whether there is another behind it. One that is gone, because a
+  /// checkpoint has let go of it meanwhile, or that cannot be understood, is left as it is.
+  func mark(_ firstPosition: Int, hasSuccessor: Bool) throws(SystemError) {
+    let path = path(Self.name(firstPosition))
+    let file: any DiskFile
+    do throws(SystemError) {
+      file = try disk.open(path, .readWrite)
+    } catch {
+      guard error.code == ENOENT else { throw error }
+      return
+    }
+    let page = UnsafeMutableRawBufferPointer.allocate(
+      byteCount: SegmentHeader.pageBytes, alignment: SegmentHeader.pageBytes)
+    defer { page.deallocate() }
+    let count = try file.read(at: 0, into: page)
+    do throws(SegmentHeader.Problem) {
+      var header = try SegmentHeader(UnsafeRawBufferPointer(rebasing: page[..<count]))
+      guard header.firstPosition == firstPosition else { return }
+      header.hasSuccessor = hasSuccessor
+      header.write(to: page)
+    } catch {
+      return
+    }
+    try file.write(at: 0, UnsafeRawBufferPointer(page))
+    try file.sync()
+  }
+
+  private func write(_ header: SegmentHeader, to file: any DiskFile) throws(SystemError) {
     let page = UnsafeMutableRawBufferPointer.allocate(
       byteCount: SegmentHeader.pageBytes, alignment: SegmentHeader.pageBytes)
     defer { page.deallocate() }
     header.write(to: page)
     try file.write(at: 0, UnsafeRawBufferPointer(page))
     try file.sync()
-    try disk.rename(path(name), path(Self.name(header.firstPosition)))
-    if !Sabotage.is(.forgetsDirectorySync) { try disk.syncDirectory(directory) }
-    return try open(header.firstPosition, isSynced: isSynced)
   }
 
   /// Opens an existing segment for writing; past the page cache where the file system lets us.
@@ -116,6 +191,7 @@ final class SegmentFiles: Sendable {
 
   private func newSpareName() -> String {
     state.withLock { state in
+      if let name = state.unusedNames.popLast() { return name }
       state.nextSpare += 1
       return "spare-\(state.nextSpare).segment"
     }

@@ -3,9 +3,14 @@ import Base
 /// The first page of a segment file; `Specs/Journal.md` has the picture.
 struct SegmentHeader: Equatable {
   static let pageBytes = 4096
-  static let version: UInt32 = 1
+  /// Version 1 had no `hasSuccessor`; all else is the same.
+  static let version: UInt32 = 2
   static let magic = Array("MARTLETJ".utf8)
+  /// Positions and sizes above are nobody's.
+  static let positionMax = 1 << 62
+  static let segmentBytesMax = 1 << 40
   private static let coveredEnd = 64
+  private static let successorFlag: UInt64 = 1
 
   var firstPosition: Int
   var segmentBytes: Int
@@ -13,12 +18,17 @@ struct SegmentHeader: Equatable {
   /// The first record that begins in this segment.
   var firstRecord: Int
   var epoch: UInt64
+  /// The segment behind this one was made, durably, and the log may have gone on in it: if it is
+  /// missing, somebody removed it.
+  var hasSuccessor = false
 
   enum Problem: Error, Equatable {
     case notASegment
     case newerVersion(UInt32)
     case damaged
   }
+
+  var end: Int { firstPosition + segmentBytes }
 
   func write(to page: UnsafeMutableRawBufferPointer) {
     page.initializeMemory(as: UInt8.self, repeating: 0)
@@ -29,6 +39,8 @@ struct SegmentHeader: Equatable {
     page.storeBytes(of: identity, toByteOffset: 32, as: UInt64.self)
     page.storeBytes(of: UInt64(firstRecord), toByteOffset: 40, as: UInt64.self)
     page.storeBytes(of: epoch, toByteOffset: 48, as: UInt64.self)
+    let flags = hasSuccessor ? Self.successorFlag : 0
+    page.storeBytes(of: flags, toByteOffset: 56, as: UInt64.self)
     let covered = UnsafeRawBufferPointer(rebasing: page[16..<Self.coveredEnd])
     page.storeBytes(of: CRC32C.checksum(covered), toByteOffset: 12, as: UInt32.self)
   }
@@ -50,13 +62,24 @@ struct SegmentHeader: Equatable {
     let version = page.load(fromByteOffset: 8, as: UInt32.self)
     guard version <= Self.version else { throw .newerVersion(version) }
     let covered = UnsafeRawBufferPointer(rebasing: page[16..<Self.coveredEnd])
-    guard page.load(fromByteOffset: 12, as: UInt32.self) == CRC32C.checksum(covered) else {
-      throw .damaged
-    }
-    firstPosition = Int(page.load(fromByteOffset: 16, as: UInt64.self))
-    segmentBytes = Int(page.load(fromByteOffset: 24, as: UInt64.self))
+    guard version > 0,
+      page.load(fromByteOffset: 12, as: UInt32.self) == CRC32C.checksum(covered)
+    else { throw .damaged }
+    firstPosition = Int(truncatingIfNeeded: page.load(fromByteOffset: 16, as: UInt64.self))
+    segmentBytes = Int(truncatingIfNeeded: page.load(fromByteOffset: 24, as: UInt64.self))
     identity = page.load(fromByteOffset: 32, as: UInt64.self)
-    firstRecord = Int(page.load(fromByteOffset: 40, as: UInt64.self))
+    firstRecord = Int(truncatingIfNeeded: page.load(fromByteOffset: 40, as: UInt64.self))
     epoch = page.load(fromByteOffset: 48, as: UInt64.self)
+    hasSuccessor =
+      page.load(fromByteOffset: 56, as: UInt64.self) & Self.successorFlag != 0
+    guard makesSense else { throw .damaged }
+  }
+
+  /// A right checksum does not make numbers that can be counted with.
+  private var makesSense: Bool {
+    (4096...Self.segmentBytesMax).contains(segmentBytes) && segmentBytes % 4096 == 0
+      && (0...Self.positionMax).contains(firstPosition) && firstPosition % segmentBytes == 0
+      && firstRecord >= firstPosition
+      && firstRecord - firstPosition <= segmentBytes + 2 * Record.sizeMax && epoch < 1 << 62
   }
 }

@@ -27,9 +27,10 @@ struct SegmentLiveness {
     }
   }
 
-  /// The oldest segment with something alive in it, and at most the one of `position`.
+  /// The oldest segment with something alive in it, and at most the one of the byte before `position`:
+  /// the last segment stays, so that one that is missing behind it is known to be.
   func firstLive(notAbove position: Int) -> Int {
-    let limit = position / segmentBytes
+    let limit = max(first, max(0, position - 1) / segmentBytes)
     var index = first
     while index < limit, index - first < counts.count, counts[index - first] == 0 { index += 1 }
     if Sabotage.is(.recyclesLiveSegment) { index += 1 }

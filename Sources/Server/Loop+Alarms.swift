@@ -22,6 +22,22 @@ extension Loop {
     updateAlarm()
   }
 
+  /// Requests that wait for a log which finds no space are answered with the reason, after a time in
+  /// which space could have come. What they asked for may still happen.
+  func watchStuckLog() {
+    guard let reason = broker.journal.stuckReason else {
+      stuckSince = nil
+      return
+    }
+    let since = stuckSince ?? now
+    stuckSince = since
+    guard now - since >= settings.stuckMilliseconds else { return }
+    for connection in paused {
+      connection.session.logFailed(reason)
+      settle(connection)
+    }
+  }
+
   func announceFailure() {
     guard !isFailureAnnounced, let reason = broker.journal.failure else { return }
     isFailureAnnounced = true

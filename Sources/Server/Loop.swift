@@ -9,6 +9,8 @@ package struct LoopSettings {
   package var handshakeMilliseconds: Int64 = 10_000
   /// A message that has begun goes on within this time.
   package var contentMilliseconds: Int64 = 60_000
+  /// Requests wait so long for a log that finds no space; then their connections are told why.
+  package var stuckMilliseconds: Int64 = 10_000
 
   package init() {}
 }
@@ -56,6 +58,8 @@ package final class Loop {
   private var stopDeadline: Int64?
   var isMemoryHigh = false
   package internal(set) var spaceProblem: String?
+  /// Since when the log finds no space for what waits.
+  var stuckSince: Int64?
   private var nextSweep: Int64 = 0
   /// When a client was heard last, and whether memory was given back since then.
   private var heardAt: Int64 = 0
@@ -387,6 +391,7 @@ package final class Loop {
     work.isSweep = true
     broker.tend()
     watchSpace()
+    watchStuckLog()
     for case let connection? in connections { sweep(connection) }
     if broker.hasReleasedMuch {
       broker.memoryReleased()

@@ -53,7 +53,8 @@ private struct Server {
           + lockHolder())
     }
     let wake = try SharedWakeup()
-    let broker = try recover(wake)
+    let broker = try recover(wake, lock.note)
+    try lock.keep(note: Self.note(broker.journal))
     let loop = Loop(
       broker: broker, settings: LoopSettings(options), log: log,
       releaseMemory: ProcessMemory.releaseUnused)
@@ -75,7 +76,31 @@ private struct Server {
     log.info("stopped; \(loop.turnTimes) \(JournalStatus(broker.journal))")
   }
 
-  private func recover(_ wake: SharedWakeup) throws -> Broker {
+  /// What the lock's file keeps of a journal.
+  private static func note(_ journal: Journal) -> String {
+    "journal \(String(journal.identity, radix: 16))"
+  }
+
+  /// Notices that what the broker works on is not in its place any more.
+  private func watch() throws -> @Sendable () -> String? {
+    try FileSystem.makeDirectories(options.data + "/journal")
+    let data = try PlaceOnDisk(options.data)
+    let journal = try PlaceOnDisk(options.data + "/journal")
+    let lock = try PlaceOnDisk(options.data + "/lock")
+    return {
+      for place in [data, journal] where !place.isThere {
+        return "\(place.path) was moved, removed or replaced while the broker runs on it: what it"
+          + " writes does not get there; stop it, and put the directory back"
+      }
+      if lock.isThere { return nil }
+      return
+        "\(lock.path) was removed or replaced while the broker runs; leave it: it says who uses"
+        + " the directory"
+    }
+  }
+
+  /// `note` is what the last broker here said of its journal.
+  private func recover(_ wake: SharedWakeup, _ note: String?) throws -> Broker {
     var settings = Journal.Settings()
     settings.segmentBytes = options.segmentSizeBytes
     settings.isSynced = options.durability == .synced
@@ -96,9 +121,11 @@ private struct Server {
     limits.unacknowledgedMax = options.unacknowledgedMax
     limits.memoryBytes = options.effectiveMemoryLimitBytes
     var made: Broker?
+    var environment = Journal.Environment()
+    environment.watch = try watch()
     let (_, recovery) = try Journal.open(
-      directory: options.data + "/journal", settings: settings, now: Clock.wallMilliseconds(),
-      lanes: BrokerRecords(), wake: { wake.signal() },
+      directory: options.data + "/journal", settings: settings, environment: environment,
+      now: Clock.wallMilliseconds(), lanes: BrokerRecords(), wake: { wake.signal() },
       replay: { journal in
         let broker = Broker(journal: journal, limits: limits) { UInt64.random(in: .min ... .max) }
         broker.beginRecovery()
@@ -107,9 +134,17 @@ private struct Server {
       })
     guard let broker = made else { throw StartError(description: "no broker was made") }
     let messages = try broker.endRecovery()
-    if recovery.isNew {
+    let isKnown = note.map { $0 == Self.note(broker.journal) } ?? true
+    if recovery.isNew, note != nil {
+      log.warning(
+        "there was a journal in \(options.data), and now there is none: what it held is not there."
+          + " Began a new one")
+    } else if recovery.isNew {
       log.info("began a journal in \(options.data)")
     } else {
+      if !isKnown {
+        log.warning("the journal in \(options.data) is not the one that the last broker had here")
+      }
       log.info(
         "recovered \(messages) messages from \(options.data): read \(recovery.records) records in"
           + " \(recovery.bytes >> 20) MiB"
@@ -157,10 +192,7 @@ private struct Server {
   }
 
   private func lockHolder() -> String {
-    guard let bytes = try? FileSystem.readWhole(options.data + "/lock"),
-      let process = Int(String(decoding: bytes, as: UTF8.self).filter(\.isNumber))
-    else { return "" }
-    return " (process \(process))"
+    DirectoryLock.process(holding: options.data).map { " (process \($0))" } ?? ""
   }
 }
 

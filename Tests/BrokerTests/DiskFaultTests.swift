@@ -229,4 +229,41 @@ import Testing
       if case .confirmed(let sequence, _, _) = $0 { sequence } else { nil }
     }.max() ?? 0
   }
+
+  /// A file system in which no segment fits: nothing is left behind, tries become rare, and what is
+  /// said stays the same.
+  @Test func whereNoSegmentFitsNothingIsLeftAndTriesAreRare() throws {
+    let disk = FaultyDisk()
+    let tries = FaultyDisk.Counter()
+    disk.set { operation, _ in
+      guard operation == .allocate else { return nil }
+      tries.next()
+      return 28
+    }
+    let broker = try TestBroker(settings: Self.settings, disk: disk)
+    let channel = broker.connect().open()
+    try channel.declare("q", isDurable: true)
+    var texts: Set<String> = []
+    for _ in 0..<400 {
+      broker.turn()
+      broker.drainWorkers()
+      if let problem = broker.journal.spaceProblem { texts.insert(problem) }
+    }
+    #expect(try broker.files(".segment") == [])
+    #expect(
+      texts == [
+        "make a segment of \(Self.settings.segmentBytes) bytes in \(broker.directory.path):"
+          + " No space left on device"
+      ])
+    // Once for the commit and once for a spare one each time, and less and less often.
+    #expect((10...40).contains(tries.count), "\(tries.count) tries")
+    #expect(broker.journal.stuckReason != nil)
+    disk.set(nil)
+    for _ in 0..<2 * Backoff.intervalMax {
+      broker.turn()
+      broker.drainWorkers()
+    }
+    #expect(broker.journal.spaceProblem == nil && broker.journal.stuckReason == nil)
+    #expect(!broker.journal.hasUncommitted)
+  }
 }

@@ -47,7 +47,7 @@ import Testing
     try FileSystem.makeDirectories(damaged.repaired + "/report.txt")
     #expect(throws: JournalError.self) { _ = try damaged.repair() }
     #expect(try damaged.snapshot() == before)
-    #expect(try FileSystem.list(damaged.repaired + "/journal-new") == [])
+    #expect(!FileSystem.exists(damaged.repaired + "/journal-new"))
   }
 
   @Test(arguments: [1, 2, 3, 5, 8, 13, 21])
@@ -226,6 +226,57 @@ import Testing
     let verification = try JournalVerification(directory: directory.path)
     #expect(verification.isSound && verification.survey.isEmpty)
     #expect(try FileSystem.list(directory.path) == [])
+  }
+
+  // MARK: Repairs that were killed
+
+  /// Where a kill left the two journals before they were exchanged: what was written goes, and the next
+  /// repair is as if the first had not been.
+  @Test func aRepairThatWasKilledLeavesTheJournalAndIsClearedUp() throws {
+    let damaged = try DamagedJournal()
+    try damaged.flip(try damaged.names(".segment")[0], 40)
+    let before = try damaged.snapshot()
+    let new = damaged.repaired + "-1/" + UnfinishedRepair.newName
+    try FileSystem.makeDirectories(new)
+    for name in ["000.lanes", UnfinishedRepair.mark] {
+      _ = try File(new + "/" + name, .readWrite, creates: true)
+    }
+    let left = try UnfinishedRepair.all(in: damaged.data.path)
+    #expect(left.map(\.state) == [.begun])
+    try left[0].finish()
+    #expect(try FileSystem.list(damaged.data.path) == ["journal"])
+    #expect(try damaged.snapshot() == before)
+    try expectRepair(damaged, names: damaged.names(".segment")[0], atLeast: 1)
+    #expect(try UnfinishedRepair.all(in: damaged.data.path).isEmpty)
+  }
+
+  /// The two were exchanged, and the old one had no name yet: it gets it, and is not thrown away.
+  @Test func aRepairThatWasKilledBehindTheExchangeIsFinished() throws {
+    let damaged = try DamagedJournal()
+    try damaged.flip(try damaged.names(".segment")[0], 40)
+    let before = try damaged.snapshot()
+    _ = try damaged.repair()
+    let place = damaged.repaired + "-1"
+    try FileSystem.rename(damaged.repaired, place)
+    let old = place + "/before"
+    try FileSystem.rename(old, place + "/" + UnfinishedRepair.newName)
+    _ = try File(damaged.path(UnfinishedRepair.mark), .readWrite, creates: true)
+    let left = try UnfinishedRepair.all(in: damaged.data.path)
+    try #require(left.map(\.state) == [.exchanged])
+    try left[0].finish()
+    for (name, bytes) in before { #expect(try FileSystem.readWhole(old + "/" + name) == bytes) }
+    #expect(!FileSystem.exists(damaged.path(UnfinishedRepair.mark)))
+    #expect(try damaged.verify().problems == [])
+  }
+
+  /// Nothing shows what stood in a segment that was the last and is gone.
+  @Test func whatStoodAtTheDamagedEndIsUnknown() throws {
+    let damaged = try DamagedJournal(spilling: false)
+    let name = try #require(damaged.names(".segment").last)
+    try damaged.remove(name)
+    let report = try expectRepair(damaged, names: name, saying: "missing", atLeast: 0.2)
+    #expect(report.contains("an unknown number lost"), "\(report)")
+    #expect(!report.contains(" kept, up to"), "\(report)")
   }
 
   // MARK: What holds for all damage

@@ -27,11 +27,16 @@ import Testing
       Issue.record("the second one was not written")
       return
     }
-    let newest = try Journal.newestCheckpoint(disk, directory.path)
+    let newest = try Journal.newestCheckpoint(
+      disk, directory.path, JournalNames(disk, directory.path))
     #expect(newest?.payload == Self.payload(40))
   }
 
   private static func payload(_ count: Int) -> [UInt8] {
-    (0..<count).map { UInt8(truncatingIfNeeded: $0) }
+    var record = [UInt8](repeating: 0, count: count)
+    record.withUnsafeMutableBytes {
+      Record.writeHeader($0.baseAddress!, size: count, kind: 32, flags: 0, count: 0, word: 7)
+    }
+    return record
   }
 }

@@ -59,6 +59,7 @@ final class FlakyDisk: Disk {
   func makeDirectories(_ path: String) throws(SystemError) { try disk.makeDirectories(path) }
   func list(_ path: String) throws(SystemError) -> [String] { try disk.list(path) }
   func exists(_ path: String) -> Bool { disk.exists(path) }
+  func kind(_ path: String) -> FileKind { disk.kind(path) }
   func remove(_ path: String) throws(SystemError) { try disk.remove(path) }
   func freeBytes(_ path: String) throws(SystemError) -> Int { try disk.freeBytes(path) }
 }

@@ -43,6 +43,19 @@ import Testing
     #expect(try journal.user() == nil)
   }
 
+  /// Also of one that was begun in the same second.
+  @Test func aRepairHasANameThatNoOtherHas() throws {
+    let data = try TemporaryDirectory()
+    let now: Int64 = 1_795_000_000_000
+    var places: Set<String> = []
+    for _ in 0..<4 {
+      let place = JournalRepairing.place(in: data.path, now)
+      #expect(places.insert(place).inserted, "\(place)")
+      try FileSystem.makeDirectories(place)
+    }
+    #expect(places.allSatisfy { $0.hasPrefix(data.path + "/repair-2026") })
+  }
+
   @Test func everyKindOfRecordCanBeAskedFor() throws {
     let words = ["dir", "--kind", "queue-state", "--kind", "lane-file"]
     let command = JournalInspect.command

@@ -89,6 +89,7 @@ extension Scenario {
     loop.session.outputMax = outputMax
     loop.session.heartbeat = 0
     loop.handshakeMilliseconds = .max / 2
+    loop.stuckMilliseconds = .max / 2
     return loop
   }
 }

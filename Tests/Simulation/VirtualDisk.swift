@@ -141,6 +141,8 @@ final class VirtualDisk: Disk, @unchecked Sendable {
     }
   }
 
+  fileprivate var room: Int { capacity == .max ? .max : max(0, capacity - usedBytes) }
+
   fileprivate func takeSpace(_ bytes: Int, _ path: String) throws(SystemError) {
     guard bytes > 0, capacity != .max, usedBytes + bytes > capacity else { return }
     coverage.note(.refusedForSpace)
@@ -244,7 +246,15 @@ final class VirtualFile: DiskFile, @unchecked Sendable {
     try disk.enter(
       .write, path, atCrash: { tear(at: offset, bytes) }, atFailure: { tear(at: offset, bytes) })
     disk.noteWrite(offset, bytes)
-    try disk.takeSpace(inode.growth(offset: offset, count: bytes.count), path)
+    let growth = inode.growth(offset: offset, count: bytes.count)
+    if growth > disk.room {
+      tear(
+        at: offset,
+        UnsafeRawBufferPointer(
+          rebasing: bytes.prefix(
+            disk.room / 4096 * 4096)))
+    }
+    try disk.takeSpace(growth, path)
     if access == .writeThrough {
       invariant(
         offset % 4096 == 0 && bytes.count % 4096 == 0, "a direct write of \(path) is not aligned")
@@ -297,7 +307,12 @@ final class VirtualFile: DiskFile, @unchecked Sendable {
   }
 
   func allocate(size: Int) throws(SystemError) {
-    try disk.enter(.allocate, path)
+    // What there was room for stays taken.
+    let missing = max(0, size - inode.current.count)
+    try disk.enter(
+      .allocate, path,
+      atFailure: { inode.extend(to: inode.current.count + disk.number(0...missing)) })
+    if missing > disk.room { inode.extend(to: inode.current.count + disk.room) }
     try disk.takeSpace(max(0, size - inode.current.count), path)
     inode.extend(to: size)
   }

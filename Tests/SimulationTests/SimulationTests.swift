@@ -34,6 +34,7 @@ import Testing
     .losesDestinationAtReplay: 2, .deliversBeforeLog: 201, .requeuesOutOfOrder: 202,
     .keepsStaleRoutes: 203, .miscountsReady: 201, .returnsSpaceEarly: 1152,
     .makesHolesEarly: 1947, .removesFileBeforeRecord: 1208, .leavesOutstandingBehind: 202,
+    .marksSegmentEarly: 201, .keepsStaleMark: 201,
     .keepsStaleLocation: 7, .opensRunAtItsBeginning: 207, .forgetsMovedRedelivered: 202,
   ]
 }

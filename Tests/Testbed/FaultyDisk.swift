@@ -93,6 +93,7 @@ package final class FaultyDisk: Disk {
   }
 
   package func exists(_ path: String) -> Bool { disk.exists(path) }
+  package func kind(_ path: String) -> FileKind { disk.kind(path) }
 
   package func rename(_ from: String, _ to: String) throws(SystemError) {
     try check(.rename, to)

@@ -80,7 +80,7 @@ final class JournalListing {
   }
 
   private func showMessages(_ block: LaneBlock) throws(JournalError) {
-    let problem = try survey.read(block, isWellFormed: RecordForm.isSound) { message in
+    let problem = try survey.read(block, isWellFormed: RecordForm.isMessage) { message in
       Console.show(
         "  \(block.lane)#\(message.sequence)\(message.isDurable ? "" : " transient")  "
           + RecordDescription.text(message.record)

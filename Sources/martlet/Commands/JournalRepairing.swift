@@ -41,6 +41,7 @@ enum JournalRepairing {
     })
 
   private static func show(_ directory: JournalDirectory) throws(Failure) -> ExitCode {
+    for left in try unfinished(directory) { Console.show("\(left.text)\n") }
     let verification = try JournalVerify.verify(directory)
     guard !verification.isSound else { return nothingToDo() }
     Console.show(JournalRepair(verification).report)
@@ -65,10 +66,11 @@ enum JournalRepairing {
   private static func repairLocked(
     _ directory: JournalDirectory, _ data: String
   ) throws(Failure) -> ExitCode {
+    try finish(directory)
     let verification = try JournalVerify.verify(directory)
     guard !verification.isSound else { return nothingToDo() }
     let now = Clock.wallMilliseconds()
-    let place = data + "/repair-" + name(of: now)
+    let place = place(in: data, now)
     let repair = JournalRepair(verification, line: line)
     do throws(JournalError) {
       try repair.perform(in: place, now: now)
@@ -82,6 +84,44 @@ enum JournalRepairing {
       throw Failure("the new journal is not sound: \(again.problems[0])", code: .damaged)
     }
     return .success
+  }
+
+  /// A name that no repair has had.
+  static func place(in data: String, _ now: Int64) -> String {
+    let first = data + "/repair-" + name(of: now)
+    var place = first
+    var number = 1
+    while FileSystem.kind(place) != .missing {
+      number += 1
+      place = "\(first)-\(number)"
+    }
+    return place
+  }
+
+  private static func unfinished(
+    _ directory: JournalDirectory
+  ) throws(Failure) -> [UnfinishedRepair] {
+    guard let data = directory.data else { return [] }
+    do throws(JournalError) {
+      return try UnfinishedRepair.all(in: data)
+    } catch {
+      throw Failure(error)
+    }
+  }
+
+  /// Clears up behind repairs that were killed.
+  private static func finish(_ directory: JournalDirectory) throws(Failure) {
+    for left in try unfinished(directory) {
+      do throws(JournalError) {
+        try left.finish()
+      } catch {
+        throw Failure(error)
+      }
+      Console.show(
+        left.state == .begun
+          ? "\(left.text); what it had written was removed\n"
+          : "\(left.text); the old one is in \(left.directory)/before now\n")
+    }
   }
 
   private static func lock(_ data: String) throws(Failure) -> DirectoryLock {

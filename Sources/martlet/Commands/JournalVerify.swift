@@ -1,4 +1,5 @@
 import Broker
+import IO
 import Journal
 
 /// `martlet journal verify`.
@@ -26,9 +27,17 @@ enum JournalVerify {
         Console.show("damaged: \(problems); see \"\(hint) --dry-run\"\n")
         return .damaged
       }
-      Console.show(verification.survey.isEmpty ? "sound: there is nothing yet\n" : "sound\n")
+      Console.show(verification.survey.isEmpty ? nothing(in: directory) : "sound\n")
       return .success
     })
+
+  /// An empty journal is sound, unless there was one.
+  private static func nothing(in directory: JournalDirectory) -> String {
+    guard let data = directory.data, DirectoryLock.note(in: data) != nil else {
+      return "sound: there is nothing yet\n"
+    }
+    return "there is nothing, though a broker had a journal here: what it held is gone\n"
+  }
 
   static func verify(_ directory: JournalDirectory) throws(Failure) -> JournalVerification {
     let progress = JournalProgress()

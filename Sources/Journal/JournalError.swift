@@ -1,0 +1,43 @@
+import Base
+import Glibc
+import IO
+
+/// Why a log cannot be used.
+public enum JournalError: Error, Equatable, Sendable, CustomStringConvertible {
+  /// A record that had been durable is not valid.
+  case damaged(file: String, offset: Int, position: Int, reason: String)
+  /// The file was written by a newer version.
+  case newer(file: String, version: UInt32)
+  /// Files are missing or do not belong together.
+  case inconsistent(String)
+  case system(SystemError)
+
+  /// What the disk did not give, of a file that is there. What it cannot read is as lost as what it
+  /// changed.
+  static func reading(
+    _ error: SystemError, _ path: String, offset: Int = 0, position: Int = 0
+  ) -> JournalError {
+    guard error.code == EIO else { return .system(error) }
+    return .damaged(
+      file: path, offset: offset, position: position, reason: "it cannot be read: \(error)")
+  }
+
+  /// Tools can say more of it, and mend it.
+  public var isDamage: Bool {
+    switch self {
+    case .damaged, .inconsistent: true
+    case .newer, .system: false
+    }
+  }
+
+  public var description: String {
+    switch self {
+    case .damaged(let file, let offset, let position, let reason):
+      "the journal is damaged: \(file), offset \(offset) (log position \(position)): \(reason)"
+    case .newer(let file, let version):
+      "\(file) has format version \(version), newer than this program can read"
+    case .inconsistent(let reason): "the journal is inconsistent: \(reason)"
+    case .system(let error): "\(error)"
+    }
+  }
+}

@@ -1,0 +1,45 @@
+import IO
+import Testbed
+import Testing
+
+/// One process at a time has a directory, whatever happens to the lock's file.
+@Suite struct DirectoryLockTests {
+  @Test func aFileThatIsRemovedLetsNobodyIn() throws {
+    let directory = try TemporaryDirectory()
+    let lock = try DirectoryLock(directory: directory.path)
+    let isHeld = lock != nil
+    #expect(isHeld)
+    try FileSystem.remove(directory.path + "/lock")
+    let second = try DirectoryLock(directory: directory.path)
+    let isSecondHeld = second != nil
+    #expect(!isSecondHeld)
+    #expect(try DirectoryLock.holder(of: directory.path) == .process(nil))
+    _ = consume lock
+    #expect(try DirectoryLock.holder(of: directory.path) == .nobody)
+  }
+
+  @Test func aNoteStaysForTheNext() throws {
+    let directory = try TemporaryDirectory()
+    for note in [nil, "journal 1f", "journal 1f"] {
+      guard let lock = try DirectoryLock(directory: directory.path) else {
+        Issue.record("somebody has the lock")
+        return
+      }
+      let found = lock.note
+      #expect(found == note)
+      if note == nil { try lock.keep(note: "journal 1f") }
+    }
+  }
+
+  @Test func aNameThatLeadsElsewhereIsNoticed() throws {
+    let directory = try TemporaryDirectory()
+    let path = directory.path + "/journal"
+    try FileSystem.makeDirectories(path)
+    let place = try PlaceOnDisk(path)
+    #expect(place.isThere)
+    try FileSystem.rename(path, path + "-old")
+    #expect(!place.isThere)
+    try FileSystem.makeDirectories(path)
+    #expect(!place.isThere)
+  }
+}
