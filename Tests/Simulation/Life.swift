@@ -56,7 +56,9 @@ final class Life {
         directory: World.directory, settings: world.scenario.settings, environment: environment,
         now: world.now, lanes: BrokerRecords(), wake: { wake.isSet = true },
         replay: { journal in
-          let broker = Broker(journal: journal, limits: world.scenario.limits) { world.random.next() }
+          let broker = Broker(journal: journal, limits: world.scenario.limits) {
+            world.random.next()
+          }
           broker.beginRecovery()
           made = broker
           return broker
