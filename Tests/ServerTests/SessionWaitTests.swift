@@ -1,7 +1,6 @@
 import AMQP
 import Base
 import Broker
-import Testbed
 import Testing
 
 @testable import Client
@@ -84,30 +83,6 @@ import Testing
     let unsent = client.session.out.count
     #expect(unsent == 0)
     #expect(try opened(loop).call(declare) == [declared])
-  }
-
-  @Test func whatWaitsForALogThatFindsNoSpaceIsToldSoAfterATime() throws {
-    let disk = FaultyDisk()
-    disk.fail(.allocate, code: 28)
-    let loop = try TestLoop(disk: disk)
-    let client = try opened(loop)
-    let other = try opened(loop)
-    client.send(Wire.method(declare))
-    loop.turns { loop.broker.journal.stuckReason != nil }
-    loop.turn(after: 300)
-    loop.turn(after: 9000)
-    #expect(try client.takeEvents() == [])
-    loop.turn(after: 2000)
-    guard case .method(.connectionClose(let close), _) = try client.takeEvents().first else {
-      Issue.record("the client was not told")
-      return
-    }
-    #expect(close.replyCode == 541)
-    #expect(close.replyText.description.contains("No space left on device"))
-    // Who waits for nothing is not disturbed, and served.
-    #expect(try other.takeEvents() == [])
-    let transient = Method.queueDeclare(QueueDeclare(queue: "t"))
-    #expect(try other.call(transient).count == 1)
   }
 
   // MARK: Confirms

@@ -22,8 +22,7 @@ final class TestLoop {
   /// On the journal that another loop left in `directory`, or on a new one.
   init(
     settings: SessionSettings = SessionSettings(), limits: BrokerLimits = BrokerLimits(),
-    log: Log = Log(level: .error), directory: TemporaryDirectory = TemporaryDirectory(),
-    disk: any Disk = SystemDisk()
+    log: Log = Log(level: .error), directory: TemporaryDirectory = TemporaryDirectory()
   ) throws(JournalError) {
     var journalSettings = Journal.Settings()
     journalSettings.segmentBytes = 1 << 20
@@ -32,11 +31,9 @@ final class TestLoop {
     let bell = Bell()
     let names = NameSource()
     var made: Broker?
-    var environment = Journal.Environment()
-    environment.disk = disk
     _ = try Journal.open(
-      directory: directory.path + "/journal", settings: journalSettings, environment: environment,
-      now: now.wall, lanes: BrokerRecords(), wake: { bell.ring() },
+      directory: directory.path + "/journal", settings: journalSettings, now: now.wall,
+      lanes: BrokerRecords(), wake: { bell.ring() },
       replay: { journal in
         let broker = Broker(journal: journal, limits: limits) { names.next() }
         broker.beginRecovery()
@@ -113,16 +110,6 @@ final class TestLoop {
       bell.wait()
       loop.journalMoved()
       happened = true
-    }
-  }
-
-  /// Turns, each after the log's threads have done something, until `isDone`.
-  func turns(until isDone: () -> Bool) {
-    while !isDone() {
-      turn()
-      guard broker.journal.isCommitting else { continue }
-      bell.wait()
-      loop.journalMoved()
     }
   }
 
