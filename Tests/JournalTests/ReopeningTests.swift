@@ -52,8 +52,11 @@ import Testing
       var environment = Journal.Environment()
       environment.disk = disk
       disk.fail(.rename, after: successes)
-      #expect(throws: JournalError.self) {
+      #expect {
         try Harness(directory.path, environment: environment)
+      } throws: { error in
+        guard case .system(let error)? = error as? JournalError else { return false }
+        return error.operation.hasPrefix("rename")
       }
     }
     let again = try Harness(directory.path)
