@@ -13,6 +13,9 @@ package final class Connection {
   package let token: UInt64
   /// Bytes that were read and not taken by the session yet.
   var leftover = ByteBuffer()
+  /// It has opened its virtual host; until then `leftover` is counted as so many bytes.
+  var isProven = false
+  var unprovenBytes = 0
   /// What the transport watches.
   var watchesReads = true
   var watchesWrites = false

@@ -1,18 +1,30 @@
 import Glibc
 import IO
 
-/// What happens, one line per event, to standard error:
+/// What happens, one line per event:
 /// `2026-11-21T00:12:33.123Z info  listening on 127.0.0.1:5672`.
 package struct Log: Sendable {
   package typealias Level = Options.LogLevel
 
   let level: Level
-  /// Gets the lines instead of standard error.
-  private let sink: (@Sendable (String) -> Void)?
+  private let destination: Destination
 
+  private enum Destination {
+    case nobody
+    case writer(LogWriter)
+    /// Gets each text as it is, and every one.
+    case sink(@Sendable (String) -> Void)
+  }
+
+  init(level: Level, writer: LogWriter) {
+    self.level = level
+    destination = .writer(writer)
+  }
+
+  /// For tests: without a sink nobody reads it.
   package init(level: Level, sink: (@Sendable (String) -> Void)? = nil) {
     self.level = level
-    self.sink = sink
+    destination = sink.map { .sink($0) } ?? .nobody
   }
 
   func debug(_ text: @autoclosure () -> String) { write(.debug, text) }
@@ -20,30 +32,40 @@ package struct Log: Sendable {
   func warning(_ text: @autoclosure () -> String) { write(.warning, text) }
   func error(_ text: @autoclosure () -> String) { write(.error, text) }
 
+  /// What may happen very often, caused by the peer called `name`: told in full a few times, and
+  /// then counted.
+  func tell(_ kind: LogKind, of name: String, _ text: @autoclosure () -> String) {
+    guard isTold(kind.level) else { return }
+    // Whoever looks for details gets them all.
+    if case .writer(let writer) = destination, level != .debug, !writer.admits(kind, of: name) {
+      return
+    }
+    write(kind.level, text)
+  }
+
+  /// A warning that is given the first time only that something called `key` happens.
+  func once(_ key: @autoclosure () -> String, _ text: @autoclosure () -> String) {
+    guard isTold(.warning) else { return }
+    if case .writer(let writer) = destination, !writer.isNew(key()) { return }
+    write(.warning, text)
+  }
+
+  private func isTold(_ level: Level) -> Bool { level.rank >= self.level.rank }
+
   private func write(_ level: Level, _ text: () -> String) {
-    guard level.rank >= self.level.rank else { return }
-    if let sink { return sink(text()) }
-    let name = level.rawValue
-    let padding = String(repeating: " ", count: max(0, 7 - name.count))
-    let line = "\(Self.timestamp()) \(name)\(padding) \(Self.printable(text()))\n"
-    // One write for each line, so that lines never mix. Nobody is left to be told if it fails.
-    _ = line.utf8.withContiguousStorageIfAvailable { bytes in
-      Glibc.write(2, bytes.baseAddress, bytes.count)
+    guard isTold(level) else { return }
+    switch destination {
+    case .nobody: break
+    case .writer(let writer): writer.append(Self.line(level, text()))
+    case .sink(let sink): sink(text())
     }
   }
 
-  /// A client's words must not forge lines.
-  private static func printable(_ text: String) -> String {
-    guard text.unicodeScalars.contains(where: { $0.value < 32 || $0.value == 127 }) else {
-      return text
-    }
-    return text.unicodeScalars.reduce(into: "") { result, scalar in
-      if scalar.value < 32 || scalar.value == 127 {
-        result += "\\u{\(String(scalar.value, radix: 16))}"
-      } else {
-        result.unicodeScalars.append(scalar)
-      }
-    }
+  /// The line, with its end.
+  static func line(_ level: Level, _ text: String) -> String {
+    let name = level.rawValue
+    let padding = String(repeating: " ", count: max(0, 7 - name.count))
+    return "\(timestamp()) \(name)\(padding) \(LogText.line(text))\n"
   }
 
   private static func timestamp() -> String {

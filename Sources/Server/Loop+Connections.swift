@@ -29,7 +29,10 @@ extension Loop {
     connectionCount += 1
     broker.account.add(Connection.memoryBytes, to: .connections)
     session.onDirty = { [unowned self, unowned connection] in dirty.append(connection) }
-    session.onOpen = { [unowned connection] in connection.deadline = .max }
+    session.onOpen = { [unowned self, unowned connection] in
+      connection.deadline = .max
+      prove(connection)
+    }
     log.debug("\(name) connected")
     return connection
   }
@@ -39,12 +42,7 @@ extension Loop {
     guard !connection.isClosed else { return }
     connection.isClosed = true
     let session = connection.session
-    if session.state == .closed || session.state == .closing {
-      log.debug("\(session.peerName) disconnected")
-    } else if let reason {
-      let level = session.state == .open ? "closed" : "closed before it was open"
-      log.warning("\(session.peerName) \(level): \(reason)")
-    }
+    tellEnd(of: connection, reason)
     session.release()
     session.state = .closed
     session.out.removeAll()
@@ -53,10 +51,24 @@ extension Loop {
     connection.leftover.shrink(to: 0)
     recount(connection)
     broker.account.add(-Connection.memoryBytes, to: .connections)
+    forgetUnproven(connection)
     connection.transport.close()
     let slot = Int(connection.token & 0xFFFF_FFFF)
     connections[slot] = nil
     freeSlots.append(slot)
     connectionCount -= 1
+  }
+
+  private func tellEnd(of connection: Connection, _ reason: String?) {
+    let name = connection.session.peerName
+    switch (connection.session.state, reason) {
+    case (.closed, _), (.closing, _), (_, nil): log.debug("\(name) disconnected")
+    case (.open, let reason?): log.tell(.lost, of: name, "\(name) closed: \(reason)")
+    // Whoever looks whether the port is open is no client.
+    case (.awaitingHeader, let reason?) where now < connection.deadline:
+      log.debug("\(name) left without a word: \(reason)")
+    case (_, let reason?):
+      log.tell(.notOpened, of: name, "\(name) closed before it was open: \(reason)")
+    }
   }
 }

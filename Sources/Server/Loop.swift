@@ -11,6 +11,8 @@ package struct LoopSettings {
   package var contentMilliseconds: Int64 = 60_000
   /// Requests wait so long for a log that finds no space; then their connections are told why.
   package var stuckMilliseconds: Int64 = 10_000
+  /// Clients that have not opened their virtual host may together make the broker keep so much.
+  var unprovenBytesMax = 8 << 20
 
   package init() {}
 }
@@ -40,6 +42,11 @@ package final class Loop {
   var freeSlots: [Int] = []
   package internal(set) var connectionCount = 0
   var generation: UInt64 = 0
+
+  /// Kept for clients that have not opened their virtual host yet, and the tokens of those that it
+  /// is kept for, in the order in which they began; some may have gone or opened.
+  var unprovenBytes = 0
+  var unproven = Ring<UInt64>()
 
   /// Connections whose sessions have something to send.
   var dirty: [Connection] = []
@@ -243,6 +250,7 @@ package final class Loop {
     } else if connection.leftover.capacity > 0 {
       connection.leftover.shrink(to: 0)
     }
+    countUnproven(connection)
     witness?.didTake(from: connection)
   }
 

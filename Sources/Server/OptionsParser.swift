@@ -47,17 +47,17 @@ public struct OptionFlag: Equatable, Sendable {
 /// environment, the environment over the file, the file over the defaults.
 public struct OptionsParser: Sendable {
   public private(set) var options = Options()
-  /// Variables that look like ours and set nothing, for a warning.
-  public private(set) var unknownVariables: [String] = []
   private var sources: [String: OptionSource] = [:]
 
   /// The flag and the variable that name the configuration file; not options themselves.
   public static let fileFlag = "config"
   public static let fileVariable = OptionDeclaration.variablePrefix + "CONFIG"
 
-  /// Variables of the prefix that have another meaning: the client's address, and what Kubernetes
-  /// sets for a service called "martlet".
-  private static let foreignVariables = ["MARTLET_URL", "MARTLET_SERVICE_", "MARTLET_PORT"]
+  /// The variable that tells commands where the broker is.
+  public static let urlVariable = OptionDeclaration.variablePrefix + "URL"
+
+  /// How those variables of the prefix begin that Kubernetes sets for a service called "martlet".
+  private static let foreignVariables = ["MARTLET_SERVICE_", "MARTLET_PORT"]
 
   /// `readFile` is called with the path of the configuration file, if there is one.
   public init(
@@ -65,11 +65,33 @@ public struct OptionsParser: Sendable {
     readFile: (String) throws(OptionsError) -> String = Self.noFile
   ) throws(OptionsError) {
     let file = flags.last { $0.name == Self.fileFlag }?.value ?? environment[Self.fileVariable]
+    try Self.check(environment)
     if let file { try take(file: OptionsFile(try readFile(file), path: file), path: file) }
     for variable in environment.keys.sorted() {
       try take(variable: variable, environment[variable] ?? "")
     }
     for flag in flags where flag.name != Self.fileFlag { try take(flag: flag) }
+    try check()
+  }
+
+  /// Refuses variables that begin like ours and mean nothing, or that are empty: whoever set them
+  /// meant something by it, such as a password.
+  public static func check(_ environment: [String: String]) throws(OptionsError) {
+    let known = Options.declarations.map(\.variable) + [fileVariable, urlVariable]
+    for variable in environment.keys.sorted()
+    where variable.hasPrefix(OptionDeclaration.variablePrefix) {
+      let source = OptionSource.environment(variable)
+      if known.contains(variable) {
+        guard environment[variable] != "" else {
+          throw OptionsError(source, "it is empty; give it a value, or unset it")
+        }
+        continue
+      }
+      if foreignVariables.contains(where: variable.hasPrefix) { continue }
+      let suggestion = Spelling.suggestion(for: variable, among: known)
+      throw OptionsError(
+        source, "there is no such option" + (suggestion.isEmpty ? "; unset it" : suggestion))
+    }
   }
 
   /// For callers without files.
@@ -108,20 +130,10 @@ public struct OptionsParser: Sendable {
   }
 
   private mutating func take(variable: String, _ value: String) throws(OptionsError) {
-    guard variable.hasPrefix(OptionDeclaration.variablePrefix), variable != Self.fileVariable,
-      !Self.foreignVariables.contains(where: variable.hasPrefix)
-    else { return }
-    if let declaration = Options.declarations.first(where: { $0.variable == variable }) {
-      return try apply(declaration, value, .environment(variable))
+    guard let declaration = Options.declarations.first(where: { $0.variable == variable }) else {
+      return
     }
-    let known = Options.declarations.map(\.variable) + [Self.fileVariable]
-    if let meant = Spelling.nearest(to: variable, among: known),
-      Spelling.distance(variable, meant) <= 2
-    {
-      throw OptionsError(
-        .environment(variable), #"there is no such option; did you mean "\#(meant)"?"#)
-    }
-    unknownVariables.append(variable)
+    try apply(declaration, value, .environment(variable))
   }
 
   private mutating func take(flag: OptionFlag) throws(OptionsError) {
@@ -150,6 +162,19 @@ public struct OptionsParser: Sendable {
       throw OptionsError(source, name + error.text)
     }
     sources[declaration.name] = source
+  }
+
+  /// What no single word shows: values that are right in form and mean nothing.
+  private func check() throws(OptionsError) {
+    for text in options.listen where ListenAddress(text) == nil {
+      throw OptionsError(
+        source(of: "listen"),
+        #""\#(text)" is not an address; write HOST:PORT, [IPv6]:PORT or *:PORT, with a"#
+          + " port from 0 to 65535")
+    }
+    if options.data.isEmpty {
+      throw OptionsError(source(of: "data"), "the directory has no name")
+    }
   }
 
   private static func declaration(_ name: String) -> OptionDeclaration? {

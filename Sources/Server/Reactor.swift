@@ -25,12 +25,8 @@ final class Reactor {
   private var nextAccept: Int64?
   /// When this turn began, in monotonic nanoseconds.
   private var begun: Int64 = 0
-  /// Descriptors are kept free for the journal; clients above this are not even told why.
-  private let socketsMax: Int
+  private let room: ClientRoom
 
-  /// Clients above the limit that are told so at the same time.
-  private static let refusedMax = 64
-  private static let descriptorReserve = 64
   private static let acceptRetryMilliseconds: Int64 = 250
   private static let receiveBufferBytes: Int32 = 1 << 20
 
@@ -43,15 +39,13 @@ final class Reactor {
 
   init(
     loop: Loop, log: Log, listeners: [Listener], signals: consuming SignalQueue,
-    journalWake: SharedWakeup, descriptorLimit: Int
+    journalWake: SharedWakeup, room: ClientRoom
   ) throws(SystemError) {
     self.loop = loop
     self.log = log
     self.listeners = listeners
     self.journalWake = journalWake
-    socketsMax = min(
-      loop.settings.session.connectionsMax + Self.refusedMax,
-      descriptorLimit - Self.descriptorReserve)
+    self.room = room
     poller = try Poller()
     try poller.add(signals.descriptor.raw, token: Token.signals, reads: true, writes: false)
     self.signals = signals
@@ -112,14 +106,19 @@ final class Reactor {
 
   private func handleSignals() {
     while let signal = signals.next() {
-      if signal == SIGUSR1 {
+      switch BrokerSignal(signal) {
+      case .status:
         loop.logStatus()
         continue
+      case .ignored(let reason):
+        log.info("\(BrokerSignal.name(of: signal)) changes nothing: \(reason)")
+        continue
+      case .stop: break
       }
       if loop.isStopping {
         log.warning("stopping at once, as asked for twice")
       } else {
-        log.info("stopping, as signal \(signal == SIGINT ? "SIGINT" : "SIGTERM") asks for")
+        log.info("stopping, as signal \(BrokerSignal.name(of: signal)) asks for")
         for listener in listeners { poller.remove(listener.socket.descriptor.raw) }
       }
       loop.stop()
@@ -133,14 +132,16 @@ final class Reactor {
     while true {
       do throws(SystemError) {
         guard let accepted = try listener.socket.accept() else { return }
-        guard loop.connectionCount < socketsMax else {
-          log.warning(
-            "\(accepted.peer) is turned away: \(loop.connectionCount) clients are connected")
+        guard loop.connectionCount < room.socketsMax else {
+          log.tell(
+            .turnedAway, of: "\(accepted.peer)",
+            "\(accepted.peer) is turned away: \(loop.connectionCount) clients are connected, and"
+              + " \(room.reason)")
           continue
         }
         try add(accepted)
       } catch {
-        log.error("a client could not be accepted: \(error)")
+        log.tell(.notAccepted, of: "", "a client could not be accepted: \(error)")
         if error.code == EMFILE || error.code == ENFILE { pauseListeners() }
         return
       }

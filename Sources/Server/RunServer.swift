@@ -7,16 +7,19 @@ import Journal
 
 /// Runs the broker until it is told to stop; the result is the process's exit code.
 public func runServer(_ options: Options) -> Int32 {
-  let log = Log(level: options.logLevel)
-  do {
-    try Server(options, log).run()
-    return 0
+  do throws(SystemError) {
+    // Held back before any other thread starts, since these inherit it.
+    let signals = try SignalQueue(BrokerSignal.all)
+    let writer = try LogWriter()
+    LastWords.waitForOnCrash()
+    let log = Log(level: options.logLevel, writer: writer)
+    defer { writer.close() }
+    return Server(options, log).runAndTell(signals)
   } catch {
-    log.error("\(error)")
-    if let error = error as? JournalError, error.isDamage {
-      log.error(
-        "the broker does not start with a damaged journal. \"martlet journal verify \(options.data)\""
-          + " says all that is wrong; \"martlet journal repair \(options.data)\" what can be done")
+    // There is no log yet.
+    let line = Log.line(.error, "\(error)")
+    _ = line.utf8.withContiguousStorageIfAvailable {
+      write(STDERR_FILENO, $0.baseAddress, $0.count)
     }
     return 1
   }
@@ -37,14 +40,28 @@ private struct Server {
     self.log = log
   }
 
-  func run() throws {
-    guard !options.data.isEmpty else {
-      throw StartError(description: "the data directory has no name; give one with --data")
+  func runAndTell(_ signals: consuming SignalQueue) -> Int32 {
+    do {
+      try run(signals)
+      return 0
+    } catch {
+      log.error("\(error)")
+      if let error = error as? JournalError, error.isDamage {
+        log.error(
+          "the broker does not start with a damaged journal. \"martlet journal verify"
+            + " \(options.data)\" says all that is wrong; \"martlet journal repair \(options.data)\""
+            + " what can be done")
+      }
+      return 1
     }
+  }
+
+  private func run(_ signals: consuming SignalQueue) throws {
     let started = Clock.monotonicNanoseconds()
     signal(SIGPIPE, SIG_IGN)
-    let signals = try SignalQueue([SIGTERM, SIGINT, SIGUSR1])
-    let descriptorLimit = DescriptorLimit.raise()
+    // Writing beyond the limit of a file's size is an error like a full disk, not an end.
+    signal(SIGXFSZ, SIG_IGN)
+    let room = try self.room()
     let listeners = try listen()
     try FileSystem.makeDirectories(options.data)
     guard let lock = try DirectoryLock(directory: options.data) else {
@@ -55,15 +72,20 @@ private struct Server {
     let wake = try SharedWakeup()
     let broker = try recover(wake, lock.note)
     try lock.keep(note: Self.note(broker.journal))
+    var settings = LoopSettings(options)
+    settings.session.connectionsMax = room.clientsMax
     let loop = Loop(
-      broker: broker, settings: LoopSettings(options), log: log,
+      broker: broker, settings: settings, log: log,
       releaseMemory: ProcessMemory.releaseUnused)
     let reactor = try Reactor(
       loop: loop, log: log, listeners: listeners, signals: signals, journalWake: wake,
-      descriptorLimit: descriptorLimit)
+      room: room)
     let milliseconds = (Clock.monotonicNanoseconds() - started) / 1_000_000
     for listener in listeners { log.info("listening on \(listener.socket.localAddress)") }
     log.info("Martlet \(Version.text) is ready after \(milliseconds) ms")
+    if room.clientsMax < options.connectionsMax {
+      log.info("\(room.clientsMax) clients fit in at the same time, since \(room.reason)")
+    }
     if options.user == "guest", options.password == "guest", !options.guestLoopbackOnly {
       log.warning("user guest with password guest may log in from anywhere")
     }
@@ -97,6 +119,18 @@ private struct Server {
         "\(lock.path) was removed or replaced while the broker runs; leave it: it says who uses"
         + " the directory"
     }
+  }
+
+  private func room() throws(StartError) -> ClientRoom {
+    let limit = DescriptorLimit.raise()
+    if let room = ClientRoom(connectionsMax: options.connectionsMax, descriptorLimit: limit) {
+      return room
+    }
+    throw StartError(
+      description: "only \(limit) files may be open at the same time (ulimit -n), which leaves no"
+        + " room for clients beside the broker's own \(ClientRoom.reserve); allow at least"
+        + " \(ClientRoom.descriptorsMin), and one more for each client beyond"
+        + " \(ClientRoom.clientsMin)")
   }
 
   /// `note` is what the last broker here said of its journal.
@@ -156,7 +190,7 @@ private struct Server {
   private func listen() throws(SystemError) -> [Listener] {
     var listeners: [Listener] = []
     for text in options.listen {
-      for address in try Self.addresses(text) {
+      for address in ListenAddress(text)?.addresses ?? [] {
         do throws(SystemError) {
           listeners.append(Listener(try Socket.listen(address)))
         } catch {
@@ -174,21 +208,6 @@ private struct Server {
       }
     }
     return listeners
-  }
-
-  /// `HOST:PORT`, `[IPv6]:PORT` or `*:PORT`.
-  private static func addresses(_ text: String) throws(SystemError) -> [SocketAddress] {
-    guard let colon = text.lastIndex(of: ":"), let port = Int(text[text.index(after: colon)...]),
-      (0...65535).contains(port)
-    else {
-      throw SystemError("listen on '\(text)' (expected HOST:PORT)", code: EINVAL)
-    }
-    var host = String(text[..<colon])
-    if host.hasPrefix("["), host.hasSuffix("]") { host = String(host.dropFirst().dropLast()) }
-    if host == "*" || host.isEmpty {
-      return [SocketAddress(host: "::", port: port), SocketAddress(host: "0.0.0.0", port: port)]
-    }
-    return [SocketAddress(host: host, port: port)]
   }
 
   private func lockHolder() -> String {
@@ -226,5 +245,6 @@ extension SessionSettings {
     messageSizeMax = options.messageSizeMaxBytes
     outputMax = options.outputBufferMaxBytes
     product = options.product
+    productVersion = options.productVersion
   }
 }

@@ -16,11 +16,13 @@ extension Session {
       "authentication_failure_close": .bool(true), "per_consumer_qos": .bool(true),
       "direct_reply_to": .bool(true),
     ]
+    // What clients decide by stands in `product` and `version`; what this is, in the others.
     let properties: FieldTable = [
       "capabilities": .table(capabilities), "product": .string(settings.product),
-      "version": .string(settings.version), "platform": .string("Swift"),
+      "version": .string(settings.productVersion),
+      "platform": .string("Martlet \(Version.text) (Swift)"),
       "cluster_name": .string("martlet"), "copyright": .string("The developers of Martlet"),
-      "information": .string("Martlet, a message broker that is also an event log"),
+      "information": .string("Martlet \(Version.text), a message broker with one log behind"),
     ]
     send(
       .connectionStart(
@@ -35,8 +37,9 @@ extension Session {
     case (.awaitingStartOK, .connectionStartOk(let arguments)): authenticate(arguments)
     case (.awaitingTuneOK, .connectionTuneOk(let arguments)): tune(arguments)
     case (.awaitingOpen, .connectionOpen(let arguments)): open(arguments)
-    case (.open, .connectionUpdateSecret(let arguments)):
-      updateSecret(arguments.newSecret)
+    case (.open, .connectionUpdateSecret):
+      // The secret is for those whose login expires, which no user's of the broker itself does.
+      send(.connectionUpdateSecretOk(.init()), on: 0)
     case (.open, .connectionBlocked), (.open, .connectionUnblocked): break
     case (_, .connectionClose(let arguments)):
       log.debug("\(peerName) closes: \(arguments.replyCode) \(arguments.replyText)")
@@ -93,7 +96,8 @@ extension Session {
   /// Clients that know what it means are told; others see the connection end.
   private func refuse(_ user: Name, _ mechanism: Name) {
     let why = user == "guest" && !isLoopback && settings.guestLoopbackOnly ? " from here" : ""
-    log.warning("\(peerName) was refused: user '\(user)' may not log in\(why)")
+    log.tell(
+      .loginRefused, of: peerName, "\(peerName) was refused: user '\(user)' may not log in\(why)")
     let error = PeerError.loginRefused(mechanism: mechanism)
     if client.wantsAuthenticationFailureClose {
       send(
@@ -125,13 +129,6 @@ extension Session {
     } catch {
       return nil
     }
-  }
-
-  private func updateSecret(_ secret: [UInt8]) {
-    guard isAllowed(user, secret) else {
-      return fail(.updateSecretRefused, ConnectionUpdateSecret.id)
-    }
-    send(.connectionUpdateSecretOk(.init()), on: 0)
   }
 
   // MARK: Negotiation
@@ -167,7 +164,9 @@ extension Session {
     state = .open
     onOpen?()
     let told = [client.name, client.product].filter { !$0.isEmpty }.joined(separator: ", ")
-    log.info("\(peerName) opened by '\(user)'" + (told.isEmpty ? "" : " (\(told))"))
+    log.tell(
+      .opened, of: peerName,
+      "\(peerName) opened by '\(user)'" + (told.isEmpty ? "" : " (\(told))"))
     send(.connectionOpenOk(.init()), on: 0)
   }
 }

@@ -198,7 +198,9 @@ extension Session {
     {
       return 0
     }
-    log.warning("\(peerName) does not speak AMQP 0-9-1: \(Self.guess(bytes))")
+    log.tell(
+      .wrongProtocol, of: peerName,
+      "\(peerName) does not speak AMQP 0-9-1: \(Self.guess(bytes))")
     out.append(wanted)
     markDirty()
     state = .closed
@@ -226,7 +228,11 @@ extension Session {
       return Frame.headerSize
     }
     guard size <= frameMax else {
-      fail(.frameTooLarge(size: size + Frame.overhead, limit: frameMax))
+      let whole = size + Frame.overhead
+      fail(
+        isTuned
+          ? .frameTooLarge(size: whole, limit: frameMax)
+          : .frameBeforeTune(size: whole, limit: frameMax))
       return Frame.headerSize
     }
     let rest = bytes.byteCount - offset - Frame.headerSize

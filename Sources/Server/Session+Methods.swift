@@ -51,7 +51,9 @@ extension Session {
   /// A mistake on a channel closes it, or the connection if the code is a hard one.
   func fail(_ error: PeerError, _ method: MethodID, on channel: SessionChannel) {
     guard !error.code.isHard else { return fail(error, method) }
-    log.warning("\(peerName) channel \(channel.number) closed by the broker: \(error)")
+    log.tell(
+      .channelClosed, of: peerName,
+      "\(peerName) channel \(channel.number) closed by the broker: \(error)")
     abandon(channel)
     channel.isClosing = true
     send(
@@ -62,14 +64,16 @@ extension Session {
   }
 
   private func openChannel(_ number: UInt16) {
-    if number < channels.count, let channel = channels[Int(number)], !channel.isClosing {
-      return fail(.secondChannelOpen, ChannelOpen.id)
-    }
-    guard number <= channelMax, let peer else {
+    let former = number < channels.count ? channels[Int(number)] : nil
+    guard former?.isClosing != false else { return fail(.secondChannelOpen, ChannelOpen.id) }
+    guard former != nil || channelCount < channelMax, let peer else {
       return fail(.tooManyChannels(count: channelCount, limit: channelMax), ChannelOpen.id)
     }
+    guard number <= channelMax else {
+      return fail(.channelNumberTooHigh(channel: number, limit: channelMax), ChannelOpen.id)
+    }
     while channels.count <= number { channels.append(nil) }
-    if channels[Int(number)] == nil { channelCount += 1 }
+    if former == nil { channelCount += 1 }
     channels[Int(number)] = SessionChannel(peer.openChannel(number))
     send(.channelOpenOk(.init()), on: number)
   }
@@ -198,18 +202,21 @@ extension Session {
     wanted.isAutoDelete = arguments.autoDelete
     wanted.arguments = arguments.arguments
     let (status, committed) = try channel.core.vhost.declareQueue(wanted, on: channel.core)
-    for name in QueueArguments.withoutEffect where !wanted.isPassive {
-      if wanted.arguments[name] != nil {
-        log.warning(
-          "\(peerName): queue '\(status.name)' was declared with \(name), which has no effect in"
-            + " this version")
-      }
-    }
+    if !wanted.isPassive, !wanted.arguments.entries.isEmpty { tellWithoutEffect(wanted, status) }
     answer(
       .queueDeclareOk(
         .init(
           queue: status.name, messageCount: UInt32(clamping: status.readyCount),
           consumerCount: UInt32(clamping: status.consumerCount))), channel,
       noWait: arguments.noWait, committed)
+  }
+
+  private func tellWithoutEffect(_ wanted: QueueDeclaration, _ status: QueueStatus) {
+    for name in QueueArguments.withoutEffect where wanted.arguments[name] != nil {
+      log.once(
+        "argument \(name)",
+        "\(peerName): queue '\(status.name)' was declared with \(name), which has no effect in"
+          + " this version; this is not told again of other queues")
+    }
   }
 }

@@ -62,6 +62,13 @@ final class Session {
   var channelMax: Int
   /// Seconds; 0 is none.
   var heartbeat = 0
+  /// Both sides have agreed on the limits.
+  var isTuned: Bool {
+    switch state {
+    case .awaitingHeader, .awaitingStartOK, .awaitingTuneOK: false
+    case .awaitingOpen, .open, .closing, .closed: true
+    }
+  }
   /// A message has been published here.
   var isPublisher = false
 
@@ -188,7 +195,7 @@ final class Session {
   func block(_ reason: String) {
     pause = .blocked
     if client.wantsBlocked { send(.connectionBlocked(.init(reason: Name(reason))), on: 0) }
-    log.warning("\(peerName) is blocked: \(reason)")
+    log.tell(.blocked, of: peerName, "\(peerName) is blocked: \(reason)")
   }
 
   /// The broker takes messages again. Returns whether parsing can go on.
@@ -205,7 +212,7 @@ final class Session {
   func fail(_ error: PeerError, _ method: MethodID = .none) {
     guard state != .closing, state != .closed else { return }
     let canBeTold = state != .awaitingHeader
-    log.warning("\(peerName) closed by the broker: \(error)")
+    log.tell(.closedByBroker, of: peerName, "\(peerName) closed by the broker: \(error)")
     release()
     guard canBeTold else {
       state = .closed
@@ -261,9 +268,9 @@ package struct SessionSettings: Sendable {
   package var outputMax = 1 << 20
   /// Requests wait while so much is unsent: a few bytes may ask for a large message.
   var answersMax: Int { 4 * outputMax }
-  var product = "Martlet"
-  /// Told to clients: some of them ask a broker for features by RabbitMQ's version.
-  var version = "4.0.0"
+  /// What the broker calls itself towards clients, since many choose by it what to ask for.
+  var product = Options().product
+  var productVersion = Options().productVersion
 
   package init() {}
 }
@@ -279,9 +286,9 @@ struct ClientProperties {
   init() {}
 
   init(_ table: FieldTable) {
-    name = table["connection_name"]?.text ?? ""
-    product = [table["product"]?.text, table["version"]?.text].compactMap(\.self)
-      .joined(separator: " ")
+    name = LogText.name(table["connection_name"]?.text ?? "")
+    product = LogText.name(
+      [table["product"]?.text, table["version"]?.text].compactMap(\.self).joined(separator: " "))
     guard case .table(let capabilities) = table["capabilities"] else { return }
     wantsBlocked = capabilities["connection.blocked"] == .bool(true)
     wantsCancelNotify = capabilities["consumer_cancel_notify"] == .bool(true)

@@ -191,3 +191,17 @@ def test_workers_share_the_tasks(own_workshop):
     for n in range(4):
         own_workshop.release(f"share{n}")
     assert [result.get(timeout=SECONDS) for result in results] == [False] * 4
+
+
+def test_task_is_not_held_up_by_tasks_of_later(own_workshop):
+    """A worker that waits with ten tasks raises its prefetch for the whole channel.
+
+    It does so only towards what it takes for RabbitMQ before 4.0; towards others the prefetch of its
+    consumer stays what it was, and the worker is full.
+    """
+    own_workshop.hire()
+    later = [own_workshop.task("add").apply_async((n, n), countdown=6) for n in range(10)]
+    now = own_workshop.task("add").delay(1, 2)
+    assert now.get(timeout=SECONDS) == 3
+    assert not any(result.ready() for result in later)
+    assert [result.get(timeout=SECONDS) for result in later] == [2 * n for n in range(10)]

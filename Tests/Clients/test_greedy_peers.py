@@ -7,7 +7,7 @@ import pika
 import pytest
 from pika import spec
 
-from raw_peer import RawPeer, content, encode
+from raw_peer import PROTOCOL_HEADER, RawPeer, content, encode
 from watched_broker import MEBI, Bystander, connections_allowed, eventually, serving
 
 CHANNELS = 2047
@@ -274,3 +274,29 @@ def test_connections_that_come_and_go_leave_nothing(broker):
             sizes.append(broker.resident())
         assert sizes[2] < sizes[0] + 2 * MEBI, sizes
         eventually(lambda: broker.descriptors() <= descriptors, "end of the sockets")
+
+
+def test_unfinished_logins_take_little_memory_together(tmp_path):
+    """Each could keep 64 KiB; those who are in and those who log in do not feel it."""
+    count = connections_allowed(3000)
+    with serving(tmp_path, "--log-level", "error") as broker, Bystander(broker):
+        before = broker.resident()
+        with contextlib.ExitStack() as stack:
+            for _ in range(count):
+                peer = stack.enter_context(RawPeer(broker.url))
+                with contextlib.suppress(ConnectionError):
+                    peer.send(PROTOCOL_HEADER + b"\1\0\0\0\0\xea\x60" + bytes(59_000))
+            assert broker.resident_peak() < before + 40 * MEBI
+            # A login with a token of 20 KiB, in pieces.
+            with RawPeer(broker.url) as peer:
+                peer.send(PROTOCOL_HEADER)
+                peer.expect(spec.Connection.Start)
+                login = encode(
+                    spec.Connection.StartOk(
+                        {"token": "t" * 20_000}, "PLAIN", "\0guest\0guest", "en_US"
+                    )
+                )
+                peer.send(login[:15_000])
+                peer.send(login[15_000:])
+                peer.expect(spec.Connection.Tune)
+        eventually(lambda: broker.resident() < before + 24 * MEBI, "memory that is given back")

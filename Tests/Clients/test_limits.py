@@ -42,7 +42,10 @@ def test_connection_above_the_limit_is_refused_readably(tmp_path):
 
 
 def test_crowd_above_the_limit_does_not_keep_anybody_out_for_long(tmp_path):
-    options = ("--connections-max", "5", "--handshake-timeout", "500ms")
+    options = (
+        *("--connections-max", "5", "--handshake-timeout", "500ms"),
+        *("--log-level", "debug"),
+    )
     with serving(tmp_path, *options) as broker, Bystander(broker):
         before = broker.descriptors()
         with contextlib.ExitStack() as stack:

@@ -25,9 +25,14 @@ class Control:
 
     @property
     def product(self):
-        """The broker's name in lower case, as scenarios name it."""
+        """The broker's name in lower case, as scenarios name it.
+
+        Martlet calls itself by another product's name, since clients choose by it what they do;
+        what it is stands in its platform.
+        """
         properties = dict(self.connection.start.arguments["server-properties"])
-        return properties["product"].content.lower()
+        is_martlet = properties["platform"].content.startswith("Martlet")
+        return "martlet" if is_martlet else properties["product"].content.lower()
 
     def close(self):
         self.connection.send_method(0, "connection.close", {"reply-code": 200})

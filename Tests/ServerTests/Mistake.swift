@@ -100,13 +100,8 @@ extension Mistake {
     Mistake("channel-not-open", by: BasicPublish.id, Wire.publish(in: 7)),
     Mistake("second-channel-open", .channelOpen(ChannelOpen())),
     Mistake(
-      "too-many-channels", with: ["1", "2047"], by: ChannelOpen.id,
+      "channel-number-too-high", with: ["2048", "2047"], by: ChannelOpen.id,
       Wire.method(.channelOpen(ChannelOpen()), on: 2048)),
-    Mistake(
-      "update-secret-refused", by: ConnectionUpdateSecret.id,
-      Wire.method(
-        .connectionUpdateSecret(
-          ConnectionUpdateSecret(newSecret: Array("wrong".utf8), reason: "")), on: 0)),
   ]
 
   // MARK: Content

@@ -62,7 +62,12 @@ import Testing
     #expect(said.versionMajor == 0 && said.versionMinor == 9)
     #expect(said.mechanisms == Array("PLAIN AMQPLAIN".utf8))
     #expect(said.locales == Array("en_US".utf8))
-    #expect(said.serverProperties["product"] == .string("Martlet"))
+    #expect(said.serverProperties["product"] == .string("RabbitMQ"))
+    #expect(said.serverProperties["version"] == .string("3.13.7"))
+    for name in ["platform", "information"] as [Name] {
+      let text = said.serverProperties[name]?.text ?? ""
+      #expect(text.hasPrefix("Martlet \(Version.text)"), "\(text)")
+    }
     guard case .table(let capabilities) = said.serverProperties["capabilities"] else {
       return #expect(said.serverProperties == [:])
     }
@@ -174,14 +179,17 @@ import Testing
     }
   }
 
-  @Test func aNewSecretMustBeTheRightOne() throws {
+  /// RabbitMQ does not look at it either when the user is one of its own.
+  @Test(arguments: ["secret", "another", ""])
+  func aNewSecretIsTakenAndChangesNothing(secret: String) throws {
     try logIn()
     _ = try client.exchange(
       Wire.method(.connectionTuneOk(Wire.tuneOK()), on: 0)
         + Wire.method(.connectionOpen(ConnectionOpen(virtualHost: "/")), on: 0))
-    let update = ConnectionUpdateSecret(newSecret: Array("secret".utf8), reason: "")
+    let update = ConnectionUpdateSecret(newSecret: Array(secret.utf8), reason: "")
     let events = try client.call(.connectionUpdateSecret(update), on: 0)
     #expect(events == [.method(.connectionUpdateSecretOk(ConnectionUpdateSecretOk()), channel: 0)])
+    #expect(client.session.state == .open)
   }
 
   // MARK: Negotiation
@@ -227,6 +235,22 @@ import Testing
     }
     let events = try client.call(.channelOpen(ChannelOpen()), on: 4)
     expectClose(events.first, "too-many-channels", ["3", "3"], by: ChannelOpen.id)
+  }
+
+  @Test func aChannelNumberAboveTheNegotiatedOneIsNamed() throws {
+    try logIn()
+    _ = try client.exchange(
+      Wire.method(.connectionTuneOk(Wire.tuneOK(channelMax: 3)), on: 0)
+        + Wire.method(.connectionOpen(ConnectionOpen(virtualHost: "/")), on: 0))
+    let events = try client.call(.channelOpen(ChannelOpen()), on: 5)
+    expectClose(events.first, "channel-number-too-high", ["5", "3"], by: ChannelOpen.id)
+  }
+
+  @Test func beforeTuneNobodySpeaksOfWhatWasNegotiated() throws {
+    let limit = loop.settings.frameMaxBeforeTune
+    _ = try client.exchange(Frame.protocolHeader)
+    let events = try client.exchange([Frame.method, 0, 0, 0x7F, 0, 0, 0])
+    expectClose(events.first, "frame-before-tune", ["\(0x7F00_0000 + 8)", "\(limit)"])
   }
 
   // MARK: Out of order

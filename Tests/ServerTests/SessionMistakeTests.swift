@@ -46,6 +46,7 @@ import Testing
       // In SessionHandshakeTests.
       "login-refused", "unknown-mechanism", "malformed-response", "vhost-not-found",
       "connection-limit", "frame-max-too-low", "frame-max-too-high", "channel-max-too-high",
+      "too-many-channels", "frame-before-tune",
       // Below, since they need limits or a broker that has failed.
       "too-many-consumers", "too-many-queues", "too-many-exchanges", "too-many-bindings",
       "too-many-arguments", "too-many-routing-keys", "routing-too-long",

@@ -134,6 +134,14 @@ extension PeerError {
       "number of channels opened (\(count)) has reached the negotiated channel_max (\(limit))")
   }
 
+  /// 530: "channel number {channel} is higher than the negotiated channel_max ({limit})"
+  public static func channelNumberTooHigh(
+    channel: some CustomStringConvertible, limit: some CustomStringConvertible
+  ) -> PeerError {
+    PeerError(
+      .notAllowed, "channel number \(channel) is higher than the negotiated channel_max (\(limit))")
+  }
+
   /// 530: "number of consumers on the channel has reached the limit ({limit})"
   public static func tooManyConsumers(limit: some CustomStringConvertible) -> PeerError {
     PeerError(.notAllowed, "number of consumers on the channel has reached the limit (\(limit))")
@@ -215,6 +223,16 @@ extension PeerError {
   ) -> PeerError {
     PeerError(
       .frameError, "frame of \(size) bytes is larger than the negotiated frame_max \(limit)")
+  }
+
+  /// 501: "frame of {size} bytes is larger than the {limit} bytes that may come before connection.tune-ok"
+  public static func frameBeforeTune(
+    size: some CustomStringConvertible, limit: some CustomStringConvertible
+  ) -> PeerError {
+    PeerError(
+      .frameError,
+      "frame of \(size) bytes is larger than the \(limit) bytes that may come before connection.tune-ok"
+    )
   }
 
   /// 501: "frame end marker missing"
@@ -540,10 +558,6 @@ extension PeerError {
   /// 406: "fast reply consumer does not exist"
   public static let noReplyConsumer = PeerError(
     .preconditionFailed, "fast reply consumer does not exist")
-
-  /// 530: "New secret was refused by one of the backends"
-  public static let updateSecretRefused = PeerError(
-    .notAllowed, "New secret was refused by one of the backends")
 
   /// 312: "NO_ROUTE"
   public static let noRoute = PeerError(

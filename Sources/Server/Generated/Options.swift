@@ -28,7 +28,7 @@ public struct Options: Equatable, Sendable {
     case debug, info, warning, error
   }
 
-  /// The least important event that is logged.
+  /// The least important event that is logged. What happens very often is summed up every 10 seconds, unless this is debug.
   public var logLevel: LogLevel = .info
 
   /// Largest frame negotiated with a client.
@@ -97,8 +97,11 @@ public struct Options: Equatable, Sendable {
   /// Messages that are not consumed within so many bytes of the journal move into lane files, so that the journal stays short.
   public var journalWindowBytes: Int = 67_108_864
 
-  /// The product name told to clients; some branch on "RabbitMQ".
-  public var product: String = "Martlet"
+  /// The product that the broker tells clients it is: many of them choose how to behave by it. Logs and tools say Martlet.
+  public var product: String = "RabbitMQ"
+
+  /// The version of that product that clients are told.
+  public var productVersion: String = "3.13.7"
 
   public init() {}
 
@@ -138,7 +141,8 @@ public struct Options: Equatable, Sendable {
     OptionDeclaration(
       name: "log-level", values: "debug|info|warning|error", standard: "info",
       bounds: nil,
-      help: "The least important event that is logged.",
+      help:
+        "The least important event that is logged. What happens very often is summed up every 10 seconds, unless this is debug.",
       set: .choice(\.logLevel)),
     OptionDeclaration(
       name: "frame-max", values: "size", standard: "128KiB",
@@ -258,9 +262,15 @@ public struct Options: Equatable, Sendable {
         "Messages that are not consumed within so many bytes of the journal move into lane files, so that the journal stays short.",
       set: .size(\.journalWindowBytes, 1_048_576...1_099_511_627_776)),
     OptionDeclaration(
-      name: "product", values: "text", standard: "Martlet",
+      name: "product", values: "text", standard: "RabbitMQ",
       bounds: nil,
-      help: "The product name told to clients; some branch on \"RabbitMQ\".",
+      help:
+        "The product that the broker tells clients it is: many of them choose how to behave by it. Logs and tools say Martlet.",
       set: .text(\.product)),
+    OptionDeclaration(
+      name: "product-version", values: "text", standard: "3.13.7",
+      bounds: nil,
+      help: "The version of that product that clients are told.",
+      set: .text(\.productVersion)),
   ]
 }

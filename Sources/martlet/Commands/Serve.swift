@@ -19,7 +19,10 @@ enum Serve {
       environment (MARTLET_FRAME_MAX=64KiB). The command line wins over the environment, the \
       environment over the file, the file over the default.
       """,
-      "SIGINT or SIGTERM stop the broker in order.",
+      """
+      SIGINT, SIGTERM and SIGQUIT stop the broker in order; SIGUSR1 writes its figures into the log. \
+      SIGHUP changes nothing: options are read at the start alone. The log goes to standard error.
+      """,
     ],
     options: [config, printConfig] + settings,
     examples: [
@@ -38,10 +41,6 @@ enum Serve {
     if invocation[printConfig] {
       Console.show(parser.report)
       return .success
-    }
-    for variable in parser.unknownVariables {
-      Console.complain(
-        "\(variable) is set in the environment, but there is no such option", path: invocation.path)
     }
     return runServer(parser.options) == 0 ? .success : .failure
   }
