@@ -70,7 +70,10 @@ let package = Package(
       name: "SimulationTests", dependencies: ["Base", "IO", "Simulation", "simulate"],
       swiftSettings: common),
     .testTarget(
-      name: "MartletTests", dependencies: ["martlet", "Client", "IO", "Testbed"],
+      name: "MartletTests",
+      dependencies: [
+        "martlet", "AMQP", "Base", "Client", "IO", "Testbed", "Arbitrary",
+      ],
       swiftSettings: common),
     .testTarget(
       name: "ServerTests",

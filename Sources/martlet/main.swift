@@ -6,4 +6,4 @@ import IO
 signal(SIGPIPE, SIG_IGN)
 
 let program = Program(declaration: .martlet, environment: Environment.variables())
-exit(program.run(Array(CommandLine.arguments.dropFirst())))
+exit(program.run(Array(ProcessArguments.words().dropFirst())))

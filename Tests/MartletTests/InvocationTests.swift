@@ -61,7 +61,13 @@ import Testing
   @Test func theEnvironmentStandsInForAnOption() throws {
     #expect(try invocation(["a"], ["TEST_SIZE": "9"])[Self.size] == 9)
     #expect(try invocation(["a", "-s", "8"], ["TEST_SIZE": "9"])[Self.size] == 8)
-    #expect(try invocation(["a"], ["TEST_SIZE": ""])[Self.size] == 5)
+    #expect(try invocation(["a", "-s", "8"], ["TEST_SIZE": ""])[Self.size] == 8)
+  }
+
+  @Test func anEmptyVariableIsAMistake() {
+    #expect(throws: UsageError("TEST_SIZE is empty; give it a value, or unset it")) {
+      try invocation(["a"], ["TEST_SIZE": ""])
+    }
   }
 
   @Test(arguments: [

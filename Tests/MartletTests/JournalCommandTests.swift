@@ -10,7 +10,15 @@ import Testing
     let directory = try TemporaryDirectory()
     for path in [directory.path, directory.path + "/nothing", directory.path + "/file"] {
       if path.hasSuffix("file") { _ = try File(path, .readWrite, creates: true) }
-      #expect(throws: Failure.self) { try JournalDirectory(path) }
+      #expect {
+        try JournalDirectory(path)
+      } throws: { error in
+        let text = (error as? Failure)?.text ?? ""
+        return [
+          "there is no directory \(path)", "\(path) is not a directory",
+          "\(path) is not the data directory of a broker: it has no directory \"journal\" in it",
+        ].contains(text)
+      }
     }
     #expect(try FileSystem.list(directory.path) == ["file"])
   }
@@ -37,7 +45,11 @@ import Testing
     #expect(isHeld)
     let bytes = try FileSystem.readWhole(directory.path + "/lock")
     #expect(try journal.user()?.contains("process") == true)
-    #expect(throws: Failure.self) { try journal.refuseUser() }
+    #expect {
+      try journal.refuseUser()
+    } throws: { error in
+      (error as? Failure)?.code == .inUse
+    }
     #expect(try FileSystem.readWhole(directory.path + "/lock") == bytes)
     _ = consume lock
     #expect(try journal.user() == nil)
@@ -60,8 +72,10 @@ import Testing
     let words = ["dir", "--kind", "queue-state", "--kind", "lane-file"]
     let command = JournalInspect.command
     _ = try Invocation(of: command, path: [], words: words, environment: [:])
-    #expect(throws: UsageError.self) {
+    #expect {
       try Invocation(of: command, path: [], words: ["dir", "--kind", "nothing"], environment: [:])
+    } throws: { error in
+      (error as? UsageError)?.text.hasPrefix(#"--kind: "nothing" is not "#) == true
     }
   }
 }

@@ -18,7 +18,7 @@ import Testing
       }
       json.field("c", false)
     }
-    #expect(json.text == #"{"a":"x","b":[1,true,null,{},0.5,null],"c":false}"#)
+    #expect(json.text == #"{"a":"x","b":[1,true,null,{},0.5,"inf"],"c":false}"#)
   }
 
   @Test func textIsEscaped() {
@@ -35,6 +35,12 @@ import Testing
   ])
   func theExamplesOfTheStandard(text: String, expected: String) {
     #expect(Base64.encode(Array(text.utf8)) == expected)
+    #expect(Base64.decode(expected) == Array(text.utf8))
+  }
+
+  @Test(arguments: ["Z", "Zg=", "Zh==", "Zg==Zg==", "=g==", "Zm9=", "Z===", "Zm9*", "Zm 9v"])
+  func otherTextsAreNone(text: String) {
+    #expect(Base64.decode(text) == nil)
   }
 
   @Test func everyLetterIsUsed() {

@@ -11,9 +11,10 @@ struct FieldWord: Sendable {
   }
 
   static let help =
-    "as NAME=VALUE or NAME:TYPE=VALUE, where TYPE is string, int, long, double, bool, timestamp, "
-    + "list (of strings, with commas) or null. Without TYPE, whole numbers are int, true and false "
-    + "are bool, and all else is string."
+    "as NAME=VALUE or NAME:TYPE=VALUE, where TYPE is string, int, long, double, bool, timestamp "
+    + "(seconds since 1970, or 2026-11-28T12:00:00Z), list (of strings, with commas) or null. "
+    + "Without TYPE, whole numbers as they are usually written are int, true and false are bool, "
+    + "and all else is string, such as 00123."
 
   /// Throws what is wrong, and what would be right.
   init(_ word: String) throws(UsageError) {
@@ -53,7 +54,7 @@ struct FieldWord: Sendable {
     case .long: Int64(text).map { .int64($0) }
     case .double: Double(text).map { .double($0) }
     case .bool: Quantity.flag(text).map { .bool($0) }
-    case .timestamp: UInt64(text).map { .timestamp($0) }
+    case .timestamp: (UInt64(text) ?? DateWord.seconds(text)).map { .timestamp($0) }
     case .list:
       .array(
         text.isEmpty
@@ -68,7 +69,8 @@ struct FieldWord: Sendable {
     switch text {
     case "true": .bool(true)
     case "false": .bool(false)
-    default: text.hasPrefix("+") ? .string(text) : value(text, .int) ?? .string(text)
+    // What does not read back as it was written is no number: zip codes, telephone numbers.
+    default: Int64(text).map(String.init) == text ? value(text, .int)! : .string(text)
     }
   }
 }

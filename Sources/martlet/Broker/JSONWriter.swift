@@ -23,8 +23,10 @@ struct JSONWriter {
 
   mutating func value(_ flag: Bool) { literal(flag ? "true" : "false") }
 
-  /// JSON has no word for what is not a number: null.
-  mutating func value(_ number: Double) { literal(number.isFinite ? "\(number)" : "null") }
+  /// JSON has no number that is none: `"inf"`, `"-inf"` and `"nan"` are text.
+  mutating func value(_ number: Double) {
+    if number.isFinite { literal("\(number)") } else { value("\(number)") }
+  }
 
   mutating func null() { literal("null") }
 
@@ -32,6 +34,26 @@ struct JSONWriter {
   mutating func literal(_ word: String) {
     separate()
     bytes += word.utf8
+  }
+
+  mutating func value(_ json: JSONValue) {
+    switch json {
+    case .null: null()
+    case .bool(let flag): value(flag)
+    case .number(let word): literal(word)
+    case .string(let text): value(text)
+    case .array(let elements):
+      array { json in
+        for element in elements { json.value(element) }
+      }
+    case .object(let members):
+      object { json in
+        for member in members {
+          json.key(member.name)
+          json.value(member.value)
+        }
+      }
+    }
   }
 
   /// The name of the value that comes next.
@@ -88,28 +110,5 @@ struct JSONWriter {
       }
     }
     bytes.append(UInt8(ascii: "\""))
-  }
-}
-
-/// Bytes as text, three in four letters.
-enum Base64 {
-  private static let letters = Array(
-    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
-
-  static func encode(_ bytes: [UInt8]) -> String {
-    var result: [UInt8] = []
-    result.reserveCapacity((bytes.count + 2) / 3 * 4)
-    for start in stride(from: 0, to: bytes.count, by: 3) {
-      let taken = min(3, bytes.count - start)
-      let group = (0..<3).reduce(0) { group, index in
-        group << 8 | (index < taken ? Int(bytes[start + index]) : 0)
-      }
-      for index in 0..<4 {
-        let isPadding = index > taken
-        result.append(
-          isPadding ? UInt8(ascii: "=") : letters[group >> (18 - 6 * index) & 63])
-      }
-    }
-    return String(decoding: result, as: UTF8.self)
   }
 }

@@ -1,11 +1,13 @@
 import Client
 import Glibc
 
+import struct Server.OptionsParser
+
 /// What every command that talks to a broker takes.
 enum BrokerOptions {
   static let url = Option.value(
     "url", short: "u", "URL", as: .text, default: "amqp://guest:guest@localhost:5672/",
-    shown: "amqp://guest:guest@localhost:5672/", variable: "MARTLET_URL",
+    shown: "amqp://guest:guest@localhost:5672/", variable: OptionsParser.urlVariable,
     "Broker and virtual host: amqp://USER:PASSWORD@HOST:PORT/VHOST.")
   static let quiet = Option.flag("quiet", short: "q", "Say nothing but errors.")
   static let all: [any AnyOption] = [url, quiet]
@@ -30,12 +32,31 @@ struct Session: Sendable {
     } catch {
       result = .failure(error)
     }
-    // In a task of its own, since this one may be cancelled. The work is done or has failed: what
-    // closing comes to changes nothing any more.
-    await Task {
+    // The work is done or has failed: what closing comes to changes nothing any more.
+    await session.inOrder {
       do throws(ClientError) { try await session.connection.close() } catch {}
-    }.value
+    }
     return try result.get()
+  }
+
+  /// How long the broker may take to end things in order once the command was interrupted.
+  private static let patience = Duration.seconds(2)
+
+  /// Does what ends things in order, even when the command was interrupted; but then not for longer
+  /// than the broker may be expected to answer, which it does not while it takes no messages.
+  func inOrder<Value: Sendable>(_ work: @escaping @Sendable () async -> Value) async -> Value {
+    let task = Task { await work() }
+    return await withTaskCancellationHandler {
+      await task.value
+    } onCancel: {
+      Task {
+        if connection.blockedReason == nil {
+          // Nobody cancels this sleep, so that it cannot fail.
+          do { try await Task.sleep(for: Self.patience) } catch {}
+        }
+        task.cancel()
+      }
+    }
   }
 
   /// Asks something of the broker; its refusal is the command's failure.
@@ -44,6 +65,25 @@ struct Session: Sendable {
   ) async throws(Failure) -> Answer {
     do throws(ClientError) {
       return try await question(channel)
+    } catch {
+      throw Failure(error)
+    }
+  }
+
+  private static let notFound: UInt16 = 404
+
+  /// Whether what `question` asks for passively is there. On a channel of its own, since "no" closes
+  /// it; any other refusal leaves the answer to whoever goes on.
+  func exists(
+    _ question: (Channel) async throws(ClientError) -> Void
+  ) async throws(Failure) -> Bool {
+    do throws(ClientError) {
+      let channel = try await connection.openChannel()
+      try await question(channel)
+      try await channel.close()
+      return true
+    } catch .channelClosed(_, let reason) {
+      return reason.code != Self.notFound
     } catch {
       throw Failure(error)
     }

@@ -93,10 +93,10 @@ final class StandardInput: Sendable {
   }
 }
 
-/// Lines of standard input, without their ends. What stands behind the last line end is a line too,
+/// Lines of standard input, or of bytes that are there already, without their ends. What stands behind the last line end is a line too,
 /// unless it is empty.
 struct LineReader {
-  private let input: StandardInput
+  private let input: StandardInput?
   private var buffer: [UInt8] = []
   private var offset = 0
   /// No line end is before this.
@@ -105,6 +105,12 @@ struct LineReader {
 
   init(_ input: StandardInput) {
     self.input = input
+  }
+
+  init(_ bytes: [UInt8]) {
+    input = nil
+    buffer = bytes
+    hasEnded = true
   }
 
   /// The next line; nil at the end.
@@ -125,7 +131,7 @@ struct LineReader {
       buffer.removeFirst(offset)
       offset = 0
       searched = buffer.count
-      let chunk = try await input.chunk()
+      let chunk = try await input?.chunk() ?? []
       hasEnded = chunk.isEmpty
       buffer += chunk
       guard buffer.count <= MessageSource.bodySizeMax else {

@@ -8,8 +8,21 @@ enum Declare {
 
   static let durable = Option.flag("durable", short: "d", "It survives a restart of the broker.")
   static let passive = Option.flag(
-    "passive", "Declare nothing, only ask whether it is there and what is in it.")
+    "passive", "Declare nothing, only ask whether it is there; exit code 1 if not.")
   static let arguments = Option.fields("arg", short: "a", "An argument,")
+
+  /// The broker does not look at what else a passive declaration says: nobody shall believe it did.
+  static func checkPassive(
+    _ invocation: Invocation, _ flags: [Option<Bool>]
+  ) throws(Failure) {
+    guard invocation[passive] else { return }
+    let given = flags.filter { invocation[$0] }.map { "--\($0.parameter.name)" }
+    let all = given + (invocation[arguments].entries.isEmpty ? [] : ["--arg"])
+    guard !all.isEmpty else { return }
+    throw Failure(
+      "--passive only asks whether it is there: \(all.joined(separator: ", ")) would not be looked at",
+      code: .usage)
+  }
 }
 
 private enum DeclareQueue {
@@ -43,7 +56,11 @@ private enum DeclareQueue {
         "Prints the numbers of messages and consumers as JSON."),
     ],
     action: .asynchronous { invocation async throws(Failure) in
-      try await Session.run(invocation) { session async throws(Failure) in
+      try Declare.checkPassive(invocation, [Declare.durable, exclusive, autoDelete])
+      if invocation[Declare.passive], invocation[name].isEmpty {
+        throw Failure("NAME is missing: --passive asks for a queue by its name", code: .usage)
+      }
+      return try await Session.run(invocation) { session async throws(Failure) in
         try await run(invocation, session)
       }
     })
@@ -77,9 +94,9 @@ private enum DeclareQueue {
 
 private enum DeclareExchange {
   private static let name = Option.argument("NAME", as: .name, "Name of the exchange.")
-  private static let type = Option.required(
+  private static let type = Option.optional(
     "type", short: "t", "TYPE", as: .name,
-    "direct, fanout, topic, headers, or another that the broker knows.")
+    "direct, fanout, topic, headers, or another that the broker knows. Needed unless --passive.")
   private static let autoDelete = Option.flag(
     "auto-delete", "It goes away with its last binding.")
   private static let isInternal = Option.flag(
@@ -104,9 +121,18 @@ private enum DeclareExchange {
       .init(
         "martlet declare exchange events --type topic --arg alternate-exchange=unrouted",
         "What no binding matches goes to the exchange \"unrouted\"."),
+      .init("martlet declare exchange events --passive", "Asks whether it is there."),
     ],
     action: .asynchronous { invocation async throws(Failure) in
-      try await Session.run(invocation) { session async throws(Failure) in
+      try Declare.checkPassive(invocation, [Declare.durable, autoDelete, isInternal])
+      switch (invocation[type], invocation[Declare.passive]) {
+      case (nil, false): throw Failure("--type TYPE is missing", code: .usage)
+      case (_?, true):
+        throw Failure(
+          "--passive only asks whether it is there: --type would not be looked at", code: .usage)
+      case (nil, true), (_?, false): break
+      }
+      return try await Session.run(invocation) { session async throws(Failure) in
         try await run(invocation, session)
       }
     })
@@ -116,12 +142,15 @@ private enum DeclareExchange {
   ) async throws(Failure) -> ExitCode {
     try await session.ask { channel throws(ClientError) in
       try await channel.declareExchange(
-        invocation[name], type: invocation[type], durable: invocation[Declare.durable],
+        invocation[name], type: invocation[type] ?? "", durable: invocation[Declare.durable],
         autoDelete: invocation[autoDelete], internal: invocation[isInternal],
         passive: invocation[Declare.passive], arguments: invocation[Declare.arguments])
     }
-    let verb = invocation[Declare.passive] ? "found" : "declared"
-    session.notes.say(#"\#(verb) exchange "\#(invocation[name])" of type \#(invocation[type])"#)
+    if let type = invocation[type] {
+      session.notes.say(#"declared exchange "\#(invocation[name])" of type \#(type)"#)
+    } else {
+      session.notes.say(#"exchange "\#(invocation[name])" is there"#)
+    }
     return .success
   }
 }

@@ -23,7 +23,7 @@ enum Get {
         "martlet get jobs --count 10 --ack requeue --format json",
         "Looks at the first ten messages and gives them back."),
     ],
-    exitCodes: [.empty, .interrupted],
+    exitCodes: [.empty, .interrupted, .terminated],
     action: .asynchronous { invocation async throws(Failure) in
       try await Session.run(invocation) { session async throws(Failure) in
         try await run(invocation, session)

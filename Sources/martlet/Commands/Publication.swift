@@ -6,8 +6,9 @@ import Synchronization
 struct Publication {
   private let invocation: Invocation
   private let session: Session
-  private let exchange: Name
-  private let key: Name
+  /// Nil where each message says its own.
+  private let exchange: Name?
+  private let key: Name?
   private let properties: BasicProperties
   private let isMandatory: Bool
   private let isConfirmed: Bool
@@ -16,8 +17,9 @@ struct Publication {
   init(_ invocation: Invocation, _ session: Session) {
     self.invocation = invocation
     self.session = session
-    exchange = invocation[Publish.exchange]
-    key = invocation[Publish.key]
+    let isOwn = invocation[Publish.format] == .json
+    exchange = isOwn && !invocation.has(Publish.exchange) ? nil : invocation[Publish.exchange]
+    key = isOwn && !invocation.has(Publish.key) ? nil : invocation[Publish.key]
     properties = PropertyOptions.properties(invocation)
     isMandatory = invocation[Publish.mandatory]
     isConfirmed = invocation[Publish.confirm] || invocation.has(Publish.confirmWindow)
@@ -37,8 +39,8 @@ struct Publication {
     defer { blocking.cancel() }
     let (failure, settled) = await progress.shown {
       let failure = await publishWhileOpen(source)
-      // In a task of its own: what was sent before an interruption is not forgotten.
-      return (failure, await Task { await settle() }.value)
+      // What was sent before an interruption is not forgotten.
+      return (failure, await session.inOrder { await settle() })
     }
     switch settled {
     case .success(let refused):
@@ -46,12 +48,20 @@ struct Publication {
       if let failure { throw failure }
       return code
     case .failure(let failure):
-      if session.connection.isClosed, progress.count > 0 {
-        let sent = HumanWords.count(progress.count, "message")
-        session.notes.say("\(sent) had been sent; how many of them arrived is not known")
-      }
+      if session.connection.isClosed || failure.code == .interrupted { sayHowFar() }
       throw failure
     }
+  }
+
+  /// What is known when the broker could not be asked to the end.
+  private func sayHowFar() {
+    guard progress.count > 0 else { return }
+    let sent = HumanWords.count(progress.count, "message")
+    let confirmed = HumanWords.grouped(progress.count - session.channel.unconfirmedCount)
+    session.notes.say(
+      isConfirmed && !session.connection.isClosed
+        ? "\(sent) had been sent, \(confirmed) of them were confirmed"
+        : "\(sent) had been sent; how many of them arrived is not known")
   }
 
   /// Sends everything. Does not wait for more input once the channel has ended: then `settle` says
@@ -77,13 +87,15 @@ struct Publication {
     var source = source
     do throws(Failure) {
       while let item = try await source.next() {
+        let properties =
+          item.properties.map { PropertyOptions.properties(invocation, over: $0) } ?? properties
         for _ in 0..<count {
           if Task.isCancelled { throw Failure(.cancelled) }
           if let rate { try await rate.wait(forNumber: progress.count) }
           try await session.ask { channel throws(ClientError) in
             try await channel.publish(
-              item.body, to: exchange, key: item.key ?? key, properties: properties,
-              mandatory: isMandatory)
+              item.body, to: exchange ?? item.exchange ?? "", key: key(of: item),
+              properties: properties, mandatory: isMandatory)
           }
           progress.add()
         }
@@ -92,6 +104,11 @@ struct Publication {
     } catch {
       return error
     }
+  }
+
+  /// With `--key-from-line` the line's counts, otherwise the command line's.
+  private func key(of item: MessageSource.Item) -> Name {
+    invocation[Publish.keyFromLine] ? item.key ?? "" : key ?? item.key ?? ""
   }
 
   /// Waits until the broker has taken everything; how many it has refused. The channel is closed
@@ -134,10 +151,13 @@ struct Publication {
 
   private func conclude(refused: Int, returned: Returned) -> ExitCode {
     let notes = session.notes
-    let target = exchange.isEmpty ? "the default exchange" : #"exchange "\#(exchange)""#
-    let through = key.isEmpty ? "" : #" with key "\#(key)""#
+    let target = exchange.map { exchange in
+      exchange.isEmpty ? "the default exchange" : #"exchange "\#(exchange)""#
+    }
+    let through = key.map { $0.isEmpty ? "" : #" with key "\#($0)""# } ?? ""
+    let place = target.map { $0 + through } ?? (key.map { #"key "\#($0)""# })
     let verb = isConfirmed && refused == 0 ? "published and confirmed" : "published"
-    notes.say("\(verb) \(progress.summary(to: target + through))")
+    notes.say("\(verb) \(progress.summary(to: place))")
     if refused > 0 {
       Console.complain(
         "the broker refused \(HumanWords.count(refused, "message"))", path: invocation.path)

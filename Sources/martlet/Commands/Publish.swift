@@ -15,6 +15,12 @@ enum Publish {
     "lines", short: "l", "Send each line of standard input as a message.")
   static let keyFromLine = Option.flag(
     "key-from-line", "Send lines of KEY<TAB>BODY, each with its own routing key.")
+  static let format = Option.value(
+    "format", "FORMAT", as: .choice, default: InputFormat.raw, shown: "raw",
+    """
+    raw takes the message as it stands; json takes lines as subscribe --format json prints them, \
+    with exchange, key, properties, headers and body. What the command line says counts more.
+    """)
   static let count = Option.value(
     "count", short: "n", "N", as: .integer(1...(.max)), default: 1,
     "Send each message so many times.")
@@ -28,6 +34,10 @@ enum Publish {
     "confirm-window", "N", as: .integer(1...1_000_000), default: 1000, shown: "1000",
     "Most unconfirmed messages at a time; 1 waits for each. Includes --confirm.")
 
+  enum InputFormat: String, CaseIterable, Sendable {
+    case raw, json
+  }
+
   static let command = Command(
     name: "publish", summary: "send messages to an exchange or a queue",
     details: [
@@ -38,7 +48,7 @@ enum Publish {
     ],
     arguments: [exchange],
     options: [
-      key, body, file, lines, keyFromLine, count, rate, confirm, confirmWindow, mandatory,
+      key, body, file, lines, keyFromLine, format, count, rate, confirm, confirmWindow, mandatory,
     ] + PropertyOptions.all + BrokerOptions.all,
     examples: [
       .init("martlet publish --key jobs --body hello", "One message to the queue \"jobs\"."),
@@ -54,8 +64,11 @@ enum Publish {
       .init(
         "martlet publish --key jobs --body x --count 100000 --rate 5000 --header kind=test",
         "A steady load, with a header."),
+      .init(
+        "martlet publish --format json --file jobs.json --confirm",
+        "Sends again what \"martlet get jobs --count 100 --format json > jobs.json\" took."),
     ],
-    exitCodes: [.undelivered, .interrupted],
+    exitCodes: [.undelivered, .interrupted, .terminated],
     action: .asynchronous { invocation async throws(Failure) in
       try check(invocation)
       return try await Session.run(invocation) { session async throws(Failure) in
@@ -74,6 +87,12 @@ enum Publish {
     }
     if invocation[keyFromLine], invocation.has(key) {
       throw Failure("--key and --key-from-line exclude each other", code: .usage)
+    }
+    if invocation[format] == .json {
+      guard !invocation[keyFromLine] else {
+        throw Failure("--format json and --key-from-line exclude each other", code: .usage)
+      }
+      return
     }
     if invocation[exchange].isEmpty, invocation[key].isEmpty, !invocation[keyFromLine] {
       throw Failure(
@@ -106,19 +125,32 @@ enum PropertyOptions {
     priority, messageID, type, appID,
   ]
 
-  static func properties(_ invocation: Invocation) -> BasicProperties {
-    var properties = BasicProperties()
-    properties.contentType = invocation[contentType]
-    properties.contentEncoding = invocation[contentEncoding]
-    if !invocation[headers].isEmpty { properties.headers = invocation[headers] }
-    if invocation[persistent] { properties.deliveryMode = 2 }
-    properties.priority = invocation[priority].map { UInt8($0) }
-    properties.correlationID = invocation[correlationID]
-    properties.replyTo = invocation[replyTo]
-    properties.expiration = invocation[expiration].map { Name(String($0)) }
-    properties.messageID = invocation[messageID]
-    properties.type = invocation[type]
-    properties.appID = invocation[appID]
+  /// `properties` with what the command line says of them; headers of other names stay.
+  static func properties(
+    _ invocation: Invocation, over properties: BasicProperties = BasicProperties()
+  ) -> BasicProperties {
+    var properties = properties
+    func set(_ path: WritableKeyPath<BasicProperties, Name?>, _ option: Option<Name?>) {
+      if let value = invocation[option] { properties[keyPath: path] = value }
+    }
+    set(\.contentType, contentType)
+    set(\.contentEncoding, contentEncoding)
+    set(\.correlationID, correlationID)
+    set(\.replyTo, replyTo)
+    set(\.messageID, messageID)
+    set(\.type, type)
+    set(\.appID, appID)
+    if invocation.has(persistent) { properties.deliveryMode = invocation[persistent] ? 2 : 1 }
+    if let value = invocation[priority] { properties.priority = UInt8(value) }
+    if let value = invocation[expiration] { properties.expiration = Name(String(value)) }
+    if !invocation[headers].entries.isEmpty {
+      var table = properties.headers ?? [:]
+      for entry in invocation[headers].entries {
+        table.entries.removeAll { $0.name == entry.name }
+        table.entries.append(entry)
+      }
+      properties.headers = table
+    }
     return properties
   }
 

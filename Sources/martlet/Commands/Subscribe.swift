@@ -31,6 +31,12 @@ enum Subscribe {
       standard error once it is ready. Messages are acknowledged after they are printed, so that \
       none is lost when the command is stopped.
       """,
+      """
+      To take the first few messages, use --count: it takes that many and leaves the others alone. \
+      A reader that goes away, as in "martlet subscribe jobs | head -1", is noticed at the next \
+      write: up to --prefetch messages are on their way to this command by then, and those that were \
+      printed into the pipe and acknowledged, but not read, are gone.
+      """,
       "SIGINT (Ctrl-C) and SIGTERM end it in order, with exit code 0.",
     ],
     arguments: [queue],

@@ -140,8 +140,7 @@ struct Subscription: ~Copyable {
     }
     let (session, consumer, mode) = (session, consumer, mode)
     let tag = writtenTag > settledTag ? writtenTag : nil
-    // In a task of its own, since this one may be cancelled.
-    let settling = await Task { () async -> Result<Void, Failure> in
+    let settling = await session.inOrder { () async -> Result<Void, Failure> in
       do throws(Failure) {
         try await session.ask { channel throws(ClientError) in
           try await consumer.cancel()
@@ -152,7 +151,7 @@ struct Subscription: ~Copyable {
       } catch {
         return .failure(error)
       }
-    }.value
+    }
     if case .failed(let failure) = ending {
       if taken > 0 { session.notes.say("received \(progress.summary())") }
       throw failure

@@ -7,7 +7,10 @@ enum ExitCode: Int32, CaseIterable, Sendable {
   case undelivered = 4
   case damaged = 5
   case inUse = 6
+  /// By SIGINT.
   case interrupted = 130
+  /// By SIGTERM.
+  case terminated = 143
 
   var help: String {
     switch self {
@@ -18,7 +21,8 @@ enum ExitCode: Int32, CaseIterable, Sendable {
     case .undelivered: "the broker returned or refused a published message"
     case .damaged: "the journal is damaged"
     case .inUse: "a broker is running on the directory"
-    case .interrupted: "interrupted before the end"
+    case .interrupted: "interrupted before the end by SIGINT (Ctrl-C)"
+    case .terminated: "interrupted before the end by SIGTERM"
     }
   }
 }

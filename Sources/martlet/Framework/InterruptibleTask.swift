@@ -12,7 +12,7 @@ enum InterruptibleTask {
   static func run(
     _ work: @escaping @Sendable () async throws(Failure) -> ExitCode
   ) throws(Failure) -> ExitCode {
-    let result: Result<ExitCode, Failure>
+    let (result, signal): (Result<ExitCode, Failure>, Int32?)
     do throws(SystemError) {
       let signals = try SignalQueue([SIGINT, SIGTERM])
       let completion = Completion(wakeup: try Wakeup())
@@ -23,30 +23,39 @@ enum InterruptibleTask {
           completion.finish(.failure(error))
         }
       }
-      result = try wait(completion, signals, task)
+      (result, signal) = try wait(completion, signals, task)
     } catch {
       throw Failure("\(error)")
     }
-    return try result.get()
+    do throws(Failure) {
+      return ending(try result.get(), by: signal)
+    } catch {
+      throw Failure(error.text, code: ending(error.code, by: signal))
+    }
+  }
+
+  /// Work that was cut short says so; by which signal is known here.
+  private static func ending(_ code: ExitCode, by signal: Int32?) -> ExitCode {
+    code == .interrupted && signal == SIGTERM ? .terminated : code
   }
 
   private static func wait(
     _ completion: Completion, _ signals: borrowing SignalQueue, _ task: Task<Void, Never>
-  ) throws(SystemError) -> Result<ExitCode, Failure> {
+  ) throws(SystemError) -> (Result<ExitCode, Failure>, Int32?) {
     var waits = [
       pollfd(fd: completion.wakeup.descriptor.raw, events: Int16(POLLIN), revents: 0),
       pollfd(fd: signals.descriptor.raw, events: Int16(POLLIN), revents: 0),
     ]
-    var firstSignal: Int64?
+    var first: (signal: Int32, time: Int64)?
     while true {
       guard poll(&waits, nfds_t(waits.count), -1) >= 0 || errno == EINTR else {
         throw SystemError("poll")
       }
-      if let result = completion.result { return result }
+      if let result = completion.result { return (result, first?.signal) }
       guard let signal = signals.next() else { continue }
       let now = Clock.monotonicNanoseconds()
-      if let firstSignal, now - firstSignal > impatienceNanoseconds { _exit(128 + signal) }
-      firstSignal = firstSignal ?? now
+      if let first, now - first.time > impatienceNanoseconds { _exit(128 + signal) }
+      first = first ?? (signal, now)
       task.cancel()
     }
   }

@@ -28,9 +28,10 @@ struct Invocation: Sendable {
     for declared in command.arguments + command.options {
       let parameter = declared.parameter
       var words = found.removeValue(forKey: parameter.name) ?? []
-      if words.isEmpty, let variable = parameter.variable, let word = environment[variable],
-        !word.isEmpty
-      {
+      if words.isEmpty, let variable = parameter.variable, let word = environment[variable] {
+        guard !word.isEmpty else {
+          throw UsageError("\(variable) is empty; give it a value, or unset it")
+        }
         words = [word]
       }
       if !words.isEmpty { given.insert(parameter.name) }

@@ -132,8 +132,15 @@ struct Program {
   private func read(
     _ command: Command, _ path: [String], _ words: [String]
   ) throws(Ending) -> Invocation {
-    do {
-      return try Invocation(of: command, path: path, words: words, environment: environment)
+    do throws(UsageError) {
+      let invocation = try Invocation(
+        of: command, path: path, words: words, environment: environment)
+      do throws(OptionsError) {
+        try OptionsParser.check(environment)
+      } catch {
+        throw UsageError(error.description)
+      }
+      return invocation
     } catch {
       throw Ending(
         text: error.text, code: .usage, path: path, usage: Help.usage(command, path: path))
