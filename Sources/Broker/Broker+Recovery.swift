@@ -44,21 +44,22 @@ extension Broker: JournalReplay {
     recovering?.messages[block.lane]?.append(block)
   }
 
-  public func replayCheckpoint(_ record: RecordView) {
-    replayCatalog(record)
+  public func replayCheckpoint(_ record: RecordView) throws(JournalError) {
+    try replayCatalog(record)
   }
 
   public func replay(
     _ record: RecordView, at location: RecordLocation, isBeforeCheckpoint: Bool
-  ) {
+  ) throws(JournalError) {
     switch record.kind {
     case MessageView.kind: replayMessage(record, location)
     case CatalogRecord.settle: replaySettled(record)
-    case CatalogRecord.delivered where !Sabotage.is(.forgetsDeliveredAtReplay):
+    case CatalogRecord.delivered:
+      if Sabotage.is(.forgetsDeliveredAtReplay) { return }
       let sequence = record.payload.loadUnaligned(as: UInt64.self)
       recovering?.messages[record.word]?.deliveredUpTo = sequence
     default:
-      if !isBeforeCheckpoint { replayCatalog(record) }
+      if !isBeforeCheckpoint { try replayCatalog(record) }
     }
   }
 
@@ -86,8 +87,12 @@ extension Broker: JournalReplay {
     }
   }
 
-  /// A record of the catalog; its checksum held, so that its form is our own doing.
-  private func replayCatalog(_ record: RecordView) {
+  /// A record of the catalog; its checksum held, so that its form is our own doing, or a newer
+  /// version's: passing over what is not known would lose it for good with the next checkpoint.
+  private func replayCatalog(_ record: RecordView) throws(JournalError) {
+    if let unknown = RecordForm.unknown(record, vhosts: { vhosts[$0] != nil }) {
+      throw .unknown(unknown, position: record.position)
+    }
     do throws(MalformedInput) {
       var reader = ByteReader(record.payload.bytes)
       switch record.kind {
@@ -118,7 +123,9 @@ extension Broker: JournalReplay {
     let vhostName = try reader.name()
     let name = try reader.name()
     let arguments = try reader.fieldTable()
-    guard let vhost = vhosts[vhostName] else { return }
+    guard let vhost = vhosts[vhostName] else {
+      invariantFailed("queue '\(name)' was not looked at")
+    }
     let queue = Queue(
       id: record.word, name: name, vhost: vhost, isDurable: true,
       isAutoDelete: record.flags & CatalogRecord.isAutoDelete != 0, owner: nil,
@@ -145,7 +152,7 @@ extension Broker: JournalReplay {
     let type = try reader.name()
     let arguments = try reader.fieldTable()
     guard let vhost = vhosts[vhostName], let kind = Exchange.Kind(rawValue: type.description)
-    else { return }
+    else { invariantFailed("exchange '\(name)' was not looked at") }
     let exchange = Exchange(
       id: record.word, name: name, kind: kind, isDurable: true,
       isAutoDelete: record.flags & CatalogRecord.isExchangeAutoDelete != 0,

@@ -52,8 +52,8 @@ public final class Broker {
   public var alarm: String?
   /// What memory goes to.
   public var account: MemoryAccount
-  private var nextQueueID: UInt32 = 1
-  private var nextExchangeID: UInt32 = VirtualHost.predeclaredIDMax + 1
+  var queueNumbers = Numbers(nextDurable: 1)
+  var exchangeNumbers = Numbers(nextDurable: VirtualHost.predeclaredIDMax + 1)
 
   /// Queues with messages and perhaps consumers for them.
   private var touched: [Queue] = []
@@ -315,33 +315,39 @@ public final class Broker {
     confirming.append(channel)
   }
 
+  /// The queue was deleted; it is kept as long as deliveries refer to it.
   func keepUntilSettled(_ queue: Queue) {
     unsettled[queue.id] = queue
+    forgetIfDone(queue)
   }
 
   func forgetIfDone(_ queue: Queue) {
-    if queue.unacknowledgedCount == 0 { unsettled[queue.id] = nil }
+    guard queue.unacknowledgedCount == 0, unsettled[queue.id] === queue else { return }
+    unsettled[queue.id] = nil
+    queueNumbers.giveBack(queue.id)
   }
 
   // MARK: Names
 
-  func takeQueueID() -> UInt32 {
-    defer { nextQueueID += 1 }
-    return nextQueueID
+  func takeQueueID(isDurable: Bool) throws(PeerError) -> UInt32 {
+    guard let id = queueNumbers.take(isDurable: isDurable) else {
+      throw .noNumberLeft(kind: "queue", limit: Numbers.firstTransient)
+    }
+    return id
   }
 
-  func takeExchangeID() -> UInt32 {
-    defer { nextExchangeID += 1 }
-    return nextExchangeID
+  func takeExchangeID(isDurable: Bool) throws(PeerError) -> UInt32 {
+    guard let id = exchangeNumbers.take(isDurable: isDurable) else {
+      throw .noNumberLeft(kind: "exchange", limit: Numbers.firstTransient)
+    }
+    return id
   }
 
   /// Ids that a log has used are never used again.
   func useIDs(queue: UInt32, exchange: UInt32) {
-    nextQueueID = max(nextQueueID, queue)
-    nextExchangeID = max(nextExchangeID, exchange)
+    queueNumbers.use(before: queue)
+    exchangeNumbers.use(before: exchange)
   }
-
-  var nextIDs: (queue: UInt32, exchange: UInt32) { (nextQueueID, nextExchangeID) }
 
   private static let nameAlphabet = Array(
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".utf8)

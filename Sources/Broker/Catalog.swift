@@ -74,6 +74,8 @@ public struct BrokerRecords: LaneRecords {
 final class Catalog {
   private unowned(unsafe) let broker: Broker
   private let journal: Journal
+  /// Where the log ended behind the last change.
+  private var changedAt = 0
 
   init(broker: Broker, journal: Journal) {
     self.broker = broker
@@ -118,8 +120,13 @@ final class Catalog {
     record.payload.withUnsafeBytes { bytes in
       if let base = bytes.baseAddress { payload.copyMemory(from: base, byteCount: bytes.count) }
     }
-    return .whenDurable(journal.endPosition)
+    changedAt = journal.endPosition
+    return .whenDurable(changedAt)
   }
+
+  /// For the answer to what changes nothing, because it was done before: it promises as much as the
+  /// first one, so that it must not leave before the log durably says so.
+  var known: Committed { .whenDurable(changedAt) }
 
   // MARK: To a checkpoint
 
@@ -127,8 +134,10 @@ final class Catalog {
   func snapshot() -> [UInt8] {
     var bytes: [UInt8] = []
     let outstanding = outstandingMoved()
-    let next = broker.nextIDs
-    EncodedRecord(kind: CatalogRecord.ids, word: next.queue, payload: Self.bytes(next.exchange))
+    EncodedRecord(
+      kind: CatalogRecord.ids, word: broker.queueNumbers.nextDurable,
+      payload: Self.bytes(broker.exchangeNumbers.nextDurable)
+    )
       .append(to: &bytes)
     for vhost in broker.vhosts.values {
       for exchange in vhost.exchanges.values where exchange.isDurable && !exchange.isPredeclared {

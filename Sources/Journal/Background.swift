@@ -9,7 +9,7 @@ final class Background: Sendable {
     var finished: CheckpointOutcome?
     var spilled: SpillOutcome?
     var spaceProblem: String?
-    var problem: String?
+    var problems = ProblemList()
     /// What the watch said last.
     var watched: String?
     /// After a spare segment could not be made.
@@ -90,7 +90,7 @@ final class Background: Sendable {
         do throws(SystemError) {
           try giveBack(part)
         } catch {
-          state.withLock { $0.problem = "space could not be given back: \(error)" }
+          state.withLock { $0.problems.add("space could not be given back: \(error)") }
           wake()
         }
       }
@@ -109,12 +109,7 @@ final class Background: Sendable {
   }
 
   /// What went wrong besides, once.
-  func takeProblem() -> String? {
-    state.withLock { state in
-      defer { state.problem = nil }
-      return state.problem
-    }
-  }
+  func takeProblems() -> [String] { state.withLock { $0.problems.take() } }
 
   /// Makes the spare segments that are missing, or finds out why that cannot be done.
   func refill() {
@@ -142,7 +137,7 @@ final class Background: Sendable {
     let isNews = state.withLock { state in
       guard state.watched != text else { return false }
       state.watched = text
-      if let text { state.problem = text }
+      if let text { state.problems.add(text) }
       return text != nil
     }
     if isNews { wake() }

@@ -144,15 +144,17 @@ struct CheckpointFile: Sendable {
   }
 
   /// The records of the payload; their form was checked by the checksum over all.
-  func forEachRecord(_ body: (RecordView) -> Void) {
-    payload.withUnsafeBytes { bytes in
+  func forEachRecord<Failure: Error>(
+    _ body: (RecordView) throws(Failure) -> Void
+  ) throws(Failure) {
+    try payload.span.bytes.withUnsafeBytes { (bytes) throws(Failure) in
       var offset = 0
       while offset + Record.headerSize <= bytes.count {
         let size = Int(bytes.loadUnaligned(fromByteOffset: offset, as: UInt32.self))
         invariant(
           size >= Record.headerSize && offset + size <= bytes.count,
           "a checkpoint holds half a record")
-        body(RecordView(position: position, base: bytes.baseAddress! + offset, size: size))
+        try body(RecordView(position: position, base: bytes.baseAddress! + offset, size: size))
         offset += Record.padded(size)
       }
     }

@@ -94,7 +94,7 @@ extension Journal {
   /// Takes the results of the other threads.
   public func poll() -> Progress {
     takeCheckpointOutcome()
-    if let problem = background.takeProblem() { lastProblem = problem }
+    problems.add(background.takeProblems())
     var progress = Progress()
     progress.loaded = takeLoaded()
     progress.moved = takeSpill()
@@ -154,7 +154,7 @@ extension Journal {
     if blocks[Int(index)].references == 0 {
       free(index)
     } else {
-      resident.append(index)
+      noteResident(index)
     }
   }
 
@@ -226,7 +226,7 @@ extension Journal {
       statistics.segmentsRecycled += recycled
       pendingCheckpoint = nil
     case .failed(let reason):
-      lastProblem = "a checkpoint could not be written: \(reason)"
+      problems.add("a checkpoint could not be written: \(reason)")
       nextCheckpointAt += Self.checkpointRetryMilliseconds
       pendingCheckpoint = nil
     case nil:

@@ -108,8 +108,8 @@ extension Journal {
           continue
         }
         blocks[Int(index)].hasFailed = true
-        failedLoads.append(index)
-        lastProblem = "messages could not be read back: \(problem)"
+        noteFailed(index)
+        problems.add("messages could not be read back: \(problem)")
       } else {
         keep(index, base)
       }
@@ -122,7 +122,15 @@ extension Journal {
     blocks[Int(index)].base = base
     cachedBytes += blocks[Int(index)].capacity
     statistics.blocksReadBack += 1
-    resident.append(index)
+    noteResident(index)
+  }
+
+  private func noteFailed(_ index: UInt32) {
+    failedLoads.append(index)
+    // Slots that were given up meanwhile are listed without need.
+    if failedLoads.count > 2 * blockCount + 64 {
+      failedLoads = Set(failedLoads).filter { blocks[Int($0)].hasFailed }.sorted()
+    }
   }
 
   /// Reads a block while recovery waits for it.
@@ -147,7 +155,6 @@ extension Journal {
     while cachedBytes > settings.cacheBytes, !resident.isEmpty {
       drop(resident.removeFirst())
     }
-    if resident.count > 2 * blockCapacity { forgetStaleResidents() }
   }
 
   private func drop(_ index: UInt32) {
@@ -159,12 +166,17 @@ extension Journal {
     statistics.blocksDropped += 1
   }
 
-  private func forgetStaleResidents() {
+  /// The block may be dropped from memory. Those that were given up stay listed until they are more
+  /// than the others.
+  func noteResident(_ index: UInt32) {
+    resident.append(index)
+    guard resident.count > 2 * residentCount + 64 else { return }
     var seen = Set<UInt32>()
     for _ in 0..<resident.count {
       let index = resident.removeFirst()
       if blocks[Int(index)].isDroppable, seen.insert(index).inserted { resident.append(index) }
     }
+    residentCount = resident.count
   }
 
   /// Keeps the memory of blocks within its limit; once per turn, when no message is being looked at.

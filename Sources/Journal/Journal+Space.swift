@@ -80,7 +80,7 @@ extension Journal {
   }
 
   func failMerge(_ reason: String) {
-    lastProblem = "lane files could not be merged: \(reason)"
+    problems.add("lane files could not be merged: \(reason)")
     nextMergeAt += Self.mergeRetryMilliseconds
   }
 
@@ -88,7 +88,7 @@ extension Journal {
   func finishMerge(_ pending: PendingSpill, _ outcome: SpillOutcome) {
     for (merge, moved) in zip(pending.merges, outcome.merged) {
       guard let moved else {
-        lastProblem = "\(merge.path) is damaged and was not merged with others"
+        problems.add("\(merge.path) is damaged and was not merged with others")
         laneFiles.keep(merge.file)
         continue
       }

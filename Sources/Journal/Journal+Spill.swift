@@ -117,7 +117,7 @@ extension Journal {
       // What was old may have been given up since the cutoff was taken.
       guard let oldest = oldestLogBlock(), oldest < cutoff.log else { return }
       // Nothing of the broker's is there, but blocks are alive: only their counts can say so.
-      lastProblem = "nothing can be moved out of the log before position \(cutoff.log)"
+      problems.add("nothing can be moved out of the log before position \(cutoff.log)")
       nextSpillAt = now + Self.spillRetryMilliseconds
       return
     }
@@ -164,7 +164,7 @@ extension Journal {
       return nil
     }
     if let failure = outcome.failure {
-      lastProblem = "messages could not be moved out of the log: \(failure)"
+      problems.add("messages could not be moved out of the log: \(failure)")
       nextSpillAt += Self.spillRetryMilliseconds
       isSpillFailing = true
       releaseKept()
@@ -200,7 +200,7 @@ extension Journal {
     for block in keptBySpill {
       blocks[Int(block)].isKept = false
       // It may have been passed over while it was kept.
-      if blocks[Int(block)].isDroppable { resident.append(block) }
+      if blocks[Int(block)].isDroppable { noteResident(block) }
       release(block)
     }
     keptBySpill.removeAll()
@@ -257,28 +257,7 @@ extension Journal {
 
   // MARK: The oldest
 
-  func oldestLogBlock() -> Int? { Self.oldest(&logOrder, blocks) { $0 == .log } }
+  func oldestLogBlock() -> Int? { logOrder.oldest(blocks, .log) }
 
-  private func oldestTransientBlock() -> Int? {
-    Self.oldest(&transientOrder, blocks) { $0 == .memory }
-  }
-
-  /// The start of the oldest closed block that is alive; forgets those before it.
-  private static func oldest(
-    _ order: inout Ring<OrderedBlock>, _ blocks: UnsafeMutablePointer<Block>,
-    _ isHome: (Block.Home) -> Bool
-  ) -> Int? {
-    while let first = order.first {
-      let block = blocks[Int(first.block)]
-      if isHome(block.home), block.start == first.start { return first.start }
-      _ = order.removeFirst()
-    }
-    return nil
-  }
-}
-
-/// A block in the order in which blocks were closed; stale once its slot has another start.
-struct OrderedBlock: BitwiseCopyable {
-  let block: UInt32
-  let start: Int
+  private func oldestTransientBlock() -> Int? { transientOrder.oldest(blocks, .memory) }
 }

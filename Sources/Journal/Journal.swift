@@ -82,9 +82,11 @@ public final class Journal {
   var committingBlocks: [UInt32] = []
   /// Blocks in memory, oldest first, that are on disk as well; indices may be stale.
   var resident = Ring<UInt32>()
+  /// So many were left when the stale ones were last dropped.
+  var residentCount = 0
   /// Closed blocks of the log, and of transient messages, oldest first; they may be stale.
-  var logOrder = Ring<OrderedBlock>()
-  var transientOrder = Ring<OrderedBlock>()
+  var logOrder = BlockOrder()
+  var transientOrder = BlockOrder()
 
   /// Bytes of blocks of the log and of lanes that are in memory.
   var cachedBytes = 0
@@ -117,8 +119,8 @@ public final class Journal {
   /// Set when a commit failed; nothing is accepted then.
   public internal(set) var failure: String?
 
-  /// What went wrong besides, for the log; taken by whoever says it.
-  public var lastProblem: String?
+  /// What went wrong besides, until somebody says it.
+  var problems = ProblemList()
 
   var segments: SegmentLiveness
   var pendingCheckpoint: PendingCheckpoint?
@@ -179,6 +181,9 @@ public final class Journal {
     blocks.deallocate()
     memory.trim()
   }
+
+  /// What went wrong since it was last asked for, besides a failure: for the log.
+  public func takeProblems() -> [String] { problems.take() }
 
   func submit(_ batch: CommitBatch) {
     isCommitting = true
@@ -310,7 +315,7 @@ public final class Journal {
     blocks[Int(index)].isOpen = false
     blocks[Int(index)].isPending = true
     closedBlocks.append(index)
-    logOrder.append(OrderedBlock(block: index, start: opened.start))
+    logOrder.append(OrderedBlock(block: index, start: opened.start), blocks, .log)
     durableTail = BlockTail(position: opened.start + target)
   }
 
@@ -320,7 +325,8 @@ public final class Journal {
       let index = transientTail.block
       blocks[Int(index)].used = transientTail.used
       blocks[Int(index)].isOpen = false
-      transientOrder.append(OrderedBlock(block: index, start: blocks[Int(index)].start))
+      transientOrder.append(
+        OrderedBlock(block: index, start: blocks[Int(index)].start), blocks, .memory)
       if blocks[Int(index)].references == 0 { free(index) }
     }
     let isLarge = size > BlockMemory.usualBytes / 8

@@ -191,7 +191,7 @@ public final class JournalSurvey {
         bytes: bytes)
     } catch {
       switch error {
-      case .newer: throw error
+      case .newer, .unknown: throw error
       case .damaged(_, let offset, _, let reason):
         problems.append(JournalProblem(name, offset: offset, reason))
       case .inconsistent:
