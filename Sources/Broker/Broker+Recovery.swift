@@ -102,10 +102,13 @@ extension Broker: JournalReplay {
       case CatalogRecord.queue: try replayQueue(record, &reader)
       case CatalogRecord.queueState:
         recovering?.messages[record.word]?.setState(record.payload)
+      case CatalogRecord.queueAlive:
+        recovering?.messages[record.word]?.addAlive(record.payload)
       case CatalogRecord.queueDeleted: replayQueueDeleted(record.word)
       case CatalogRecord.exchange: try replayExchange(record, &reader)
       case CatalogRecord.exchangeDeleted:
         if let (exchange, vhost) = recovering?.exchanges.removeValue(forKey: record.word) {
+          catalog.remove(exchange)
           vhost.remove(exchange)
         }
       case CatalogRecord.binding, CatalogRecord.bindingRemoved:
@@ -131,6 +134,7 @@ extension Broker: JournalReplay {
       isAutoDelete: record.flags & CatalogRecord.isAutoDelete != 0, owner: nil,
       arguments: arguments)
     vhost.insert(queue)
+    catalog.add(queue)
     recovering?.queues[record.word] = queue
     recovering?.messages[record.word] = RecoveringQueue()
     useIDs(queue: record.word + 1, exchange: 0)
@@ -141,6 +145,7 @@ extension Broker: JournalReplay {
     for entry in recovering?.messages.removeValue(forKey: id)?.remainingEntries() ?? [] {
       journal.release(entry.location.block)
     }
+    catalog.remove(queue)
     queue.vhost.remove(queue)
   }
 
@@ -158,6 +163,7 @@ extension Broker: JournalReplay {
       isAutoDelete: record.flags & CatalogRecord.isExchangeAutoDelete != 0,
       isInternal: record.flags & CatalogRecord.isInternal != 0, arguments: arguments)
     vhost.insert(exchange)
+    catalog.add(exchange, in: vhost)
     recovering?.exchanges[record.word] = (exchange, vhost)
     useIDs(queue: 0, exchange: record.word + 1)
   }

@@ -56,6 +56,7 @@ public enum RecordForm {
       return hasForm(record, names: 1, skipping: 4)
     case CatalogRecord.queueState: return record.payload.count >= 16
     case CatalogRecord.ids: return record.payload.count == 4
+    case CatalogRecord.queueAlive: return record.payload.count % 16 == 0
     default: return isPlausible(record)
     }
   }
@@ -80,7 +81,7 @@ public enum RecordForm {
     case CatalogRecord.binding, CatalogRecord.bindingRemoved: flags = CatalogRecord.isToExchange
     case MessageView.kind, CatalogRecord.settle, CatalogRecord.delivered,
       CatalogRecord.queueDeleted, CatalogRecord.exchangeDeleted, CatalogRecord.queueState,
-      CatalogRecord.ids:
+      CatalogRecord.ids, CatalogRecord.queueAlive:
       return nil
     default: return "a record of kind \(record.kind)"
     }

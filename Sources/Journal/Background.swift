@@ -47,9 +47,13 @@ final class Background: Sendable {
   /// Why no segment can be prepared, such as a full disk; nil if one can.
   var spaceProblem: String? { state.withLock { $0.spaceProblem } }
 
-  func write(_ checkpoint: CheckpointFile) {
+  func append(_ piece: [UInt8], to checkpoint: CheckpointWriter) {
+    worker.submit { checkpoint.append(piece) }
+  }
+
+  func store(_ header: CheckpointHeader, of checkpoint: CheckpointWriter) {
     worker.submit { [self] in
-      let outcome = checkpoint.store(files)
+      let outcome = checkpoint.store(header, isSynced: settings.isSynced)
       state.withLock { $0.finished = outcome }
       wake()
     }

@@ -32,12 +32,13 @@ struct BlockOrder: ~Copyable {
     aliveCount = order.count
   }
 
-  /// The start of the oldest block that is alive; forgets those before it.
+  /// The start of the oldest block that is alive and does not begin before `floor`; forgets those before
+  /// it.
   mutating func oldest(
-    _ blocks: UnsafeMutablePointer<Block>, _ home: Block.Home
+    _ blocks: UnsafeMutablePointer<Block>, _ home: Block.Home, from floor: Int = 0
   ) -> Int? {
     while let first = order.first {
-      if Self.isAlive(first, blocks, home) { return first.start }
+      if first.start >= floor, Self.isAlive(first, blocks, home) { return first.start }
       _ = order.removeFirst()
     }
     return nil

@@ -59,6 +59,14 @@ extension Journal {
   /// The block could not be read the last time; `forgetFailures` lets it be tried again.
   public func hasFailed(_ index: UInt32) -> Bool { blocks[Int(index)].hasFailed }
 
+  /// What is damaged about the block; nil if it is not, as far as is known.
+  public func damage(of index: UInt32) -> String? {
+    blocks[Int(index)].isDamaged ? damage[index] : nil
+  }
+
+  /// Says something in the log once.
+  public func note(problem: String) { problems.add(problem) }
+
   /// Lets all blocks that could not be read, also those that were read ahead, be tried again.
   public func forgetFailures() {
     for index in failedLoads { blocks[Int(index)].hasFailed = false }
@@ -108,8 +116,13 @@ extension Journal {
           continue
         }
         blocks[Int(index)].hasFailed = true
-        noteFailed(index)
-        problems.add("messages could not be read back: \(problem)")
+        if problem.isDamage {
+          blocks[Int(index)].isDamaged = true
+          damage[index] = problem.text
+        } else {
+          noteFailed(index)
+          problems.add("messages could not be read back: \(problem.text)")
+        }
       } else {
         keep(index, base)
       }
@@ -140,7 +153,7 @@ extension Journal {
     let request = request(index, into: base)
     if let problem = reader.read(request) {
       memory.free(base, blocks[Int(index)].capacity)
-      throw .inconsistent("messages could not be read: \(problem)")
+      throw .inconsistent("messages could not be read: \(problem.text)")
     }
     keep(index, base)
   }

@@ -119,7 +119,7 @@ extension Journal {
       let location = place(view, reader.epoch)
       try target.replay(
         view, at: location,
-        isBeforeCheckpoint: checkpoint.map { view.position < $0.position } ?? false)
+        isBeforeCheckpoint: checkpoint.map { view.position < $0.catalogPosition } ?? false)
       recovery.records += 1
     }
     closeReplayBlock()

@@ -96,6 +96,8 @@ public final class Journal {
   var waitingLoads = Ring<UInt32>()
   /// Blocks that could not be read the last time; they may be other blocks by now.
   var failedLoads: [UInt32] = []
+  /// What is wrong with blocks that are damaged, and are not read again.
+  var damage: [UInt32: String] = [:]
   /// Bytes of blocks of transient messages.
   var transientBytes = 0
   /// Where the next block of transient messages begins; counts up by their capacities.
@@ -128,10 +130,16 @@ public final class Journal {
   var checkpointedPosition = 0
   /// After a checkpoint failed, the next is not tried before this monotonic millisecond.
   var nextCheckpointAt: Int64 = 0
+  var checkpointNumber = 0
+  /// Where the log was when the last checkpoint was begun, and its bytes.
+  var lastCheckpointBegin = 0
+  var lastCheckpointBytes = 0
   var laneFiles = LaneFiles()
   var pendingSpill: PendingSpill?
-  /// Blocks in memory of a round that is over, until the broker has taken it.
-  var keptBySpill: [UInt32] = []
+  /// The broker selects messages for a round, or takes one that is over.
+  var isInRound = false
+  /// What is older than this and still in the log stays there, since a damaged record is before it.
+  var spillFloor = 0
   /// No round is begun before this monotonic millisecond.
   var nextSpillAt: Int64 = 0
   /// Holes are made into lane files from this monotonic millisecond on.
@@ -412,6 +420,7 @@ public final class Journal {
   }
 
   func release(slot index: UInt32) {
+    if blocks[Int(index)].isDamaged { damage[index] = nil }
     blocks[Int(index)] = Block()
     freeSlots.append(index)
   }

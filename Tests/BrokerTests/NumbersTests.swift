@@ -36,12 +36,12 @@ import Testing
     for name in names[...1] { try channel.delete(name) }
     broker.broker.queueNumbers.goOn(from: .max - 2)
     for name in names[...1] { try channel.declare(name) }
-    #expect(broker.queue("a")?.id == .max - 2)
+    #expect(broker.queue("a")?.id == UInt32.max - 2)
     #expect(broker.queue("b")?.id == Numbers.firstTransient + 1)
     try channel.acknowledge(0, isMultiple: true)
     broker.broker.queueNumbers.goOn(from: .max - 1)
     try channel.declare("x")
-    #expect(broker.queue("x")?.id == .max - 1)
+    #expect(broker.queue("x")?.id == UInt32.max - 1)
   }
 
   @Test func aDurableNumberIsNeverUsedAgain() throws {
