@@ -25,6 +25,7 @@ public enum Sabotage: String, CaseIterable, Sendable {
   case removesFileBeforeRecord, forgetsRemovalRecord, removesMergedFileEarly
   // Moving messages.
   case forgetsMovedUpTo, recordsMovedUpToTooHigh, leavesOutstandingBehind, keepsStaleLocation
+  case missesWhatMoves, replaysFromSnapshotsEnd, forgetsChangesDuringSnapshot
   case opensRunAtItsBeginning, skipsMovedSettlementAtReplay, forgetsMovedRedelivered
 
   #if SABOTAGE

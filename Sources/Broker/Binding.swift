@@ -117,6 +117,7 @@ struct BindingList {
   var isEmpty: Bool { bindings.isEmpty }
   var count: Int { bindings.count }
   var last: Binding? { bindings.last }
+  subscript(index: Int) -> Binding { bindings[index] }
 
   mutating func add(_ binding: Binding) {
     binding.place = bindings.count

@@ -44,21 +44,22 @@ extension Broker: JournalReplay {
     recovering?.messages[block.lane]?.append(block)
   }
 
-  public func replayCheckpoint(_ record: RecordView) {
-    replayCatalog(record)
+  public func replayCheckpoint(_ record: RecordView) throws(JournalError) {
+    try replayCatalog(record)
   }
 
   public func replay(
     _ record: RecordView, at location: RecordLocation, isBeforeCheckpoint: Bool
-  ) {
+  ) throws(JournalError) {
     switch record.kind {
     case MessageView.kind: replayMessage(record, location)
     case CatalogRecord.settle: replaySettled(record)
-    case CatalogRecord.delivered where !Sabotage.is(.forgetsDeliveredAtReplay):
+    case CatalogRecord.delivered:
+      if Sabotage.is(.forgetsDeliveredAtReplay) { return }
       let sequence = record.payload.loadUnaligned(as: UInt64.self)
       recovering?.messages[record.word]?.deliveredUpTo = sequence
     default:
-      if !isBeforeCheckpoint { replayCatalog(record) }
+      if !isBeforeCheckpoint { try replayCatalog(record) }
     }
   }
 
@@ -86,8 +87,12 @@ extension Broker: JournalReplay {
     }
   }
 
-  /// A record of the catalog; its checksum held, so that its form is our own doing.
-  private func replayCatalog(_ record: RecordView) {
+  /// A record of the catalog; its checksum held, so that its form is our own doing, or a newer
+  /// version's: passing over what is not known would lose it for good with the next checkpoint.
+  private func replayCatalog(_ record: RecordView) throws(JournalError) {
+    if let unknown = RecordForm.unknown(record, vhosts: { vhosts[$0] != nil }) {
+      throw .unknown(unknown, position: record.position)
+    }
     do throws(MalformedInput) {
       var reader = ByteReader(record.payload.bytes)
       switch record.kind {
@@ -97,10 +102,13 @@ extension Broker: JournalReplay {
       case CatalogRecord.queue: try replayQueue(record, &reader)
       case CatalogRecord.queueState:
         recovering?.messages[record.word]?.setState(record.payload)
+      case CatalogRecord.queueAlive:
+        recovering?.messages[record.word]?.addAlive(record.payload)
       case CatalogRecord.queueDeleted: replayQueueDeleted(record.word)
       case CatalogRecord.exchange: try replayExchange(record, &reader)
       case CatalogRecord.exchangeDeleted:
         if let (exchange, vhost) = recovering?.exchanges.removeValue(forKey: record.word) {
+          catalog.remove(exchange)
           vhost.remove(exchange)
         }
       case CatalogRecord.binding, CatalogRecord.bindingRemoved:
@@ -118,12 +126,15 @@ extension Broker: JournalReplay {
     let vhostName = try reader.name()
     let name = try reader.name()
     let arguments = try reader.fieldTable()
-    guard let vhost = vhosts[vhostName] else { return }
+    guard let vhost = vhosts[vhostName] else {
+      invariantFailed("queue '\(name)' was not looked at")
+    }
     let queue = Queue(
       id: record.word, name: name, vhost: vhost, isDurable: true,
       isAutoDelete: record.flags & CatalogRecord.isAutoDelete != 0, owner: nil,
       arguments: arguments)
     vhost.insert(queue)
+    catalog.add(queue)
     recovering?.queues[record.word] = queue
     recovering?.messages[record.word] = RecoveringQueue()
     useIDs(queue: record.word + 1, exchange: 0)
@@ -134,6 +145,7 @@ extension Broker: JournalReplay {
     for entry in recovering?.messages.removeValue(forKey: id)?.remainingEntries() ?? [] {
       journal.release(entry.location.block)
     }
+    catalog.remove(queue)
     queue.vhost.remove(queue)
   }
 
@@ -145,12 +157,13 @@ extension Broker: JournalReplay {
     let type = try reader.name()
     let arguments = try reader.fieldTable()
     guard let vhost = vhosts[vhostName], let kind = Exchange.Kind(rawValue: type.description)
-    else { return }
+    else { invariantFailed("exchange '\(name)' was not looked at") }
     let exchange = Exchange(
       id: record.word, name: name, kind: kind, isDurable: true,
       isAutoDelete: record.flags & CatalogRecord.isExchangeAutoDelete != 0,
       isInternal: record.flags & CatalogRecord.isInternal != 0, arguments: arguments)
     vhost.insert(exchange)
+    catalog.add(exchange, in: vhost)
     recovering?.exchanges[record.word] = (exchange, vhost)
     useIDs(queue: 0, exchange: record.word + 1)
   }

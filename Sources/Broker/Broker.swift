@@ -19,6 +19,8 @@ public struct BrokerLimits: Equatable, Sendable {
   public var unreadReplyBytesMax = 16 << 20
   /// Memory above which publishers are blocked; its parts have budgets from it.
   public var memoryBytes = Int.max
+  /// Steps in a turn of what takes many turns, all of it together: one or two milliseconds.
+  public var choreStepsPerTurn = 8192
 
   public init() {}
 
@@ -43,7 +45,7 @@ public final class Broker {
   /// Monotonic milliseconds of this turn: for what lasts or waits.
   public private(set) var time: Int64 = 0
   /// Work that is too large for one turn.
-  let chores = Chores()
+  let chores: Chores
   /// Bindings and queues that went since memory was given back to the system.
   private var releasedCount = 0
   /// So many leave memory that is worth giving back.
@@ -52,8 +54,8 @@ public final class Broker {
   public var alarm: String?
   /// What memory goes to.
   public var account: MemoryAccount
-  private var nextQueueID: UInt32 = 1
-  private var nextExchangeID: UInt32 = VirtualHost.predeclaredIDMax + 1
+  var queueNumbers = Numbers(nextDurable: 1)
+  var exchangeNumbers = Numbers(nextDurable: VirtualHost.predeclaredIDMax + 1)
 
   /// Queues with messages and perhaps consumers for them.
   private var touched: [Queue] = []
@@ -73,8 +75,17 @@ public final class Broker {
   private(set) var holding: [Queue] = []
   /// The queues of the round of spilling that is being written.
   var spilling: [Queue] = []
+  /// Chores that go over all that is outstanding, and must know of what changes its place meanwhile.
+  var snapshot: CatalogSnapshot? { didSet { noteWalking() } }
+  var selector: SpillSelector? { didSet { noteWalking() } }
+  var mover: SpillMover? { didSet { noteWalking() } }
+  private(set) var isWalking = false
+  /// Queues whose next message is damaged.
+  private var damaged: [Queue] = []
   /// Connections that are open.
   private(set) var peers: [ObjectIdentifier: Peer] = [:]
+  /// Channels that are closed and have not given up all that they had.
+  private(set) var closingChannels: [Channel] = []
   /// Channels that published in this turn and confirm.
   private var confirming: [Channel] = []
   /// Channels with publishes that wait for the log.
@@ -91,6 +102,7 @@ public final class Broker {
     self.journal = journal
     self.limits = limits
     account = MemoryAccount(limitBytes: limits.memoryBytes)
+    chores = Chores(stepsPerTurn: limits.choreStepsPerTurn)
     self.random = random
     vhosts["/"] = VirtualHost(name: "/", broker: self)
   }
@@ -135,6 +147,7 @@ public final class Broker {
       for queue in pumping where !queue.isDeleted { queue.pump() }
       pumping.removeAll(keepingCapacity: true)
     }
+    if !damaged.isEmpty { stopDamaged() }
   }
 
   // MARK: Memory
@@ -195,7 +208,9 @@ public final class Broker {
     for queue in unlogged { queue.logProgress() }
     unlogged.removeAll(keepingCapacity: true)
     if journal.wantsCheckpoint(now: time) {
-      journal.checkpoint(payload: catalog.snapshot(), now: time)
+      let snapshot = CatalogSnapshot(self)
+      self.snapshot = snapshot
+      chores.begin(snapshot, for: nil)
     }
     journal.commit(now: now)
   }
@@ -291,6 +306,21 @@ public final class Broker {
     unreadable.append(queue)
   }
 
+  private func noteWalking() {
+    isWalking = snapshot != nil || selector != nil || mover != nil
+  }
+
+  func noteDamaged(_ queue: Queue) {
+    damaged.append(queue)
+  }
+
+  /// Consumers of a queue that cannot go on are told so.
+  private func stopDamaged() {
+    let queues = damaged
+    damaged = []
+    for queue in queues where !queue.isDeleted { queue.stopConsumers() }
+  }
+
   func add(_ peer: Peer) {
     peers[ObjectIdentifier(peer)] = peer
   }
@@ -315,33 +345,39 @@ public final class Broker {
     confirming.append(channel)
   }
 
+  /// The queue was deleted; it is kept as long as deliveries refer to it.
   func keepUntilSettled(_ queue: Queue) {
     unsettled[queue.id] = queue
+    forgetIfDone(queue)
   }
 
   func forgetIfDone(_ queue: Queue) {
-    if queue.unacknowledgedCount == 0 { unsettled[queue.id] = nil }
+    guard queue.unacknowledgedCount == 0, unsettled[queue.id] === queue else { return }
+    unsettled[queue.id] = nil
+    queueNumbers.giveBack(queue.id)
   }
 
   // MARK: Names
 
-  func takeQueueID() -> UInt32 {
-    defer { nextQueueID += 1 }
-    return nextQueueID
+  func takeQueueID(isDurable: Bool) throws(PeerError) -> UInt32 {
+    guard let id = queueNumbers.take(isDurable: isDurable) else {
+      throw .noNumberLeft(kind: "queue", limit: Numbers.firstTransient)
+    }
+    return id
   }
 
-  func takeExchangeID() -> UInt32 {
-    defer { nextExchangeID += 1 }
-    return nextExchangeID
+  func takeExchangeID(isDurable: Bool) throws(PeerError) -> UInt32 {
+    guard let id = exchangeNumbers.take(isDurable: isDurable) else {
+      throw .noNumberLeft(kind: "exchange", limit: Numbers.firstTransient)
+    }
+    return id
   }
 
   /// Ids that a log has used are never used again.
   func useIDs(queue: UInt32, exchange: UInt32) {
-    nextQueueID = max(nextQueueID, queue)
-    nextExchangeID = max(nextExchangeID, exchange)
+    queueNumbers.use(before: queue)
+    exchangeNumbers.use(before: exchange)
   }
-
-  var nextIDs: (queue: UInt32, exchange: UInt32) { (nextQueueID, nextExchangeID) }
 
   private static let nameAlphabet = Array(
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".utf8)

@@ -14,6 +14,7 @@ enum CatalogRecord {
   static let bindingRemoved: UInt8 = 37
   static let queueState: UInt8 = 48
   static let ids: UInt8 = 49
+  static let queueAlive: UInt8 = 50
 
   static let isAutoDelete: UInt8 = 2
   static let isInternal: UInt8 = 2
@@ -74,10 +75,17 @@ public struct BrokerRecords: LaneRecords {
 final class Catalog {
   private unowned(unsafe) let broker: Broker
   private let journal: Journal
+  /// Where the log ended behind the last change.
+  private var changedAt = 0
 
   init(broker: Broker, journal: Journal) {
     self.broker = broker
     self.journal = journal
+    for vhost in broker.vhosts.values {
+      for exchange in vhost.exchanges.values where exchange.isPredeclared {
+        add(exchange, in: vhost)
+      }
+    }
   }
 
   // MARK: To the log
@@ -85,12 +93,14 @@ final class Catalog {
   func append(_ queue: Queue) -> Committed {
     let committed = append(Self.record(queue))
     queue.declaredAt = journal.endPosition
+    add(queue)
     return committed
   }
 
   func append(_ exchange: Exchange, in vhost: VirtualHost) -> Committed {
     let committed = append(Self.record(exchange, in: vhost))
     exchange.declaredAt = journal.endPosition
+    add(exchange, in: vhost)
     return committed
   }
 
@@ -103,10 +113,12 @@ final class Catalog {
   }
 
   func appendDeleted(_ queue: Queue) {
+    remove(queue)
     _ = append(EncodedRecord(kind: CatalogRecord.queueDeleted, word: queue.id, payload: []))
   }
 
   func appendDeleted(_ exchange: Exchange) {
+    remove(exchange)
     _ = append(
       EncodedRecord(kind: CatalogRecord.exchangeDeleted, word: exchange.id, payload: []))
   }
@@ -118,67 +130,94 @@ final class Catalog {
     record.payload.withUnsafeBytes { bytes in
       if let base = bytes.baseAddress { payload.copyMemory(from: base, byteCount: bytes.count) }
     }
-    return .whenDurable(journal.endPosition)
+    changedAt = journal.endPosition
+    return .whenDurable(changedAt)
+  }
+
+  /// For the answer to what changes nothing, because it was done before: it promises as much as the
+  /// first one, so that it must not leave before the log durably says so.
+  var known: Committed { .whenDurable(changedAt) }
+
+  // MARK: What there is
+
+  /// Everything durable that exists, in any order, with the exchanges that every virtual host has.
+  private(set) var queues: [Queue] = []
+  private(set) var exchanges: [(exchange: Exchange, vhost: VirtualHost)] = []
+
+  func add(_ queue: Queue) {
+    queue.catalogIndex = queues.count
+    queues.append(queue)
+  }
+
+  func add(_ exchange: Exchange, in vhost: VirtualHost) {
+    exchange.catalogIndex = exchanges.count
+    exchanges.append((exchange, vhost))
+  }
+
+  /// The last one takes its place, so that whoever goes from the end to the beginning misses nothing.
+  func remove(_ queue: Queue) {
+    guard let index = queue.catalogIndex else { return }
+    queue.catalogIndex = nil
+    let last = queues.removeLast()
+    guard last !== queue else { return }
+    queues[index] = last
+    last.catalogIndex = index
+  }
+
+  func remove(_ exchange: Exchange) {
+    guard let index = exchange.catalogIndex else { return }
+    exchange.catalogIndex = nil
+    let last = exchanges.removeLast()
+    guard last.exchange !== exchange else { return }
+    exchanges[index] = last
+    last.exchange.catalogIndex = index
   }
 
   // MARK: To a checkpoint
 
-  /// Records of everything durable that exists.
-  func snapshot() -> [UInt8] {
-    var bytes: [UInt8] = []
-    let outstanding = outstandingMoved()
-    let next = broker.nextIDs
-    EncodedRecord(kind: CatalogRecord.ids, word: next.queue, payload: Self.bytes(next.exchange))
+  func appendIDs(queue: UInt32, exchange: UInt32, to bytes: inout [UInt8]) {
+    EncodedRecord(kind: CatalogRecord.ids, word: queue, payload: Self.bytes(exchange))
       .append(to: &bytes)
-    for vhost in broker.vhosts.values {
-      for exchange in vhost.exchanges.values where exchange.isDurable && !exchange.isPredeclared {
-        Self.record(exchange, in: vhost).append(to: &bytes)
-      }
-      for queue in vhost.queues.values where queue.isDurable {
-        Self.record(queue).append(to: &bytes)
-        EncodedRecord(
-          kind: CatalogRecord.queueState, word: queue.id,
-          payload: Self.state(queue, outstanding: outstanding[queue.id] ?? SequenceSet())
-        ).append(to: &bytes)
-      }
-      for exchange in vhost.exchanges.values where exchange.isDurable {
-        for binding in exchange.bindings.values where binding.isDurable {
-          Self.record(binding, kind: CatalogRecord.binding).append(to: &bytes)
-        }
-      }
-    }
-    return bytes
   }
 
-  /// The messages in lane files that are unacknowledged or given back, by queue.
-  private func outstandingMoved() -> [UInt32: SequenceSet] {
-    var sequences: [UInt32: [UInt64]] = [:]
-    broker.forEachOutstanding { entry, queue in
-      guard queue.isDurable, entry.sequence <= queue.movedUpTo else { return }
-      sequences[queue.id, default: []].append(entry.sequence)
-    }
-    return sequences.mapValues { sequences in
-      var set = SequenceSet()
-      for sequence in sequences.sorted() { set.append(sequence...sequence) }
-      return set
-    }
+  func append(_ exchange: Exchange, in vhost: VirtualHost, to bytes: inout [UInt8]) {
+    Self.record(exchange, in: vhost).append(to: &bytes)
   }
 
-  // MARK: The bytes
+  func append(_ queue: Queue, to bytes: inout [UInt8]) {
+    Self.record(queue).append(to: &bytes)
+  }
 
-  private static func state(_ queue: Queue, outstanding: SequenceSet) -> [UInt8] {
-    var alive = outstanding
-    queue.lane.forEachMoved(upTo: queue.movedUpTo) { alive.append($0) }
-    var payload = bytes(queue.nextSequence) + bytes(queue.horizon.upTo)
+  func append(_ binding: Binding, to bytes: inout [UInt8]) {
+    Self.record(binding, kind: CatalogRecord.binding).append(to: &bytes)
+  }
+
+  /// What is in lane files and alive follows in records of its own.
+  func appendState(of queue: Queue, to bytes: inout [UInt8]) {
     var moved = queue.movedUpTo
     if Sabotage.is(.forgetsMovedUpTo) { moved = 0 }
     if Sabotage.is(.recordsMovedUpToTooHigh), moved > 0 { moved += 1 }
-    payload += bytes(moved) + bytes(moved + 1)
-    for range in alive.ranges {
-      payload += bytes(range.lowerBound) + bytes(range.upperBound - range.lowerBound + 1)
-    }
-    return payload
+    EncodedRecord(
+      kind: CatalogRecord.queueState, word: queue.id,
+      payload: Self.bytes(queue.nextSequence) + Self.bytes(queue.horizon.upTo)
+        + Self.bytes(moved) + Self.bytes(moved + 1)
+    ).append(to: &bytes)
   }
+
+  func appendAlive(
+    _ ranges: [ClosedRange<UInt64>], of queue: UInt32, to bytes: inout [UInt8]
+  ) {
+    var payload: [UInt8] = []
+    payload.reserveCapacity(16 * ranges.count)
+    for range in ranges {
+      payload += Self.bytes(range.lowerBound)
+      payload += Self.bytes(range.upperBound - range.lowerBound + 1)
+    }
+    EncodedRecord(kind: CatalogRecord.queueAlive, word: queue, payload: payload)
+      .append(to: &bytes)
+  }
+
+  // MARK: The bytes
 
   private static func record(_ queue: Queue) -> EncodedRecord {
     EncodedRecord(

@@ -54,6 +54,7 @@ public final class Channel {
   func deliver(
     _ entry: Entry, _ record: UnsafeRawPointer, from queue: Queue, to consumer: Consumer
   ) {
+    var entry = entry
     let tag = nextTag
     nextTag &+= 1
     outlet.deliver(
@@ -61,7 +62,7 @@ public final class Channel {
     if consumer.isAutomatic {
       queue.settle(entry)
     } else {
-      queue.lock(entry)
+      queue.lock(&entry)
       consumer.unacknowledged &+= 1
       unacknowledged.append(
         PendingDelivery(
@@ -95,14 +96,14 @@ public final class Channel {
     if broker.isOutputExhausted, MessageView(record).bodySize > Broker.smallMessageBytes {
       return .notBefore(0)
     }
-    let entry = queue.take()
+    var entry = queue.take()
     let tag = nextTag
     nextTag += 1
     body(MessageView(record), tag, entry.isRedelivered, queue.readyCount)
     if isAutomatic {
       queue.settle(entry)
     } else {
-      queue.lock(entry)
+      queue.lock(&entry)
       unacknowledged.append(
         PendingDelivery(tag: tag, entry: entry, queue: .passUnretained(queue), consumer: nil))
     }
@@ -169,6 +170,13 @@ public final class Channel {
   func queueDeleted(_ consumer: Consumer) {
     _ = end(consumer.tag)
     outlet.consumerCancelled(consumer.tag, on: self)
+  }
+
+  /// The next message of a consumer's queue is damaged.
+  func queueStopped(_ consumer: Consumer) {
+    guard !isClosed else { return }
+    _ = end(consumer.tag)
+    outlet.consumerFailed(consumer.tag, of: consumer.queue.name, on: self)
   }
 
   /// A consumer's last delivery was acknowledged.

@@ -16,19 +16,24 @@ final class Chores {
     weak var peer: Peer?
   }
 
-  /// Steps in a turn, of all chores together: one or two milliseconds.
-  static let stepsPerTurn = 8192
+  /// Steps in a turn, of all chores together.
+  private let stepsPerTurn: Int
   /// Steps of one chore before it is the next one's turn.
   private static let stepsPerSlice = 2048
 
   private var underway: [Underway] = []
-  private var stepsLeft = stepsPerTurn
+  private var stepsLeft: Int
+
+  init(stepsPerTurn: Int) {
+    self.stepsPerTurn = stepsPerTurn
+    stepsLeft = stepsPerTurn
+  }
 
   var isEmpty: Bool { underway.isEmpty }
 
   /// A turn begins.
   func renew() {
-    stepsLeft = Self.stepsPerTurn
+    stepsLeft = stepsPerTurn
   }
 
   /// Begins a chore, and finishes it if the turn's steps are enough. Otherwise no more requests are

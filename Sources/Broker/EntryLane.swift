@@ -72,6 +72,25 @@ struct EntryLane: ~Copyable {
     }
   }
 
+  /// The entries behind a sequence, of which they are in the order, as long as `body` returns true.
+  func forEach(behind sequence: UInt64, _ body: (Entry) -> Bool) {
+    var chunk = headChunk
+    var index = headIndex
+    var left = count
+    while left > 0, let current = chunk {
+      let end = min(Self.chunkCount, index + left)
+      let entries = Self.entries(current)
+      if entries[end - 1].sequence > sequence {
+        for place in index..<end where entries[place].sequence > sequence {
+          if !body(entries[place]) { return }
+        }
+      }
+      left -= end - index
+      index = 0
+      chunk = current.load(as: Chunk.self).next
+    }
+  }
+
   /// One entry of each chunk behind the first, at most `count`.
   func forEachAhead(atMost count: Int, _ body: (Entry) -> Void) {
     guard self.count > 0, var chunk = headChunk else { return }

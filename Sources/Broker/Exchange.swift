@@ -22,6 +22,8 @@ public final class Exchange {
   var isDeleted = false
   /// Where the log says that it was declared.
   var declaredAt = 0
+  /// Where it is in the catalog, if it is durable.
+  var catalogIndex: Int?
 
   /// All bindings from here.
   private(set) var bindings: SpreadDictionary<BindingKey, Binding> = SpreadDictionary()

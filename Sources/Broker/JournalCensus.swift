@@ -65,7 +65,7 @@ final class JournalCensus {
       takeCatalog(record)
     }
     firstNewID = nextQueueID
-    let position = isCheckpointSound ? survey.checkpoint?.position ?? 0 : 0
+    let position = isCheckpointSound ? survey.checkpoint?.catalogPosition ?? 0 : 0
     try log.read { event in
       switch event {
       case .record(let record, let epoch):
@@ -176,6 +176,8 @@ final class JournalCensus {
     case CatalogRecord.queueState:
       // What no checksum vouches for says only what was delivered.
       if isCheckpointSound { queues[record.word]?.messages.setState(record.payload) }
+    case CatalogRecord.queueAlive:
+      if isCheckpointSound { queues[record.word]?.messages.addAlive(record.payload) }
     case CatalogRecord.queueDeleted:
       queues[record.word] = nil
       deleted.insert(record.word)

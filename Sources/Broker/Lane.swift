@@ -88,16 +88,48 @@ struct Lane: ~Copyable {
     invariant(front.count == Int(run.count), "a block of a lane has another number of messages")
   }
 
-  /// The sequences, up to `last`, of what is in lane files: in order, each message once. Messages
-  /// between them may stand in the same files and have left, before or after a restart.
-  func forEachMoved(upTo last: UInt64, _ body: (ClosedRange<UInt64>) -> Void) {
-    func visit(_ entry: Entry) -> Bool {
+  /// The sequences, behind `first` and up to `last`, of what is in lane files, at most so many times: in
+  /// order, each message once. Messages between them may stand in the same files and have left, before
+  /// or after a restart. Returns the last sequence that was seen, nil at the end.
+  func forEachMoved(
+    behind first: UInt64, upTo last: UInt64, atMost limit: Int,
+    _ body: (ClosedRange<UInt64>) -> Void
+  ) -> UInt64? {
+    var left = limit
+    var seen = first
+    var isCut = false
+    front.forEach(behind: first) { entry in
       guard entry.sequence <= last else { return false }
+      guard left > 0 else {
+        isCut = true
+        return false
+      }
+      left -= 1
+      seen = entry.sequence
       if entry.isDurable { body(entry.sequence...entry.sequence) }
       return true
     }
-    front.forEach(visit)
-    for index in 0..<runs.count { body(runs[index].first...runs[index].last) }
+    if isCut { return seen }
+    var index = firstRun(behind: seen)
+    while index < runs.count, runs[index].first <= last {
+      guard left > 0 else { return seen }
+      left -= 1
+      body(max(runs[index].first, first + 1)...runs[index].last)
+      seen = runs[index].last
+      index += 1
+    }
+    return nil
+  }
+
+  /// The first block on disk that ends behind a sequence.
+  private func firstRun(behind sequence: UInt64) -> Int {
+    var low = 0
+    var high = runs.count
+    while low < high {
+      let middle = (low + high) / 2
+      if runs[middle].last <= sequence { low = middle + 1 } else { high = middle }
+    }
+    return low
   }
 
   // MARK: Moving
@@ -106,6 +138,15 @@ struct Lane: ~Copyable {
   /// were not on disk.
   func forEachUnmoved(_ body: (Entry) -> Bool) {
     if isSplit { tail.forEach(body) } else { front.forEach(body) }
+  }
+
+  /// The same from the first one behind a sequence on.
+  func forEachUnmoved(behind sequence: UInt64, _ body: (Entry) -> Bool) {
+    if isSplit {
+      tail.forEach(behind: sequence, body)
+    } else {
+      front.forEach(behind: sequence, body)
+    }
   }
 
   /// Removes what was not on disk and has sequences up to `last`; `release` gets each. Returns how

@@ -10,6 +10,8 @@ public protocol Outlet: AnyObject {
     isRedelivered: Bool)
   /// The broker ended a consumer, because its queue is gone.
   func consumerCancelled(_ tag: Name, on channel: Channel)
+  /// The broker ended a consumer, because the next message of its queue is damaged.
+  func consumerFailed(_ tag: Name, of queue: Name, on channel: Channel)
   /// Publishes up to this one have been taken over; all since the last call if `isMultiple`.
   func confirmed(upTo sequence: UInt64, isMultiple: Bool, on channel: Channel)
   /// Publishes up to this one are not taken over.

@@ -23,6 +23,14 @@ public final class Queue {
   var isDeleted = false
   /// Where the log says that it was declared.
   var declaredAt = 0
+  /// Where it is in the catalog, if it is durable.
+  var catalogIndex: Int?
+  /// The checkpoint that is being made has what had moved up to there when the queue's turn came.
+  var snapshot: (number: Int, upTo: UInt64) = (0, 0)
+  /// A message in the log is damaged: it and what is behind it do not move.
+  private(set) var staysInLog = false
+  /// It was said that a message of it is damaged.
+  private var isDamageTold = false
 
   /// Never delivered, in order.
   var lane = Lane()
@@ -193,6 +201,10 @@ public final class Queue {
   @inline(never)
   private func fetch(_ block: UInt32) -> UnsafeRawPointer? {
     journal.load(block)
+    if journal.damage(of: block) != nil {
+      broker.noteDamaged(self)
+      return nil
+    }
     if journal.hasFailed(block) {
       if !isTryingAgain { broker.noteUnreadable(self) }
       isTryingAgain = true
@@ -221,10 +233,11 @@ public final class Queue {
 
   /// The next message's block could not be read; it will be tried again.
   var isUnreadable: Bool {
-    guard let next = (returned.last ?? lane.first)?.location.block ?? lane.nextRun?.block else {
-      return false
-    }
-    return journal.hasFailed(next)
+    nextBlock.map { journal.hasFailed($0) } ?? false
+  }
+
+  private var nextBlock: UInt32? {
+    (returned.last ?? lane.first)?.location.block ?? lane.nextRun?.block
   }
 
   /// Where the log will be when a message that may not be taken yet may be.
@@ -232,7 +245,8 @@ public final class Queue {
 
   /// Counts a message that was taken as unacknowledged.
   @inline(__always)
-  func lock(_ entry: Entry) {
+  func lock(_ entry: inout Entry) {
+    if broker.isWalking { broker.walked(&entry, of: self) }
     unacknowledgedCount &+= 1
     if entry.isDurable { horizon.delivered(entry.sequence) }
   }
@@ -278,6 +292,7 @@ public final class Queue {
       return
     }
     for var entry in entries {
+      if broker.isWalking { broker.walked(&entry, of: self) }
       if !Sabotage.is(.forgetsRedelivered) { entry.flags.insert(.redelivered) }
       putBack(entry, isLast: entries.count == 1)
     }
@@ -361,6 +376,36 @@ public final class Queue {
     guard rounds.remove(consumer) else { return }
     if rounds.count == 0 { tightenHorizon() }
     touch()
+  }
+
+  /// A message in the log was found damaged.
+  func stayInLog(since damage: String) {
+    staysInLog = true
+    tell(damage)
+  }
+
+  /// A round passes it over, unless it has been emptied.
+  func stayInLog() {
+    if messageCount == 0 { staysInLog = false }
+  }
+
+  private func tell(_ damage: String) {
+    guard !isDamageTold else { return }
+    isDamageTold = true
+    journal.note(
+      problem: "queue '\(name)' is stopped where \(damage); stop the broker and run"
+        + " `martlet journal repair`")
+  }
+
+  /// The next message is damaged: nobody is served before that is repaired, so that none is passed over
+  /// without a word. What waits behind it stays.
+  func stopConsumers() {
+    guard let block = nextBlock, let damage = journal.damage(of: block) else { return }
+    tell(damage)
+    for consumer in consumers {
+      remove(consumer)
+      consumer.channel.queueStopped(consumer)
+    }
   }
 
   /// Somebody may be able to take a message now.

@@ -16,6 +16,8 @@ public enum RecordDescription {
     case Record.laneFileRemoved:
       "lane file \(record.payload.loadUnaligned(as: UInt64.self)) removed"
     case CatalogRecord.queueState: state(record)
+    case CatalogRecord.queueAlive:
+      "alive in lane files, queue \(record.word): \(record.payload.count / 16) ranges"
     case CatalogRecord.ids:
       "ids; next queue \(record.word), next exchange "
         + "\(record.payload.loadUnaligned(as: UInt32.self))"
@@ -42,7 +44,7 @@ public enum RecordDescription {
     (CatalogRecord.queueDeleted, "queue-deleted"), (CatalogRecord.exchange, "exchange"),
     (CatalogRecord.exchangeDeleted, "exchange-deleted"), (CatalogRecord.binding, "binding"),
     (CatalogRecord.bindingRemoved, "binding-removed"), (CatalogRecord.queueState, "queue-state"),
-    (CatalogRecord.ids, "ids"),
+    (CatalogRecord.ids, "ids"), (CatalogRecord.queueAlive, "queue-alive"),
   ]
 
   public static let kindNames = names.map(\.name)

@@ -56,6 +56,7 @@ public enum RecordForm {
       return hasForm(record, names: 1, skipping: 4)
     case CatalogRecord.queueState: return record.payload.count >= 16
     case CatalogRecord.ids: return record.payload.count == 4
+    case CatalogRecord.queueAlive: return record.payload.count % 16 == 0
     default: return isPlausible(record)
     }
   }
@@ -68,6 +69,36 @@ public enum RecordForm {
   /// The same for all kinds of the log and of checkpoints, the journal's among them.
   public static func isUnderstood(_ record: RecordView) -> Bool {
     record.kind < Record.brokerKinds || isSound(record)
+  }
+
+  /// What a sound record says that only a newer version can know; nil if there is nothing.
+  static func unknown(_ record: RecordView, vhosts isKnown: (Name) -> Bool) -> String? {
+    let flags: UInt8
+    switch record.kind {
+    case CatalogRecord.queue: flags = CatalogRecord.isAutoDelete
+    case CatalogRecord.exchange:
+      flags = CatalogRecord.isExchangeAutoDelete | CatalogRecord.isInternal
+    case CatalogRecord.binding, CatalogRecord.bindingRemoved: flags = CatalogRecord.isToExchange
+    case MessageView.kind, CatalogRecord.settle, CatalogRecord.delivered,
+      CatalogRecord.queueDeleted, CatalogRecord.exchangeDeleted, CatalogRecord.queueState,
+      CatalogRecord.ids, CatalogRecord.queueAlive:
+      return nil
+    default: return "a record of kind \(record.kind)"
+    }
+    guard record.flags & ~flags == 0 else {
+      return "a record of kind \(record.kind) with flags \(record.flags)"
+    }
+    var reader = ByteReader(record.payload.bytes)
+    guard record.kind == CatalogRecord.queue || record.kind == CatalogRecord.exchange,
+      let vhost = try? reader.name()
+    else { return nil }
+    guard isKnown(vhost) else { return "the virtual host '\(vhost)'" }
+    if record.kind == CatalogRecord.exchange, let name = try? reader.name(),
+      let type = try? reader.name(), Exchange.Kind(rawValue: type.description) == nil
+    {
+      return "an exchange '\(name)' of type '\(type)'"
+    }
+    return nil
   }
 
   private static func hasForm(_ record: RecordView, names: Int, skipping: Int) -> Bool {

@@ -8,7 +8,13 @@ final class RecoveringQueue {
   private var entries = Ring<Entry>()
   private var blocks: [LaneBlock] = []
   /// The messages of `blocks` that are alive.
-  private(set) var alive = SequenceSet()
+  var alive: SequenceSet {
+    if !found.isEmpty { sortAlive() }
+    return sorted
+  }
+  private var sorted = SequenceSet()
+  /// Ranges that are alive as well, in any order.
+  private var found: [ClosedRange<UInt64>] = []
   private(set) var movedUpTo: UInt64 = 0
   private(set) var nextSequence: UInt64 = 1
   var deliveredUpTo: UInt64 = 0
@@ -35,9 +41,25 @@ final class RecoveringQueue {
     guard payload.count >= 32 else { return }
     movedUpTo = field(2)
     for index in stride(from: 4, to: payload.count / 8, by: 2) where field(index + 1) > 0 {
-      alive.append(field(index)...field(index) + field(index + 1) - 1)
+      found.append(field(index)...field(index) + field(index + 1) - 1)
     }
-    if field(3) <= movedUpTo { alive.append(field(3)...movedUpTo) }
+    if field(3) <= movedUpTo { found.append(field(3)...movedUpTo) }
+  }
+
+  /// More that is alive; record 50 has the picture.
+  func addAlive(_ payload: UnsafeRawBufferPointer) {
+    for place in stride(from: 0, to: payload.count - 15, by: 16) {
+      let first = payload.loadUnaligned(fromByteOffset: place, as: UInt64.self)
+      let count = payload.loadUnaligned(fromByteOffset: place + 8, as: UInt64.self)
+      if count > 0 { found.append(first...first + count - 1) }
+    }
+  }
+
+  private func sortAlive() {
+    found += sorted.ranges
+    sorted = SequenceSet()
+    for range in found.sorted(by: { $0.lowerBound < $1.lowerBound }) { sorted.append(range) }
+    found = []
   }
 
   /// Blocks come in the order of their files, and so of their sequences.
@@ -60,7 +82,8 @@ final class RecoveringQueue {
     // Also of messages that need not survive: what comes now must not have their sequences.
     nextSequence = max(nextSequence, first + count)
     if first <= movedUpTo, !Sabotage.is(.skipsMovedSettlementAtReplay) {
-      alive.remove(first...min(first + count - 1, movedUpTo))
+      if !found.isEmpty { sortAlive() }
+      sorted.remove(first...min(first + count - 1, movedUpTo))
     }
     var index = lowerBound(first)
     while index < entries.count, entries[index].sequence - first < count {
@@ -93,6 +116,7 @@ final class RecoveringQueue {
   /// What is left, in order; reads the blocks of which a part is left, and those before them.
   func remains(_ journal: Journal) throws(JournalError) -> Remains {
     var remains = Remains()
+    let alive = alive
     blocks.sort { $0.first < $1.first }
     let lastPart = blocks.lastIndex { alive.overlap($0.first...$0.last) == .part } ?? -1
     for (index, block) in blocks.enumerated() where block.durableCount > 0 {

@@ -41,6 +41,26 @@ struct Unacknowledged: ~Copyable {
     }
   }
 
+  /// Shows deliveries with tags behind `tag` in their order, at most so many, to be changed but for their
+  /// tags; returns the last tag that was seen, nil at the end.
+  mutating func walk(
+    behind tag: UInt64, atMost limit: Int, _ body: (inout PendingDelivery) -> Void
+  ) -> UInt64? {
+    var low = 0
+    var high = deliveries.count
+    while low < high {
+      let middle = (low + high) / 2
+      if deliveries[middle].tag <= tag { low = middle + 1 } else { high = middle }
+    }
+    let end = min(deliveries.count, low + limit)
+    for index in low..<end where deliveries[index].queue != nil {
+      var delivery = deliveries[index]
+      body(&delivery)
+      deliveries[index] = delivery
+    }
+    return end < deliveries.count ? deliveries[end - 1].tag : nil
+  }
+
   var first: PendingDelivery? { deliveries.first }
 
   /// Takes out the delivery with this tag; nil if there is none.

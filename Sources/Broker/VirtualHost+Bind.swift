@@ -21,7 +21,7 @@ extension VirtualHost {
     guard !source.isEmpty else { throw .defaultExchange }
     let queueName = try channel.resolved(name)
     let key = name.isEmpty && key.isEmpty ? queueName : key
-    guard queues[queueName] != nil else { return .now }
+    guard queues[queueName] != nil else { return broker.catalog.known }
     let queue = try accessible(queueName, by: channel.peer)
     return try unbind(.queue(queue), from: source, key, arguments, for: channel.peer)
   }
@@ -40,7 +40,7 @@ extension VirtualHost {
     for peer: Peer? = nil
   ) throws(PeerError) -> Committed {
     guard !source.isEmpty, !destination.isEmpty else { throw .defaultExchange }
-    guard let exchange = exchanges[destination] else { return .now }
+    guard let exchange = exchanges[destination] else { return broker.catalog.known }
     return try unbind(.exchange(exchange), from: source, key, arguments, for: peer)
   }
 
@@ -53,18 +53,19 @@ extension VirtualHost {
     try broker.limits.check(arguments)
     let binding = try Binding(
       source: source, destination: destination, key: key, arguments: arguments)
-    guard insert(binding), binding.isDurable else { return .now }
-    return broker.catalog.append(binding)
+    let isNew = insert(binding)
+    guard binding.isDurable else { return .now }
+    return isNew ? broker.catalog.append(binding) : broker.catalog.known
   }
 
   private func unbind(
     _ destination: Destination, from name: Name, _ key: Name, _ arguments: FieldTable,
     for peer: Peer?
   ) throws(PeerError) -> Committed {
-    guard let source = exchanges[name] else { return .now }
+    guard let source = exchanges[name] else { return broker.catalog.known }
     let wanted = Binding(
       unchecked: source, destination: destination, key: key, arguments: arguments)
-    guard let binding = source.binding(like: wanted) else { return .now }
+    guard let binding = source.binding(like: wanted) else { return broker.catalog.known }
     remove(binding)
     let committed = binding.isDurable ? broker.catalog.appendRemoved(binding) : .now
     if goesWithoutBindings(source) { remove(source, for: peer) }

@@ -71,9 +71,10 @@ extension VirtualHost {
     }
     let arguments = try QueueArguments.checked(wanted.arguments, queue: name, vhost: self.name)
     let isExclusive = wanted.isExclusive
+    let isDurable = wanted.isDurable && !isExclusive
     let queue = Queue(
-      id: broker.takeQueueID(), name: name.isEmpty ? broker.makeName("amq.gen-") : name,
-      vhost: self, isDurable: wanted.isDurable && !isExclusive,
+      id: try broker.takeQueueID(isDurable: isDurable), name: name.isEmpty ? broker.makeName("amq.gen-") : name,
+      vhost: self, isDurable: isDurable,
       isAutoDelete: wanted.isAutoDelete, owner: isExclusive ? channel.peer : nil,
       arguments: arguments)
     insert(queue)
@@ -114,7 +115,7 @@ extension VirtualHost {
     _ name: Name, ifUnused: Bool, ifEmpty: Bool, on channel: Channel
   ) throws(PeerError) -> (Int, Committed) {
     let name = try channel.resolved(name)
-    guard queues[name] != nil else { return (0, .now) }
+    guard queues[name] != nil else { return (0, broker.catalog.known) }
     let queue = try accessible(name, by: channel.peer)
     if ifUnused, queue.consumerCount > 0 {
       throw .queueInUse(queue: name, vhost: self.name)
@@ -138,8 +139,7 @@ extension VirtualHost {
     let name = Name(wanted.name.bytes.filter { $0 != 10 && $0 != 13 })
     guard !name.isEmpty else { throw .defaultExchange }
     if wanted.isPassive {
-      _ = try exchange(name)
-      return .now
+      return .whenDurable(try exchange(name).declaredAt)
     }
     guard let kind = Exchange.Kind(rawValue: wanted.type.description) else {
       throw .unknownExchangeType(type: wanted.type)
@@ -160,7 +160,7 @@ extension VirtualHost {
         reason: "{unacceptable_type,\(alternate.typeName)}")
     }
     let exchange = Exchange(
-      id: broker.takeExchangeID(), name: name, kind: kind, isDurable: wanted.isDurable,
+      id: try broker.takeExchangeID(isDurable: wanted.isDurable), name: name, kind: kind, isDurable: wanted.isDurable,
       isAutoDelete: wanted.isAutoDelete, isInternal: wanted.isInternal,
       arguments: wanted.arguments)
     insert(exchange)
@@ -203,7 +203,7 @@ extension VirtualHost {
     guard !name.hasPrefix("amq.") else {
       throw .systemExchange(exchange: name, vhost: self.name)
     }
-    guard let exchange = exchanges[name] else { return .now }
+    guard let exchange = exchanges[name] else { return broker.catalog.known }
     if ifUnused, !exchange.bindings.isEmpty {
       throw .exchangeInUse(exchange: name, vhost: self.name)
     }

@@ -141,7 +141,7 @@ public final class VirtualHost {
     }
     queue.dropAll()
     broker.letGo(queue)
-    if queue.unacknowledgedCount > 0 { broker.keepUntilSettled(queue) }
+    broker.keepUntilSettled(queue)
     queue.owner?.forget(queue)
     broker.retire(queue)
     broker.noteReleased()
@@ -162,6 +162,7 @@ public final class VirtualHost {
     exchange.isDeleted = true
     exchanges[exchange.name] = nil
     if exchange.isDurable, !broker.isRecovering { broker.catalog.appendDeleted(exchange) }
+    broker.exchangeNumbers.giveBack(exchange.id)
     changed()
   }
 

@@ -9,7 +9,7 @@ final class Background: Sendable {
     var finished: CheckpointOutcome?
     var spilled: SpillOutcome?
     var spaceProblem: String?
-    var problem: String?
+    var problems = ProblemList()
     /// What the watch said last.
     var watched: String?
     /// After a spare segment could not be made.
@@ -47,9 +47,13 @@ final class Background: Sendable {
   /// Why no segment can be prepared, such as a full disk; nil if one can.
   var spaceProblem: String? { state.withLock { $0.spaceProblem } }
 
-  func write(_ checkpoint: CheckpointFile) {
+  func append(_ piece: [UInt8], to checkpoint: CheckpointWriter) {
+    worker.submit { checkpoint.append(piece) }
+  }
+
+  func store(_ header: CheckpointHeader, of checkpoint: CheckpointWriter) {
     worker.submit { [self] in
-      let outcome = checkpoint.store(files)
+      let outcome = checkpoint.store(header, isSynced: settings.isSynced)
       state.withLock { $0.finished = outcome }
       wake()
     }
@@ -90,7 +94,7 @@ final class Background: Sendable {
         do throws(SystemError) {
           try giveBack(part)
         } catch {
-          state.withLock { $0.problem = "space could not be given back: \(error)" }
+          state.withLock { $0.problems.add("space could not be given back: \(error)") }
           wake()
         }
       }
@@ -109,12 +113,7 @@ final class Background: Sendable {
   }
 
   /// What went wrong besides, once.
-  func takeProblem() -> String? {
-    state.withLock { state in
-      defer { state.problem = nil }
-      return state.problem
-    }
-  }
+  func takeProblems() -> [String] { state.withLock { $0.problems.take() } }
 
   /// Makes the spare segments that are missing, or finds out why that cannot be done.
   func refill() {
@@ -142,7 +141,7 @@ final class Background: Sendable {
     let isNews = state.withLock { state in
       guard state.watched != text else { return false }
       state.watched = text
-      if let text { state.problem = text }
+      if let text { state.problems.add(text) }
       return text != nil
     }
     if isNews { wake() }

@@ -36,6 +36,8 @@ struct Block {
   var isLoading = false
   /// A round of spilling reads the bytes from memory.
   var isKept = false
+  /// The bytes were read, and are not what was written.
+  var isDamaged = false
   /// The bytes could not be read the last time.
   var hasFailed = false
 

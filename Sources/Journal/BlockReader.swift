@@ -18,9 +18,15 @@ final class BlockReader: Sendable {
     case lane(path: String, file: UInt32, offset: Int)
   }
 
+  struct Problem: Sendable {
+    let text: String
+    /// The bytes are there, and not what was written: reading them again gives no others.
+    let isDamage: Bool
+  }
+
   struct Finished: @unchecked Sendable {
     let request: Request
-    let problem: String?
+    let problem: Problem?
   }
 
   private let worker: any Worker
@@ -56,22 +62,24 @@ final class BlockReader: Sendable {
   }
 
   /// Reads and checks; returns what went wrong.
-  func read(_ request: Request) -> String? {
+  func read(_ request: Request) -> Problem? {
     do throws(SystemError) {
       switch request.source {
       case .log(let position, let epoch, let checkedFrom):
         try files.read(position: position, into: request.memory)
         return Self.isSound(request.memory, position, epoch, from: checkedFrom)
-          ? nil : "the log is damaged near position \(position)"
+          ? nil
+          : Problem(text: "the log is damaged near position \(position)", isDamage: true)
       case .lane(let path, let number, let offset):
         let file = try files.disk.open(path, .read)
         let count = try file.read(at: offset, into: request.memory)
         let block = UnsafeRawBufferPointer(rebasing: request.memory[..<count])
         return count == request.memory.count && LaneBlockFormat.isValid(block, file: number)
-          ? nil : "the block at offset \(offset) of \(path) is damaged"
+          ? nil
+          : Problem(text: "the block at offset \(offset) of \(path) is damaged", isDamage: true)
       }
     } catch {
-      return "\(error)"
+      return Problem(text: "\(error)", isDamage: false)
     }
   }
 

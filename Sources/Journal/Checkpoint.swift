@@ -1,14 +1,6 @@
 import Base
 import IO
 
-/// A checkpoint that waits for the log before it to become durable, or is being written.
-struct PendingCheckpoint {
-  let file: CheckpointFile
-  /// Lane files that it does not name any more.
-  let retired: [UInt32]
-  var isHandedOver = false
-}
-
 enum CheckpointOutcome: Sendable {
   /// Segments before this index are no longer needed and were recycled, so many of them.
   case stored(firstSegment: Int, recycled: Int)
@@ -18,12 +10,16 @@ enum CheckpointOutcome: Sendable {
 /// What was known at a position of the log; `Specs/Journal.md` has the picture.
 struct CheckpointFile: Sendable {
   static let magic = Array("MARTLETC".utf8)
-  static let version: UInt32 = 2
-  static let headerBytes = 48
+  static let version: UInt32 = 3
+  static let headerBytes = 64
+  /// Before version 3.
+  private static let oldHeaderBytes = 48
 
   let identity: UInt64
-  /// The catalog is that of this position.
+  /// The log reaches to here.
   let position: Int
+  /// What the log says of the catalog from here on is not all in it.
+  let catalogPosition: Int
   /// The log is read from here.
   let replayFrom: Int
   let payload: [UInt8]
@@ -37,28 +33,19 @@ struct CheckpointFile: Sendable {
   /// Writes the file beside, makes it durable, renames it, removes older ones, and recycles the
   /// segments before `replayFrom`.
   func store(_ files: SegmentFiles) -> CheckpointOutcome {
-    do throws(SystemError) {
-      // A checkpoint must not survive a power loss that the log before it does not.
-      if !isSynced, !Sabotage.is(.checkpointsUnsyncedLog) {
-        try files.sync(from: replayFrom, to: position)
-      }
-      let name = Self.name(position)
-      let temporary = files.path(name + ".new")
-      // An attempt that failed may have left a longer one.
-      try files.disk.remove(temporary)
-      let file = try files.disk.open(temporary, .readWrite, creates: true)
-      try file.write(at: 0, encoded())
-      if !Sabotage.is(.usesUnsyncedCheckpoint) { try file.sync() }
-      try files.disk.rename(temporary, files.path(name))
-      try files.disk.syncDirectory(files.directory)
-      return try removeOlder(files, than: name)
-    } catch {
-      return .failed("\(error)")
-    }
+    let writer = CheckpointWriter(files, at: position)
+    writer.append(payload)
+    return writer.store(header, isSynced: isSynced)
   }
 
-  private func removeOlder(
-    _ files: SegmentFiles, than name: String
+  private var header: CheckpointHeader {
+    CheckpointHeader(
+      identity: identity, position: position, replayFrom: replayFrom,
+      catalogPosition: catalogPosition)
+  }
+
+  static func removeOlder(
+    _ files: SegmentFiles, than name: String, replayFrom: Int
   ) throws(SystemError) -> CheckpointOutcome {
     var retired: [String] = []
     let oldest = SegmentFiles.name(replayFrom - replayFrom % files.segmentBytes)
@@ -75,63 +62,59 @@ struct CheckpointFile: Sendable {
     return .stored(firstSegment: replayFrom / files.segmentBytes, recycled: retired.count)
   }
 
-  private func encoded() -> [UInt8] {
-    var bytes = Self.magic
-    Self.append(&bytes, Self.version)
-    Self.append(&bytes, UInt32(0))
-    Self.append(&bytes, identity)
-    Self.append(&bytes, UInt64(position))
-    Self.append(&bytes, UInt64(replayFrom))
-    Self.append(&bytes, UInt64(payload.count))
-    bytes += payload
-    let sum = bytes.withUnsafeBytes {
-      CRC32C.checksum(UnsafeRawBufferPointer(rebasing: $0[16...]))
-    }
-    withUnsafeBytes(of: sum) { sum in
-      for index in 0..<4 { bytes[12 + index] = sum[index] }
-    }
-    return bytes
-  }
-
-  private static func append<Value: FixedWidthInteger>(_ bytes: inout [UInt8], _ value: Value) {
-    withUnsafeBytes(of: value.littleEndian) { bytes.append(contentsOf: $0) }
-  }
-
   enum Problem: Error, Equatable {
     case damaged
     case newerVersion(UInt32)
   }
 
-  /// Reads a checkpoint. Version 1 had no lane files; all else is the same.
+  /// Reads a checkpoint. Version 1 had no lane files, and both older ones were of one position, with a
+  /// shorter header.
   init(_ bytes: [UInt8]) throws(Problem) {
-    guard bytes.count >= Self.headerBytes, bytes.starts(with: Self.magic) else { throw .damaged }
-    let fields = bytes.withUnsafeBytes { buffer in
-      (
-        version: buffer.load(fromByteOffset: 8, as: UInt32.self),
-        sum: buffer.load(fromByteOffset: 12, as: UInt32.self),
-        identity: buffer.load(fromByteOffset: 16, as: UInt64.self),
-        position: buffer.load(fromByteOffset: 24, as: UInt64.self),
-        replayFrom: buffer.load(fromByteOffset: 32, as: UInt64.self),
-        size: buffer.load(fromByteOffset: 40, as: UInt64.self),
-        computed: CRC32C.checksum(UnsafeRawBufferPointer(rebasing: buffer[16...]))
-      )
+    guard bytes.count >= Self.oldHeaderBytes, bytes.starts(with: Self.magic) else {
+      throw .damaged
     }
-    guard fields.version <= Self.version else { throw .newerVersion(fields.version) }
-    guard fields.version > 0, fields.sum == fields.computed,
-      fields.size == UInt64(bytes.count - Self.headerBytes),
-      fields.position <= UInt64(SegmentHeader.positionMax), fields.replayFrom <= fields.position,
-      Self.hasWholeRecords(bytes)
+    let version = Self.field(bytes, 8, as: UInt32.self)
+    guard version <= Self.version else { throw .newerVersion(version) }
+    let isOld = version < 3
+    let headerBytes = Self.headerBytes(of: bytes)
+    guard version > 0, bytes.count >= headerBytes,
+      Self.field(bytes, 12, as: UInt32.self)
+        == Self.checksum(bytes, 16..<(isOld ? bytes.count : headerBytes)),
+      Self.field(bytes, 40, as: UInt64.self) == UInt64(bytes.count - headerBytes),
+      isOld
+        || Self.field(bytes, 56, as: UInt32.self)
+          == Self.checksum(bytes, headerBytes..<bytes.count),
+      Self.field(bytes, 24, as: UInt64.self) <= UInt64(SegmentHeader.positionMax),
+      Self.field(bytes, 32, as: UInt64.self) <= Self.field(bytes, 24, as: UInt64.self),
+      isOld || Self.field(bytes, 48, as: UInt64.self) <= Self.field(bytes, 24, as: UInt64.self),
+      Self.hasWholeRecords(bytes, from: headerBytes)
     else { throw .damaged }
-    identity = fields.identity
-    position = Int(fields.position)
-    replayFrom = Int(fields.replayFrom)
-    payload = Array(bytes[Self.headerBytes...])
+    identity = Self.field(bytes, 16, as: UInt64.self)
+    position = Int(Self.field(bytes, 24, as: UInt64.self))
+    replayFrom = Int(Self.field(bytes, 32, as: UInt64.self))
+    catalogPosition = isOld ? position : Int(Self.field(bytes, 48, as: UInt64.self))
+    payload = Array(bytes[headerBytes...])
+  }
+
+  /// Also of a file that is damaged, or shorter.
+  static func headerBytes(of bytes: [UInt8]) -> Int {
+    bytes.count >= 12 && field(bytes, 8, as: UInt32.self) < 3 ? oldHeaderBytes : headerBytes
+  }
+
+  private static func field<Value: FixedWidthInteger & BitwiseCopyable>(
+    _ bytes: [UInt8], _ offset: Int, as type: Value.Type
+  ) -> Value {
+    bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: offset, as: type) }
+  }
+
+  private static func checksum(_ bytes: [UInt8], _ range: Range<Int>) -> UInt32 {
+    bytes.withUnsafeBytes { CRC32C.checksum(UnsafeRawBufferPointer(rebasing: $0[range])) }
   }
 
   /// A right checksum does not make records that can be walked over.
-  private static func hasWholeRecords(_ bytes: [UInt8]) -> Bool {
+  private static func hasWholeRecords(_ bytes: [UInt8], from start: Int) -> Bool {
     bytes.withUnsafeBytes { bytes in
-      var offset = headerBytes
+      var offset = start
       while offset + Record.headerSize <= bytes.count {
         let size = Int(bytes.loadUnaligned(fromByteOffset: offset, as: UInt32.self))
         guard size >= Record.headerSize, size <= bytes.count - offset,
@@ -144,15 +127,17 @@ struct CheckpointFile: Sendable {
   }
 
   /// The records of the payload; their form was checked by the checksum over all.
-  func forEachRecord(_ body: (RecordView) -> Void) {
-    payload.withUnsafeBytes { bytes in
+  func forEachRecord<Failure: Error>(
+    _ body: (RecordView) throws(Failure) -> Void
+  ) throws(Failure) {
+    try payload.span.bytes.withUnsafeBytes { (bytes) throws(Failure) in
       var offset = 0
       while offset + Record.headerSize <= bytes.count {
         let size = Int(bytes.loadUnaligned(fromByteOffset: offset, as: UInt32.self))
         invariant(
           size >= Record.headerSize && offset + size <= bytes.count,
           "a checkpoint holds half a record")
-        body(RecordView(position: position, base: bytes.baseAddress! + offset, size: size))
+        try body(RecordView(position: position, base: bytes.baseAddress! + offset, size: size))
         offset += Record.padded(size)
       }
     }
@@ -173,6 +158,7 @@ struct CheckpointFile: Sendable {
     self.isSynced = isSynced
     self.identity = identity
     self.position = position
+    catalogPosition = position
     self.replayFrom = replayFrom
     self.payload = payload
   }

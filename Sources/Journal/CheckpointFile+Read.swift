@@ -16,6 +16,7 @@ extension CheckpointFile {
     let size = try system { () throws(SystemError) in try file.size }
     do throws(SystemError) {
       let bytes = try read(file, min(size, damagedBytesMax))
+      let headerBytes = headerBytes(of: bytes)
       let claimed = bytes.withUnsafeBytes {
         $0.count < headerBytes ? nil : $0.loadUnaligned(fromByteOffset: 40, as: UInt64.self)
       }
@@ -36,7 +37,7 @@ extension CheckpointFile {
       switch error {
       case .newerVersion(let version): return .newer(version)
       case .damaged:
-        return .damaged("its checksum is wrong", payload: Array(bytes.dropFirst(headerBytes)))
+        return .damaged("its checksum is wrong", payload: Array(bytes.dropFirst(headerBytes(of: bytes))))
       }
     }
   }

@@ -2,7 +2,6 @@ import Base
 import IO
 
 extension Journal {
-  static let checkpointRetryMilliseconds: Int64 = 5000
   static let spaceLookMilliseconds: Int64 = 1000
 
   /// Bytes appended and not yet durable.
@@ -15,7 +14,7 @@ extension Journal {
 
   /// More waits to be moved than a round or two can take: of the log, or of transient messages.
   private var isSpillBehind: Bool {
-    guard pendingSpill != nil, !isSpillFailing else { return false }
+    guard isSpilling, !isSpillFailing else { return false }
     if transientBytes > 2 * settings.transientBytesMax { return true }
     guard let oldest = oldestLogBlock() else { return false }
     return durablePosition - oldest > (1 + Self.lagWindowsMax) * settings.windowBytes
@@ -94,7 +93,7 @@ extension Journal {
   /// Takes the results of the other threads.
   public func poll() -> Progress {
     takeCheckpointOutcome()
-    if let problem = background.takeProblem() { lastProblem = problem }
+    problems.add(background.takeProblems())
     var progress = Progress()
     progress.loaded = takeLoaded()
     progress.moved = takeSpill()
@@ -154,85 +153,12 @@ extension Journal {
     if blocks[Int(index)].references == 0 {
       free(index)
     } else {
-      resident.append(index)
+      noteResident(index)
     }
   }
 
   /// Why the log cannot take more, such as a full disk; nil if it can.
   public var spaceProblem: String? { background.spaceProblem ?? stuckReason }
-
-  // MARK: Checkpoints
-
-  /// Segments, or lane files, could be given up if the catalog were written down. `now` is monotonic
-  /// milliseconds.
-  public func wantsCheckpoint(now: Int64) -> Bool {
-    pendingCheckpoint == nil && failure == nil && now >= nextCheckpointAt
-      && (segments.firstLive(notAbove: durablePosition) > segments.first
-        || laneFiles.retiredCount > 0 || wantsCheckpointForSpace(now: now))
-  }
-
-  /// Where writes are not synced, only a checkpoint lets space of lane files go.
-  private func wantsCheckpointForSpace(now: Int64) -> Bool {
-    !settings.isSynced && laneFiles.hasSealed
-      && now >= nextCheckpointAt + Self.checkpointRetryMilliseconds
-  }
-
-  /// Keeps what the catalog says now; it is written once the log before it is durable. `now` is
-  /// monotonic milliseconds.
-  public func checkpoint(payload: [UInt8], now: Int64) {
-    nextCheckpointAt = now
-    let first = segments.firstLive(notAbove: durablePosition)
-    pendingCheckpoint = PendingCheckpoint(
-      file: CheckpointFile(
-        identity: files.identity, position: endPosition, replayFrom: first * settings.segmentBytes,
-        payload: laneRecords() + payload, isSynced: settings.isSynced),
-      retired: laneFiles.retired)
-    handOverCheckpoint()
-  }
-
-  /// The lane files that hold something, as the checkpoint has them.
-  private func laneRecords() -> [UInt8] {
-    var bytes: [UInt8] = []
-    for number in laneFiles.listed {
-      var record = [UInt8](repeating: 0, count: Record.headerSize + 8)
-      record.withUnsafeMutableBytes { record in
-        Record.writeHeader(
-          record.baseAddress!, size: record.count, kind: Record.laneFile, flags: 0, count: 0,
-          word: 0)
-        record.storeBytes(of: UInt64(number), toByteOffset: Record.headerSize, as: UInt64.self)
-      }
-      bytes += record
-    }
-    return bytes
-  }
-
-  public var isCheckpointing: Bool { pendingCheckpoint != nil }
-
-  private func handOverCheckpoint() {
-    guard let pending = pendingCheckpoint, !pending.isHandedOver,
-      durablePosition >= pending.file.position
-    else { return }
-    pendingCheckpoint?.isHandedOver = true
-    background.write(pending.file)
-  }
-
-  private func takeCheckpointOutcome() {
-    switch background.takeOutcome() {
-    case .stored(let first, let recycled):
-      segments.drop(before: first)
-      removeRetired(pendingCheckpoint?.retired ?? [])
-      checkpointedPosition = pendingCheckpoint?.file.position ?? checkpointedPosition
-      statistics.checkpoints += 1
-      statistics.segmentsRecycled += recycled
-      pendingCheckpoint = nil
-    case .failed(let reason):
-      lastProblem = "a checkpoint could not be written: \(reason)"
-      nextCheckpointAt += Self.checkpointRetryMilliseconds
-      pendingCheckpoint = nil
-    case nil:
-      break
-    }
-  }
 
   // MARK: Stopping
 

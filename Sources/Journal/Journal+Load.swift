@@ -59,6 +59,14 @@ extension Journal {
   /// The block could not be read the last time; `forgetFailures` lets it be tried again.
   public func hasFailed(_ index: UInt32) -> Bool { blocks[Int(index)].hasFailed }
 
+  /// What is damaged about the block; nil if it is not, as far as is known.
+  public func damage(of index: UInt32) -> String? {
+    blocks[Int(index)].isDamaged ? damage[index] : nil
+  }
+
+  /// Says something in the log once.
+  public func note(problem: String) { problems.add(problem) }
+
   /// Lets all blocks that could not be read, also those that were read ahead, be tried again.
   public func forgetFailures() {
     for index in failedLoads { blocks[Int(index)].hasFailed = false }
@@ -108,8 +116,13 @@ extension Journal {
           continue
         }
         blocks[Int(index)].hasFailed = true
-        failedLoads.append(index)
-        lastProblem = "messages could not be read back: \(problem)"
+        if problem.isDamage {
+          blocks[Int(index)].isDamaged = true
+          damage[index] = problem.text
+        } else {
+          noteFailed(index)
+          problems.add("messages could not be read back: \(problem.text)")
+        }
       } else {
         keep(index, base)
       }
@@ -122,7 +135,15 @@ extension Journal {
     blocks[Int(index)].base = base
     cachedBytes += blocks[Int(index)].capacity
     statistics.blocksReadBack += 1
-    resident.append(index)
+    noteResident(index)
+  }
+
+  private func noteFailed(_ index: UInt32) {
+    failedLoads.append(index)
+    // Slots that were given up meanwhile are listed without need.
+    if failedLoads.count > 2 * blockCount + 64 {
+      failedLoads = Set(failedLoads).filter { blocks[Int($0)].hasFailed }.sorted()
+    }
   }
 
   /// Reads a block while recovery waits for it.
@@ -132,7 +153,7 @@ extension Journal {
     let request = request(index, into: base)
     if let problem = reader.read(request) {
       memory.free(base, blocks[Int(index)].capacity)
-      throw .inconsistent("messages could not be read: \(problem)")
+      throw .inconsistent("messages could not be read: \(problem.text)")
     }
     keep(index, base)
   }
@@ -147,7 +168,6 @@ extension Journal {
     while cachedBytes > settings.cacheBytes, !resident.isEmpty {
       drop(resident.removeFirst())
     }
-    if resident.count > 2 * blockCapacity { forgetStaleResidents() }
   }
 
   private func drop(_ index: UInt32) {
@@ -159,12 +179,17 @@ extension Journal {
     statistics.blocksDropped += 1
   }
 
-  private func forgetStaleResidents() {
+  /// The block may be dropped from memory. Those that were given up stay listed until they are more
+  /// than the others.
+  func noteResident(_ index: UInt32) {
+    resident.append(index)
+    guard resident.count > 2 * residentCount + 64 else { return }
     var seen = Set<UInt32>()
     for _ in 0..<resident.count {
       let index = resident.removeFirst()
       if blocks[Int(index)].isDroppable, seen.insert(index).inserted { resident.append(index) }
     }
+    residentCount = resident.count
   }
 
   /// Keeps the memory of blocks within its limit; once per turn, when no message is being looked at.

@@ -17,11 +17,13 @@ public struct Recovery: Equatable, Sendable {
 /// What the broker does with each of its records at recovery.
 public protocol JournalReplay: AnyObject {
   /// A record of the catalog as the checkpoint has it; comes before all others.
-  func replayCheckpoint(_ record: RecordView)
+  func replayCheckpoint(_ record: RecordView) throws(JournalError)
   /// A block of a lane file; comes behind the catalog and before the log.
   func replay(_ block: LaneBlock)
   /// A record of the log. `isBeforeCheckpoint`: what it says of the catalog is known already.
-  func replay(_ record: RecordView, at location: RecordLocation, isBeforeCheckpoint: Bool)
+  func replay(
+    _ record: RecordView, at location: RecordLocation, isBeforeCheckpoint: Bool
+  ) throws(JournalError)
 }
 
 extension Journal {
@@ -107,17 +109,17 @@ extension Journal {
   ) throws(JournalError) -> Recovery {
     var recovery = Recovery()
     let start = reader.position
-    if let checkpoint { replay(checkpoint, target) }
+    if let checkpoint { try replay(checkpoint, target) }
     var missing = try replayLanes(checkpoint, target)
     while let view = try reader.next() {
       guard view.kind >= Record.brokerKinds else {
-        replayOwn(view, &missing)
+        try replayOwn(view, &missing)
         continue
       }
       let location = place(view, reader.epoch)
-      target.replay(
+      try target.replay(
         view, at: location,
-        isBeforeCheckpoint: checkpoint.map { view.position < $0.position } ?? false)
+        isBeforeCheckpoint: checkpoint.map { view.position < $0.catalogPosition } ?? false)
       recovery.records += 1
     }
     closeReplayBlock()
@@ -132,9 +134,15 @@ extension Journal {
     return recovery
   }
 
-  private func replay(_ checkpoint: CheckpointFile, _ target: any JournalReplay) {
-    checkpoint.forEachRecord { view in
-      if view.kind >= Record.brokerKinds { target.replayCheckpoint(view) }
+  private func replay(
+    _ checkpoint: CheckpointFile, _ target: any JournalReplay
+  ) throws(JournalError) {
+    try checkpoint.forEachRecord { (view) throws(JournalError) in
+      if view.kind >= Record.brokerKinds {
+        try target.replayCheckpoint(view)
+      } else if view.kind != Record.laneFile {
+        throw .unknown("a record of kind \(view.kind)", position: view.position)
+      }
     }
   }
 
@@ -173,14 +181,17 @@ extension Journal {
   }
 
   /// A record of the journal itself.
-  private func replayOwn(_ view: RecordView, _ missing: inout Set<UInt32>) {
+  private func replayOwn(
+    _ view: RecordView, _ missing: inout Set<UInt32>
+  ) throws(JournalError) {
     switch view.kind {
     case Record.epoch: closeReplayBlock()
     case Record.laneFileRemoved:
       let number = UInt32(truncatingIfNeeded: view.payload.loadUnaligned(as: UInt64.self))
       missing.remove(number)
       laneFiles.used(number)
-    default: break
+    case Record.pad, Record.batch, Record.stop, Record.laneFile: break
+    default: throw .unknown("a record of kind \(view.kind)", position: view.position)
     }
   }
 
@@ -213,7 +224,7 @@ extension Journal {
     block.capacity = BlockMemory.padded(block.used)
     segments.opened(block)
     blocks[Int(index)] = block
-    logOrder.append(OrderedBlock(block: index, start: block.start))
+    logOrder.append(OrderedBlock(block: index, start: block.start), blocks, .log)
     if block.references == 0 { free(index) }
   }
 

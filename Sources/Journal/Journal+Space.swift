@@ -56,7 +56,7 @@ extension Journal {
 
   /// Begins a round that moves what is left of many files into one.
   func mergeLaneFiles(now: Int64) {
-    guard pendingSpill == nil, failure == nil, now >= nextMergeAt else { return }
+    guard !isSpilling, failure == nil, now >= nextMergeAt else { return }
     let sparse = laneFiles.sparse(bytesMax: Self.sparseBytesMax)
     guard sparse.count >= settings.sparseFilesMin else { return }
     nextMergeAt = now
@@ -68,7 +68,7 @@ extension Journal {
     let round = SpillRound(
       number: laneFiles.takeNumber(), lanes: [], sources: [:], merges: merges, isScratch: false)
     pendingSpill = PendingSpill(
-      selection: SpillSelection([]), number: round.number, isScratch: false, merges: merges)
+      number: round.number, isScratch: false, merges: merges)
     background.spill(round)
   }
 
@@ -80,7 +80,7 @@ extension Journal {
   }
 
   func failMerge(_ reason: String) {
-    lastProblem = "lane files could not be merged: \(reason)"
+    problems.add("lane files could not be merged: \(reason)")
     nextMergeAt += Self.mergeRetryMilliseconds
   }
 
@@ -88,7 +88,7 @@ extension Journal {
   func finishMerge(_ pending: PendingSpill, _ outcome: SpillOutcome) {
     for (merge, moved) in zip(pending.merges, outcome.merged) {
       guard let moved else {
-        lastProblem = "\(merge.path) is damaged and was not merged with others"
+        problems.add("\(merge.path) is damaged and was not merged with others")
         laneFiles.keep(merge.file)
         continue
       }

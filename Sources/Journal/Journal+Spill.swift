@@ -11,9 +11,9 @@ public struct SpillCutoff: Equatable, Sendable {
 
 /// What the broker gives up to a round: messages by their lanes.
 public struct SpillSelection {
-  public struct Lane {
+  public struct Lane: Sendable {
     public let id: UInt32
-    /// In the order of their sequences; each once.
+    /// In any order; some may be there more than once.
     public var entries: [LaneEntry]
 
     public init(id: UInt32, entries: [LaneEntry]) {
@@ -22,10 +22,15 @@ public struct SpillSelection {
     }
   }
 
-  public var lanes: [Lane]
+  public var lanes: [Lane] = []
+  /// The blocks of all that was selected; the broker keeps them.
+  public let blocks: [UInt32]
+  /// Some of it must survive.
+  public let isDurable: Bool
 
-  public init(_ lanes: [Lane]) {
-    self.lanes = lanes
+  public init(blocks: [UInt32], isDurable: Bool) {
+    self.blocks = blocks
+    self.isDurable = isDurable
   }
 }
 
@@ -33,7 +38,7 @@ public struct SpillSelection {
 public struct MovedBlock {
   /// The block that has them now.
   public let block: UInt32
-  /// The place of the first of them among the lane's entries that were selected.
+  /// The place of the first of them among the lane's entries.
   public let start: Int
   /// Where each of them stands in the block.
   public let offsets: [UInt32]
@@ -45,15 +50,18 @@ public struct MovedBlock {
 
 /// A lane that has moved.
 public struct MovedLane {
-  public let lane: SpillSelection.Lane
+  /// What has moved, in the order of the sequences.
+  public let entries: [LaneEntry]
+  /// The record of the next message is damaged: what is wrong with it. From it on nothing has moved.
+  public let damage: String?
   public let blocks: [MovedBlock]
 }
 
 /// A round that is being written.
 struct PendingSpill {
-  let selection: SpillSelection
   let number: UInt32
   let isScratch: Bool
+  var cutoff = SpillCutoff(log: 0, memory: 0)
   /// Blocks whose memory is read by the round: those that are not on disk, or not yet.
   var kept: [UInt32] = []
   /// The files of which everything moves.
@@ -70,7 +78,7 @@ extension Journal {
   /// What the next round should take; nil while there is none to begin. `now` is monotonic
   /// milliseconds.
   public func spillCutoff(now: Int64) -> SpillCutoff? {
-    guard pendingSpill == nil, failure == nil, now >= nextSpillAt else { return nil }
+    guard !isSpilling, failure == nil, now >= nextSpillAt else { return nil }
     var cutoff = SpillCutoff(log: 0, memory: 0)
     let end = min(durablePosition - settings.windowBytes, firstUnfinishedBlock)
     if let oldest = oldestLogBlock(), end - oldest >= settings.windowBytes / 4 {
@@ -111,63 +119,64 @@ extension Journal {
     return home == .log || home == .memory
   }
 
+  /// The broker begins to select what a round takes; until `endRound`, or until it has taken the round
+  /// that it then begins, there is no other.
+  public func beginRound() { isInRound = true }
+
+  /// Nothing was selected.
+  public func endRound() { isInRound = false }
+
   /// Begins a round with what the broker selected for `cutoff`.
   public func spill(_ selection: SpillSelection, cutoff: SpillCutoff, now: Int64) {
     guard !selection.lanes.isEmpty else {
+      endRound()
       // What was old may have been given up since the cutoff was taken.
       guard let oldest = oldestLogBlock(), oldest < cutoff.log else { return }
       // Nothing of the broker's is there, but blocks are alive: only their counts can say so.
-      lastProblem = "nothing can be moved out of the log before position \(cutoff.log)"
+      problems.add("nothing can be moved out of the log before position \(cutoff.log)")
       nextSpillAt = now + Self.spillRetryMilliseconds
       return
     }
+    isInRound = true
     var sources: [UInt32: SpillRound.Source] = [:]
     var kept: [UInt32] = []
-    for lane in selection.lanes {
-      var last: UInt32?
-      for entry in lane.entries where entry.location.block != last {
-        last = entry.location.block
-        guard sources[entry.location.block] == nil else { continue }
-        let block = blocks[Int(entry.location.block)]
-        if block.home == .log, !block.isOpen, !block.isPending {
-          sources[entry.location.block] = .log(
-            position: block.start, used: block.used, epoch: block.epoch)
-        } else {
-          sources[entry.location.block] = .memory(block.base!)
-          retain(entry.location.block)
-          blocks[Int(entry.location.block)].isKept = true
-          kept.append(entry.location.block)
-        }
+    for index in selection.blocks {
+      let block = blocks[Int(index)]
+      if block.home == .log, !block.isOpen, !block.isPending {
+        sources[index] = .log(position: block.start, used: block.used, epoch: block.epoch)
+      } else {
+        sources[index] = .memory(block.base!)
+        retain(index)
+        blocks[Int(index)].isKept = true
+        kept.append(index)
       }
     }
-    let isScratch = !selection.lanes.contains { $0.entries.contains(where: \.isDurable) }
     let round = SpillRound(
-      number: laneFiles.takeNumber(),
-      lanes: selection.lanes.map { SpillRound.Lane(id: $0.id, entries: $0.entries) },
-      sources: sources, isScratch: isScratch)
+      number: laneFiles.takeNumber(), lanes: selection.lanes, sources: sources,
+      isScratch: !selection.isDurable)
     pendingSpill = PendingSpill(
-      selection: selection, number: round.number, isScratch: isScratch, kept: kept)
+      number: round.number, isScratch: round.isScratch, cutoff: cutoff, kept: kept)
     nextSpillAt = now
     background.spill(round)
   }
 
-  /// Takes a round that is over; returns the lanes that have moved. The broker lets its entries refer
-  /// to the new blocks, whose references are set by `retain`, and then calls `finishSpill`.
+  /// Takes a round that is over; returns the lanes that have moved. Each new block is kept until the
+  /// broker, which lets its entries refer to them, calls `finishSpill`.
   func takeSpill() -> [MovedLane]? {
     guard let pending = pendingSpill, let outcome = background.takeSpillOutcome() else {
       return nil
     }
     pendingSpill = nil
-    for block in pending.kept { keptBySpill.append(block) }
+    release(kept: pending.kept)
     if let failure = outcome.failure, !pending.merges.isEmpty {
       failMerge(failure)
       return nil
     }
     if let failure = outcome.failure {
-      lastProblem = "messages could not be moved out of the log: \(failure)"
+      problems.add("messages could not be moved out of the log: \(failure)")
       nextSpillAt += Self.spillRetryMilliseconds
       isSpillFailing = true
-      releaseKept()
+      endRound()
       return nil
     }
     isSpillFailing = false
@@ -175,35 +184,47 @@ extension Journal {
     statistics.bytesSpilled += outcome.bytes
     laneFiles.add(
       pending.number, isScratch: pending.isScratch, outcome.blocks, areAlive: true)
-    finishMerge(pending, outcome)
-    return zip(pending.selection.lanes, outcome.lanes).map { lane, blocks in
+    guard pending.merges.isEmpty else {
+      finishMerge(pending, outcome)
+      return nil
+    }
+    return outcome.lanes.map { lane in
       var start = 0
       return MovedLane(
-        lane: lane,
-        blocks: blocks.map { moved in
+        entries: lane.entries, damage: lane.damaged.map { setAside($0, pending) },
+        blocks: lane.blocks.map { moved in
           defer { start += moved.block.count }
-          return MovedBlock(
-            block: addLaneBlock(moved.block), start: start, offsets: moved.offsets)
+          let index = addLaneBlock(moved.block)
+          retain(index)
+          return MovedBlock(block: index, start: start, offsets: moved.offsets)
         })
     }
   }
 
-  /// The broker's entries refer to the new blocks; those that nobody needs go at once.
-  public func finishSpill(_ lanes: [MovedLane]) {
-    for block in lanes.lazy.flatMap(\.blocks) where blocks[Int(block.block)].references == 0 {
-      free(block.block)
-    }
-    releaseKept()
+  /// A queue stays in the log from a damaged record on, with its segments, so that a start finds the
+  /// damage and a repair can say what it was. All else goes on without it: what is older than this
+  /// round and alive is that queue's.
+  private func setAside(_ entry: LaneEntry, _ round: PendingSpill) -> String {
+    spillFloor = max(spillFloor, round.cutoff.log)
+    let block = blocks[Int(entry.location.block)]
+    let position = block.start + Int(entry.location.offset)
+    let file = files.path(SegmentFiles.name(position - position % settings.segmentBytes))
+    return "the record at log position \(position), in \(file), is damaged"
   }
 
-  private func releaseKept() {
-    for block in keptBySpill {
+  /// The broker's entries refer to the new blocks; those that nobody needs go at once.
+  public func finishSpill(_ lanes: [MovedLane]) {
+    for block in lanes.lazy.flatMap(\.blocks) { release(block.block) }
+    endRound()
+  }
+
+  private func release(kept: [UInt32]) {
+    for block in kept {
       blocks[Int(block)].isKept = false
       // It may have been passed over while it was kept.
-      if blocks[Int(block)].isDroppable { resident.append(block) }
+      if blocks[Int(block)].isDroppable { noteResident(block) }
       release(block)
     }
-    keptBySpill.removeAll()
   }
 
   /// A slot for a block of a lane file; its bytes stay on disk until they are needed.
@@ -219,8 +240,8 @@ extension Journal {
     return index
   }
 
-  /// A round is being written.
-  public var isSpilling: Bool { pendingSpill != nil }
+  /// A round is being selected, written or taken.
+  public var isSpilling: Bool { isInRound || pendingSpill != nil }
 
   // MARK: Lanes
 
@@ -257,28 +278,7 @@ extension Journal {
 
   // MARK: The oldest
 
-  func oldestLogBlock() -> Int? { Self.oldest(&logOrder, blocks) { $0 == .log } }
+  func oldestLogBlock() -> Int? { logOrder.oldest(blocks, .log, from: spillFloor) }
 
-  private func oldestTransientBlock() -> Int? {
-    Self.oldest(&transientOrder, blocks) { $0 == .memory }
-  }
-
-  /// The start of the oldest closed block that is alive; forgets those before it.
-  private static func oldest(
-    _ order: inout Ring<OrderedBlock>, _ blocks: UnsafeMutablePointer<Block>,
-    _ isHome: (Block.Home) -> Bool
-  ) -> Int? {
-    while let first = order.first {
-      let block = blocks[Int(first.block)]
-      if isHome(block.home), block.start == first.start { return first.start }
-      _ = order.removeFirst()
-    }
-    return nil
-  }
-}
-
-/// A block in the order in which blocks were closed; stale once its slot has another start.
-struct OrderedBlock: BitwiseCopyable {
-  let block: UInt32
-  let start: Int
+  private func oldestTransientBlock() -> Int? { transientOrder.oldest(blocks, .memory) }
 }

@@ -82,9 +82,11 @@ public final class Journal {
   var committingBlocks: [UInt32] = []
   /// Blocks in memory, oldest first, that are on disk as well; indices may be stale.
   var resident = Ring<UInt32>()
+  /// So many were left when the stale ones were last dropped.
+  var residentCount = 0
   /// Closed blocks of the log, and of transient messages, oldest first; they may be stale.
-  var logOrder = Ring<OrderedBlock>()
-  var transientOrder = Ring<OrderedBlock>()
+  var logOrder = BlockOrder()
+  var transientOrder = BlockOrder()
 
   /// Bytes of blocks of the log and of lanes that are in memory.
   var cachedBytes = 0
@@ -94,6 +96,8 @@ public final class Journal {
   var waitingLoads = Ring<UInt32>()
   /// Blocks that could not be read the last time; they may be other blocks by now.
   var failedLoads: [UInt32] = []
+  /// What is wrong with blocks that are damaged, and are not read again.
+  var damage: [UInt32: String] = [:]
   /// Bytes of blocks of transient messages.
   var transientBytes = 0
   /// Where the next block of transient messages begins; counts up by their capacities.
@@ -117,8 +121,8 @@ public final class Journal {
   /// Set when a commit failed; nothing is accepted then.
   public internal(set) var failure: String?
 
-  /// What went wrong besides, for the log; taken by whoever says it.
-  public var lastProblem: String?
+  /// What went wrong besides, until somebody says it.
+  var problems = ProblemList()
 
   var segments: SegmentLiveness
   var pendingCheckpoint: PendingCheckpoint?
@@ -126,10 +130,16 @@ public final class Journal {
   var checkpointedPosition = 0
   /// After a checkpoint failed, the next is not tried before this monotonic millisecond.
   var nextCheckpointAt: Int64 = 0
+  var checkpointNumber = 0
+  /// Where the log was when the last checkpoint was begun, and its bytes.
+  var lastCheckpointBegin = 0
+  var lastCheckpointBytes = 0
   var laneFiles = LaneFiles()
   var pendingSpill: PendingSpill?
-  /// Blocks in memory of a round that is over, until the broker has taken it.
-  var keptBySpill: [UInt32] = []
+  /// The broker selects messages for a round, or takes one that is over.
+  var isInRound = false
+  /// What is older than this and still in the log stays there, since a damaged record is before it.
+  var spillFloor = 0
   /// No round is begun before this monotonic millisecond.
   var nextSpillAt: Int64 = 0
   /// Holes are made into lane files from this monotonic millisecond on.
@@ -179,6 +189,9 @@ public final class Journal {
     blocks.deallocate()
     memory.trim()
   }
+
+  /// What went wrong since it was last asked for, besides a failure: for the log.
+  public func takeProblems() -> [String] { problems.take() }
 
   func submit(_ batch: CommitBatch) {
     isCommitting = true
@@ -310,7 +323,7 @@ public final class Journal {
     blocks[Int(index)].isOpen = false
     blocks[Int(index)].isPending = true
     closedBlocks.append(index)
-    logOrder.append(OrderedBlock(block: index, start: opened.start))
+    logOrder.append(OrderedBlock(block: index, start: opened.start), blocks, .log)
     durableTail = BlockTail(position: opened.start + target)
   }
 
@@ -320,7 +333,8 @@ public final class Journal {
       let index = transientTail.block
       blocks[Int(index)].used = transientTail.used
       blocks[Int(index)].isOpen = false
-      transientOrder.append(OrderedBlock(block: index, start: blocks[Int(index)].start))
+      transientOrder.append(
+        OrderedBlock(block: index, start: blocks[Int(index)].start), blocks, .memory)
       if blocks[Int(index)].references == 0 { free(index) }
     }
     let isLarge = size > BlockMemory.usualBytes / 8
@@ -406,6 +420,7 @@ public final class Journal {
   }
 
   func release(slot index: UInt32) {
+    if blocks[Int(index)].isDamaged { damage[index] = nil }
     blocks[Int(index)] = Block()
     freeSlots.append(index)
   }

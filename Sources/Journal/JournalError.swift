@@ -8,6 +8,8 @@ public enum JournalError: Error, Equatable, Sendable, CustomStringConvertible {
   case damaged(file: String, offset: Int, position: Int, reason: String)
   /// The file was written by a newer version.
   case newer(file: String, version: UInt32)
+  /// The log, or the checkpoint of this position, says something that this program does not know.
+  case unknown(String, position: Int)
   /// Files are missing or do not belong together.
   case inconsistent(String)
   case system(SystemError)
@@ -26,7 +28,7 @@ public enum JournalError: Error, Equatable, Sendable, CustomStringConvertible {
   public var isDamage: Bool {
     switch self {
     case .damaged, .inconsistent: true
-    case .newer, .system: false
+    case .newer, .unknown, .system: false
     }
   }
 
@@ -36,6 +38,9 @@ public enum JournalError: Error, Equatable, Sendable, CustomStringConvertible {
       "the journal is damaged: \(file), offset \(offset) (log position \(position)): \(reason)"
     case .newer(let file, let version):
       "\(file) has format version \(version), newer than this program can read"
+    case .unknown(let what, let position):
+      "log position \(position) has \(what), which this program does not know: the journal was"
+        + " written by a newer version"
     case .inconsistent(let reason): "the journal is inconsistent: \(reason)"
     case .system(let error): "\(error)"
     }

@@ -20,6 +20,8 @@ public final class JournalSurvey {
     public let isSound: Bool
     public let position: Int
     public let replayFrom: Int
+    /// What the log says of the catalog from here on is not all in it.
+    public let catalogPosition: Int
     let payload: [UInt8]
   }
 
@@ -114,7 +116,7 @@ public final class JournalSurvey {
       case .whole(let file):
         checkpoint = Checkpoint(
           name: name, isSound: true, position: file.position, replayFrom: file.replayFrom,
-          payload: file.payload)
+          catalogPosition: file.catalogPosition, payload: file.payload)
         identity = file.identity
         return
       case .newer(let version): throw .newer(file: path(name), version: version)
@@ -124,7 +126,8 @@ public final class JournalSurvey {
         damaged =
           damaged
           ?? Checkpoint(
-            name: name, isSound: false, position: position, replayFrom: 0, payload: payload)
+            name: name, isSound: false, position: position, replayFrom: 0, catalogPosition: 0,
+            payload: payload)
       }
     }
     checkpoint = damaged
@@ -191,7 +194,7 @@ public final class JournalSurvey {
         bytes: bytes)
     } catch {
       switch error {
-      case .newer: throw error
+      case .newer, .unknown: throw error
       case .damaged(_, let offset, _, let reason):
         problems.append(JournalProblem(name, offset: offset, reason))
       case .inconsistent:

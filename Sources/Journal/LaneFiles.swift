@@ -129,15 +129,15 @@ struct LaneFiles {
   /// nothing is alive: the log has to be told of each that is not scratch, and then `doom` called.
   mutating func settle(upTo position: Int) -> [UInt32] {
     var touched: Set<UInt32> = []
-    while let first = sealed.first, first.position <= position {
-      sealed.removeFirst()
-      guard files[first.file] != nil else { continue }
+    let count = sealed.firstIndex { $0.position > position } ?? sealed.count
+    for first in sealed[..<count] where files[first.file] != nil {
       for index in first.blocks { files[first.file]!.extents[index].isAlive = false }
       files[first.file]!.aliveCount -= first.blocks.count
       files[first.file]!.dead += first.blocks
       hasDead = hasDead || !first.blocks.isEmpty
       touched.insert(first.file)
     }
+    sealed.removeFirst(count)
     return touched.sorted().filter { files[$0]!.aliveCount == 0 && files[$0]!.dying.isEmpty }
   }
 

@@ -59,6 +59,7 @@ public struct JournalStatistics: Equatable, Sendable {
   public var blocksReadBack = 0
   public var blocksDropped = 0
   public var checkpoints = 0
+  public var checkpointBytes = 0
   public var segmentsRecycled = 0
   public var spills = 0
   /// Lane files that were merged with others.

@@ -5,12 +5,6 @@ import Base
 /// Blocks of the log are read from their segments, which are recycled only after a checkpoint, by the
 /// same thread. Blocks in memory are kept by the core until the round is over.
 struct SpillRound: @unchecked Sendable {
-  struct Lane: Sendable {
-    let id: UInt32
-    /// In the order of their sequences.
-    let entries: [LaneEntry]
-  }
-
   enum Source {
     /// Bytes of the log; `checkedFrom` as in `Block`.
     case log(position: Int, used: Int, epoch: UInt32)
@@ -31,7 +25,7 @@ struct SpillRound: @unchecked Sendable {
   }
 
   let number: UInt32
-  let lanes: [Lane]
+  let lanes: [SpillSelection.Lane]
   let sources: [UInt32: Source]
   /// Files of which little is left; their blocks follow the lanes.
   var merges: [Merge] = []
@@ -47,8 +41,16 @@ struct SpillOutcome: Sendable {
     let offsets: [UInt32]
   }
 
-  /// The blocks of each lane that was moved; lanes behind these were not, since the file was full.
-  var lanes: [[Block]] = []
+  struct Lane: Sendable {
+    /// What was moved, in the order of the sequences.
+    var entries: [LaneEntry] = []
+    /// The next one, if it is damaged; from it on nothing was moved.
+    var damaged: LaneEntry?
+    var blocks: [Block] = []
+  }
+
+  /// The lanes that were moved; those behind these were not, since the file was full.
+  var lanes: [Lane] = []
   /// Where the blocks of each merged file stand now; nil for a file that is damaged and stays.
   var merged: [[LaneBlock]?] = []
   var bytes = 0
@@ -57,7 +59,7 @@ struct SpillOutcome: Sendable {
 
   /// All blocks of the file, in order.
   var blocks: [LaneBlock] {
-    lanes.joined().map(\.block) + merged.compactMap(\.self).joined()
+    lanes.flatMap { $0.blocks.map(\.block) } + merged.compactMap(\.self).joined()
   }
 }
 

@@ -13,6 +13,8 @@ struct SpillWriter: ~Copyable {
   /// The block that is being put together.
   private var buffer: UnsafeMutableRawBufferPointer
   private var offset = LaneTable.headerBytes
+  /// Blocks that were read a second time.
+  private var reread: Set<UInt32> = []
 
   /// A file that has become so large takes no more lanes.
   private static let fileBytesMax = 256 << 20
@@ -94,49 +96,79 @@ struct SpillWriter: ~Copyable {
     }
   }
 
-  /// The record of an entry, checked.
-  private func record(_ entry: LaneEntry) throws(SystemError) -> RecordView {
+  /// The record of an entry, which was found sound.
+  private func record(_ entry: LaneEntry) -> RecordView {
     guard let place = places[entry.location.block] else {
       invariantFailed("a message to be moved is in a block that is not")
     }
     let base = place.base + Int(entry.location.offset)
-    let size = Int(base.load(as: UInt32.self))
-    let view = RecordView(position: 0, base: base, size: size)
-    guard let log = place.log else { return view }
-    let position = log.position + Int(entry.location.offset)
-    let isInBlock =
-      size >= Record.headerSize && Int(entry.location.offset) + size <= log.used
-    guard isInBlock, Record.isValid(view.base, size, position: position, epoch: log.epoch) else {
-      throw SystemError(
-        "move a message out of the log: the record at position \(position) is damaged", code: EIO)
+    return RecordView(position: 0, base: base, size: Int(base.load(as: UInt32.self)))
+  }
+
+  /// Whether the record is what was written; one that is not is read again before that is believed.
+  private mutating func isSound(_ entry: LaneEntry) throws(SystemError) -> Bool {
+    guard let place = places[entry.location.block], let log = place.log else { return true }
+    if isValid(entry, place.base, log) { return true }
+    guard reread.insert(entry.location.block).inserted else { return false }
+    try files.read(
+      position: log.position,
+      into: UnsafeMutableRawBufferPointer(
+        start: UnsafeMutableRawPointer(mutating: place.base), count: log.used))
+    return isValid(entry, place.base, log)
+  }
+
+  private func isValid(
+    _ entry: LaneEntry, _ base: UnsafeRawPointer, _ log: (position: Int, used: Int, epoch: UInt32)
+  ) -> Bool {
+    let offset = Int(entry.location.offset)
+    let size = Int((base + offset).load(as: UInt32.self))
+    return size >= Record.headerSize && offset + size <= log.used
+      && Record.isValid(base + offset, size, position: log.position + offset, epoch: log.epoch)
+  }
+
+  /// The messages of a lane in the order of their sequences, each once, up to one that is damaged.
+  private mutating func sorted(
+    _ selected: [LaneEntry]
+  ) throws(SystemError) -> SpillOutcome.Lane {
+    var lane = SpillOutcome.Lane()
+    lane.entries.reserveCapacity(selected.count)
+    var last: UInt64?
+    for entry in selected.sorted(by: { $0.sequence < $1.sequence }) where entry.sequence != last {
+      last = entry.sequence
+      guard try isSound(entry) else {
+        lane.damaged = entry
+        break
+      }
+      lane.entries.append(entry)
     }
-    return view
+    return lane
   }
 
   // MARK: Blocks
 
   /// Writes a lane's messages in blocks.
   private mutating func write(
-    _ lane: SpillRound.Lane, to file: any DiskFile
-  ) throws(SystemError) -> [SpillOutcome.Block] {
-    var blocks: [SpillOutcome.Block] = []
+    _ selected: SpillSelection.Lane, to file: any DiskFile
+  ) throws(SystemError) -> SpillOutcome.Lane {
+    var lane = try sorted(selected.entries)
     var index = 0
     while index < lane.entries.count {
-      let end = try blockEnd(lane.entries, from: index)
-      blocks.append(try write(lane.id, lane.entries[index..<end.index], end.size, to: file))
+      let end = blockEnd(lane.entries, from: index)
+      lane.blocks.append(
+        try write(selected.id, lane.entries[index..<end.index], end.size, to: file))
       index = end.index
     }
-    return blocks
+    return lane
   }
 
   /// How many entries make the next block, and its size.
   private func blockEnd(
     _ entries: [LaneEntry], from start: Int
-  ) throws(SystemError) -> (index: Int, size: Int) {
+  ) -> (index: Int, size: Int) {
     var size = LaneBlockFormat.headerBytes
     var index = start
     while index < entries.count {
-      let record = try record(entries[index])
+      let record = record(entries[index])
       let next = size + LaneBlockFormat.indexBytes + Record.padded(records.size(of: record))
       if next > BlockMemory.usualBytes, index > start { break }
       size = next
@@ -155,7 +187,7 @@ struct SpillWriter: ~Copyable {
     offsets.reserveCapacity(entries.count)
     var durableCount = 0
     for (index, entry) in entries.enumerated() {
-      let record = try record(entry)
+      let record = record(entry)
       let bytes = records.size(of: record)
       records.copy(record, to: base + place)
       LaneBlockFormat.writeIndex(base, index, packed: entry.packed, offset: place, size: bytes)

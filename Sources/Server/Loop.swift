@@ -129,10 +129,7 @@ package final class Loop {
     if hadChores { resumeWaiting() }
     work.hasRound = journal.isSpilling && !wasSpilling
     work.hasCheckpoint = journal.isCheckpointing && !wasCheckpointing
-    if let problem = broker.journal.lastProblem {
-      log.error(problem)
-      broker.journal.lastProblem = nil
-    }
+    for problem in journal.takeProblems() { log.error(problem) }
     announceFailure()
     watchMemory()
     flushDirty()

@@ -164,6 +164,12 @@ extension Session: Outlet {
     send(.basicCancel(.init(consumerTag: tag, noWait: true)), on: channel.number)
   }
 
+  func consumerFailed(_ tag: Name, of queue: Name, on channel: Channel) {
+    // Who cannot be told of the consumer is told of the connection.
+    guard client.wantsCancelNotify else { return fail(.messageUnreadable(queue: queue)) }
+    consumerCancelled(tag, on: channel)
+  }
+
   func confirmed(upTo sequence: UInt64, isMultiple: Bool, on channel: Channel) {
     send(.basicAck(.init(deliveryTag: sequence, multiple: isMultiple)), on: channel.number)
   }

@@ -85,8 +85,13 @@ import Testing
         return entries.count < count
       }
       guard let last = entries.last else { return }
-      journal.spill(
-        SpillSelection([.init(id: 1, entries: entries)]), cutoff: .init(log: 0, memory: 0), now: 0)
+      var selection = SpillSelection(
+        blocks: Array(Set(entries.map(\.location.block))),
+        isDurable: entries.contains(where: \.isDurable))
+      selection.lanes = [
+        .init(id: 1, entries: entries.shuffled(using: &random) + entries.prefix(3))
+      ]
+      journal.spill(selection, cutoff: .init(log: 0, memory: 0), now: 0)
       if random.isOne(in: 2) { for _ in 0..<random.number(0..<20) { take() } }
       if random.isOne(in: 12) { purge() }
       broker.drainWorkers()
@@ -142,7 +147,10 @@ import Testing
       #expect(lane.isEmpty == model.all.isEmpty, comment)
       #expect(lane.first?.sequence == model.front.first, comment)
       var moved: [ClosedRange<UInt64>] = []
-      lane.forEachMoved(upTo: .max) { moved.append($0) }
+      var cursor: UInt64? = 0
+      while let behind = cursor {
+        cursor = lane.forEachMoved(behind: behind, upTo: .max, atMost: 3) { moved.append($0) }
+      }
       #expect(
         moved == model.front.map { $0...$0 } + model.runs.map { $0[0]...$0[$0.count - 1] }, comment)
       var unmoved: [UInt64] = []

@@ -77,8 +77,8 @@ extension TestBroker {
 
   /// What is wrong, once.
   func takeProblem() -> String? {
-    defer { journal.lastProblem = nil }
-    return journal.lastProblem
+    let problems = journal.takeProblems()
+    return problems.isEmpty ? nil : problems.joined(separator: "; ")
   }
 }
 

@@ -208,28 +208,55 @@ import Testing
       try again.connect().open().drain("q").map(\.text) == (0..<100).map { "\($0)" })
   }
 
-  @Test func nothingDamagedMoves() throws {
+  /// The queue stays where it is from the damage on, which is said once; all else moves, and what it
+  /// has in the log is kept for the repair.
+  @Test func whatIsDamagedIsSetAside() throws {
     var settings = Journal.Settings.moving
     settings.cacheBytes = 0
     let broker = try TestBroker.moving(settings: settings)
     let channel = broker.connect().open()
     for name in ["q", "p"] as [Name] { try channel.declare(name, isDurable: true) }
+    try channel.publish("before", key: "q", isPersistent: true)
     broker.durableTurn()
     let position = broker.journal.endPosition
     try channel.publish([UInt8](repeating: 9, count: 4000), key: "q", isPersistent: true)
+    try channel.publish("behind", key: "q", isPersistent: true)
+    try channel.publish("other", key: "p", isPersistent: true)
     broker.durableTurn()
     // Not its header, so that only the checksum can tell.
     try damage(
       broker.directory.path + "/" + SegmentFiles.name(0),
       at: SegmentHeader.pageBytes + position + 2000)
-    try broker.age(channel)
-    broker.work()
-    #expect(broker.takeProblem()?.contains("is damaged") == true)
-    #expect(try broker.files(".lanes") == [])
-    #expect(try broker.files(".new") == [])
+    try broker.moveOut(channel)
+    #expect(
+      broker.takeProblem()
+        == "queue 'q' is stopped where the record at log position \(position), in "
+        + broker.directory.path + "/" + SegmentFiles.name(0) + ", is damaged; stop the broker and"
+        + " run `martlet journal repair`")
+    for _ in 0..<5 {
+      try channel.publish("another", key: "p", isPersistent: true)
+      try broker.moveOut(channel)
+    }
+    #expect(broker.takeProblem() == nil, "it is said once")
+    #expect(broker.journal.statistics.spills > 3, "others go on")
+    #expect(!broker.journal.isCongested)
+    #expect(broker.journal.segments.first == 0)
+    #expect(try channel.drain("p").count == 6)
+    #expect(try channel.take("q")?.text == "before")
     #expect(mistake { _ = try channel.take("q") } == .messageUnreadable(queue: "q"))
-    try channel.publish("m", key: "p", isPersistent: true)
-    #expect(try channel.take("p")?.text == "m", "others are served")
+    #expect(broker.queue("q")?.readyCount == 2)
+    broker.durableTurn()
+    let error = #expect(throws: JournalError.self) { _ = try broker.crashed(settings: settings) }
+    #expect(error?.isDamage == true)
+    // The medium can have been read wrongly.
+    try damage(
+      broker.directory.path + "/" + SegmentFiles.name(0),
+      at: SegmentHeader.pageBytes + position + 2000)
+    let again = try broker.crashed(settings: settings)
+    #expect(try again.connect().open().drain("q").map(\.message.body.count) == [4000, 6])
+    try channel.purge("q")
+    try broker.moveOut(channel)
+    #expect(broker.journal.segments.first > 0, "nothing keeps it")
   }
 
   /// A block of the log that was open when the round began is read from memory; it may be dropped

@@ -107,6 +107,10 @@ private final class RecordingOutlet: Outlet {
 
   func workBegan() {}
 
+  func consumerFailed(_ tag: Name, of queue: Name, on channel: Channel) {
+    consumerCancelled(tag, on: channel)
+  }
+
   func consumerCancelled(_ tag: Name, on channel: Channel) {
     note(.cancelled(tag, on: channel.number))
   }

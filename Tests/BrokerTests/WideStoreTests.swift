@@ -14,7 +14,7 @@ import Testing
   private let another: Channel
 
   private static let count = 10_000
-  private static let turnsMin = count / Chores.stepsPerTurn
+  private static let turnsMin = count / BrokerLimits().choreStepsPerTurn
 
   init() throws {
     broker = try TestBroker()

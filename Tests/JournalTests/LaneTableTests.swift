@@ -177,18 +177,34 @@ import Testing
     #expect(read.payload == Self.payload)
   }
 
-  @Test func theVersionBeforeIsStillRead() throws {
-    var bytes = try stored(TemporaryDirectory()).bytes
-    #expect(bytes[8] == 2)
-    bytes[8] = 1
-    #expect(try CheckpointFile(bytes).position == 0x5000)
+  /// Their header was shorter, and one checksum was over all.
+  @Test(arguments: [1, 2] as [UInt32])
+  func theVersionsBeforeAreStillRead(version: UInt32) throws {
+    var bytes = Array("MARTLETC".utf8)
+    func append(_ value: some FixedWidthInteger) {
+      withUnsafeBytes(of: value.littleEndian) { bytes.append(contentsOf: $0) }
+    }
+    append(version)
+    append(UInt32(0))
+    for field in [77, 0x5000, 0x4000, 48] as [UInt64] { append(field) }
+    bytes += Array(0..<48)
+    let sum = bytes.withUnsafeBytes {
+      CRC32C.checksum(UnsafeRawBufferPointer(rebasing: $0[16...]))
+    }
+    withUnsafeBytes(of: sum.littleEndian) { bytes.replaceSubrange(12..<16, with: $0) }
+    let read = try CheckpointFile(bytes)
+    #expect(read.identity == 77 && read.position == 0x5000 && read.replayFrom == 0x4000)
+    #expect(read.catalogPosition == 0x5000)
+    #expect(read.payload == Array(0..<48))
+    bytes[60] ^= 1
+    #expect(throws: CheckpointFile.Problem.damaged) { try CheckpointFile(bytes) }
   }
 
   @Test func aNewerVersionIsRefusedByName() throws {
     let directory = try TemporaryDirectory()
     let path = try stored(directory).path
-    try File(path, .readWrite).write(at: 8, [3, 0, 0, 0])
-    #expect(throws: JournalError.newer(file: path, version: 3)) { try Harness(directory.path) }
+    try File(path, .readWrite).write(at: 8, [4, 0, 0, 0])
+    #expect(throws: JournalError.newer(file: path, version: 4)) { try Harness(directory.path) }
   }
 
   @Test func everyFlippedByteAndTruncationIsNoticed() throws {

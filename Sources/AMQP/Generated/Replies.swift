@@ -358,6 +358,15 @@ extension PeerError {
     PeerError(.preconditionFailed, "invalid expiration '\(value)'")
   }
 
+  /// 506: "the journal has no number left for another durable {kind}: it has used {limit}"
+  public static func noNumberLeft(
+    kind: some CustomStringConvertible, limit: some CustomStringConvertible
+  ) -> PeerError {
+    PeerError(
+      .resourceError,
+      "the journal has no number left for another durable \(kind): it has used \(limit)")
+  }
+
   /// 404: "no queue '{queue}' in vhost '{vhost}'"
   public static func noQueue(
     queue: some CustomStringConvertible, vhost: some CustomStringConvertible

@@ -1,0 +1,229 @@
+import Base
+import Journal
+
+/// Writes what exists and is durable into a checkpoint, in slices between turns.
+///
+/// What existed when it began, and is still there when its turn comes, is written; what was declared
+/// since then is not: the log from the beginning on says it, and what was deleted. Of the messages of a
+/// queue it says the state at the moment when the queue's turn came; the settlements since then, and all
+/// before that the log still has, are read over it. What was moved into lane files and has left its lane
+/// may be anywhere and change its place while it is looked for: each such change is noted.
+final class CatalogSnapshot: Chore {
+  private enum Part {
+    case exchanges
+    case exchangeBindings
+    case queues
+    case outstanding
+  }
+
+  private enum QueuePart {
+    /// The messages of its lane behind this sequence.
+    case lane(behind: UInt64)
+    case bindings
+  }
+
+  private unowned(unsafe) let broker: Broker
+  private let journal: Journal
+  private let catalog: Catalog
+  private let number: Int
+  /// Numbers from here on were given since it began.
+  private let newQueues: UInt32
+  private let newExchanges: UInt32
+
+  private var part = Part.exchanges
+  /// The objects before this one in the catalog's list are still to come.
+  private var index: Int
+  private var queue: (queue: Queue, part: QueuePart)?
+  /// The bindings before this one are still to come.
+  private var bindingIndex = Int.max
+  /// Queues with messages in lane files.
+  private var moved: [Queue] = []
+  private var walk: OutstandingWalk?
+  private var bytes: [UInt8] = []
+  private var alive: [ClosedRange<UInt64>] = []
+  private var outstanding: [(queue: UInt32, sequence: UInt64)] = []
+
+  private static let pieceBytes = 128 << 10
+  private static let rangesMax = 1024
+  private static let outstandingMax = 4096
+  private static let stepsPerRecord = 3
+  private static let entriesPerStep = 16
+
+  /// Begins at the log's present end.
+  init(_ broker: Broker) {
+    self.broker = broker
+    journal = broker.journal
+    catalog = broker.catalog
+    number = journal.beginCheckpoint(now: broker.time)
+    newQueues = broker.queueNumbers.nextDurable
+    newExchanges = broker.exchangeNumbers.nextDurable
+    index = catalog.exchanges.count
+    catalog.appendIDs(queue: newQueues, exchange: newExchanges, to: &bytes)
+  }
+
+  func advance(_ steps: inout Int) -> Bool {
+    guard journal.isMakingCheckpoint(number) else {
+      journal.abandonCheckpoint()
+      broker.snapshot = nil
+      return true
+    }
+    while steps > 0 {
+      if bytes.count >= Self.pieceBytes { handOver() }
+      switch part {
+      case .exchanges: takeExchange(&steps)
+      case .exchangeBindings: takeExchangeBinding(&steps)
+      case .queues: takeQueue(&steps)
+      case .outstanding:
+        let isOver = walk?.advance(&steps) { entry, queue in note(entry, of: queue) } ?? true
+        guard isOver else { return false }
+        finish()
+        return true
+      }
+    }
+    return false
+  }
+
+  private func handOver() {
+    journal.appendToCheckpoint(bytes)
+    bytes = []
+  }
+
+  private func finish() {
+    flushOutstanding()
+    handOver()
+    broker.snapshot = nil
+    journal.finishCheckpoint()
+  }
+
+  // MARK: Objects
+
+  private func takeExchange(_ steps: inout Int) {
+    index = min(index, catalog.exchanges.count) - 1
+    guard index >= 0 else {
+      part = .exchangeBindings
+      index = catalog.exchanges.count
+      return
+    }
+    let (exchange, vhost) = catalog.exchanges[index]
+    steps -= Self.stepsPerRecord
+    if exchange.id < newExchanges, !exchange.isPredeclared {
+      catalog.append(exchange, in: vhost, to: &bytes)
+    }
+  }
+
+  private func takeExchangeBinding(_ steps: inout Int) {
+    index = min(index, catalog.exchanges.count)
+    guard index > 0 else {
+      part = .queues
+      index = catalog.queues.count
+      return
+    }
+    let exchange = catalog.exchanges[index - 1].exchange
+    if !take(exchange.incoming, &steps) { index -= 1 }
+  }
+
+  /// The next binding of those that lead to something; false if there is none. Those that are removed
+  /// meanwhile leave a place that the last one takes, which was seen.
+  private func take(_ bindings: BindingList, _ steps: inout Int) -> Bool {
+    steps -= Self.stepsPerRecord
+    bindingIndex = min(bindingIndex, bindings.count) - 1
+    guard bindingIndex >= 0 else {
+      bindingIndex = .max
+      return false
+    }
+    if bindings[bindingIndex].isDurable { catalog.append(bindings[bindingIndex], to: &bytes) }
+    return true
+  }
+
+  private func takeQueue(_ steps: inout Int) {
+    guard let current = queue else { return beginQueue(&steps) }
+    guard !current.queue.isDeleted else {
+      queue = nil
+      bindingIndex = .max
+      alive = []
+      return
+    }
+    switch current.part {
+    case .lane(let behind): takeLane(current.queue, behind: behind, &steps)
+    case .bindings: if !take(current.queue.bindings, &steps) { queue = nil }
+    }
+  }
+
+  private func beginQueue(_ steps: inout Int) {
+    index = min(index, catalog.queues.count) - 1
+    guard index >= 0 else {
+      part = .outstanding
+      walk = OutstandingWalk(broker, returnedTo: moved)
+      return
+    }
+    let queue = catalog.queues[index]
+    steps -= 2 * Self.stepsPerRecord
+    guard queue.id < newQueues else { return }
+    catalog.append(queue, to: &bytes)
+    catalog.appendState(of: queue, to: &bytes)
+    if queue.movedUpTo > 0 {
+      queue.snapshot = (number, queue.movedUpTo)
+      moved.append(queue)
+      self.queue = (queue, .lane(behind: 0))
+    } else {
+      self.queue = (queue, .bindings)
+    }
+  }
+
+  // MARK: Messages in lane files
+
+  private func takeLane(_ queue: Queue, behind: UInt64, _ steps: inout Int) {
+    var count = 0
+    let last = queue.lane.forEachMoved(
+      behind: behind, upTo: queue.snapshot.upTo, atMost: Self.entriesPerStep * min(steps, 4096)
+    ) { range in
+      count += 1
+      add(range, of: queue.id)
+    }
+    steps -= 1 + count / Self.entriesPerStep
+    if let last {
+      self.queue = (queue, .lane(behind: last))
+    } else {
+      flushAlive(queue.id)
+      self.queue = (queue, .bindings)
+    }
+  }
+
+  private func add(_ range: ClosedRange<UInt64>, of queue: UInt32) {
+    if let last = alive.last, last.upperBound &+ 1 == range.lowerBound {
+      alive[alive.count - 1] = last.lowerBound...range.upperBound
+      return
+    }
+    if alive.count == Self.rangesMax { flushAlive(queue) }
+    alive.append(range)
+  }
+
+  private func flushAlive(_ queue: UInt32) {
+    if !alive.isEmpty { catalog.appendAlive(alive, of: queue, to: &bytes) }
+    alive.removeAll(keepingCapacity: true)
+  }
+
+  /// The message has left its lane, or changes its place outside of it.
+  func note(_ entry: Entry, of queue: Queue) {
+    guard queue.snapshot.number == number, entry.sequence <= queue.snapshot.upTo, entry.isDurable
+    else { return }
+    outstanding.append((queue.id, entry.sequence))
+    if outstanding.count == Self.outstandingMax { flushOutstanding() }
+  }
+
+  private func flushOutstanding() {
+    outstanding.sort { ($0.queue, $0.sequence) < ($1.queue, $1.sequence) }
+    // A queue of which the lane is being written has ranges of its own.
+    let open = alive
+    alive = []
+    var last: UInt32?
+    for (queue, sequence) in outstanding {
+      if let last, last != queue { flushAlive(last) }
+      last = queue
+      if alive.last?.upperBound != sequence { add(sequence...sequence, of: queue) }
+    }
+    if let last { flushAlive(last) }
+    alive = open
+    outstanding.removeAll(keepingCapacity: true)
+  }
+}

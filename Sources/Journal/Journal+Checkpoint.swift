@@ -1,0 +1,145 @@
+import Base
+
+/// A checkpoint that is being made, waits for the log before it to become durable, or is being written.
+struct PendingCheckpoint {
+  let number: Int
+  let writer: CheckpointWriter
+  /// What the log says of the catalog from here on is not all in it.
+  let begin: Int
+  let replayFrom: Int
+  /// Bytes that were handed over.
+  var bytes = 0
+  /// All was handed over.
+  var header: CheckpointHeader?
+  /// Lane files that it does not name any more.
+  var retired: [UInt32] = []
+  var isHandedOver = false
+}
+
+/// Checkpoints are made in pieces, between turns, while the log goes on. So what they say of one object
+/// is of another moment than what they say of the next; `Specs/Architecture.md` has the reasons why
+/// reading the log over them gives the right state all the same.
+extension Journal {
+  static let checkpointRetryMilliseconds: Int64 = 5000
+  /// The next checkpoint is not begun before the log has grown by so many times the bytes of the last.
+  static let checkpointGrowth = 4
+
+  /// Segments, or lane files, could be given up if the catalog were written down. `now` is monotonic
+  /// milliseconds.
+  public func wantsCheckpoint(now: Int64) -> Bool {
+    pendingCheckpoint == nil && failure == nil && now >= nextCheckpointAt && hasGrown
+      && (segments.firstLive(notAbove: durablePosition) > segments.first
+        || laneFiles.retiredCount > 0 || wantsCheckpointForSpace(now: now))
+  }
+
+  /// What checkpoints cost is bounded by what is logged, however large the catalog is. Without space
+  /// for more there is nothing to wait for.
+  private var hasGrown: Bool {
+    endPosition - lastCheckpointBegin >= Self.checkpointGrowth * lastCheckpointBytes
+      || spaceProblem != nil
+  }
+
+  /// Where writes are not synced, only a checkpoint lets space of lane files go.
+  private func wantsCheckpointForSpace(now: Int64) -> Bool {
+    !settings.isSynced && laneFiles.hasSealed
+      && now >= nextCheckpointAt + Self.checkpointRetryMilliseconds
+  }
+
+  /// Begins a checkpoint: what the broker says from now on goes into it, until `finishCheckpoint`. What
+  /// the log needs of what is alive now stays until it is stored. Returns its number.
+  public func beginCheckpoint(now: Int64) -> Int {
+    nextCheckpointAt = now
+    checkpointNumber += 1
+    let first = segments.firstLive(notAbove: durablePosition)
+    pendingCheckpoint = PendingCheckpoint(
+      number: checkpointNumber, writer: CheckpointWriter(files, at: endPosition),
+      begin: endPosition, replayFrom: first * settings.segmentBytes)
+    lastCheckpointBegin = endPosition
+    return checkpointNumber
+  }
+
+  public var isCheckpointing: Bool { pendingCheckpoint != nil }
+
+  /// Whether the checkpoint is still being made.
+  public func isMakingCheckpoint(_ number: Int) -> Bool {
+    pendingCheckpoint.map { $0.number == number && $0.header == nil } ?? false && failure == nil
+  }
+
+  /// Records for the checkpoint, whole ones.
+  public func appendToCheckpoint(_ piece: [UInt8]) {
+    guard let pending = pendingCheckpoint, !piece.isEmpty else { return }
+    pendingCheckpoint?.bytes += piece.count
+    background.append(piece, to: pending.writer)
+  }
+
+  /// The broker has said all; it is stored once the log is durable up to here.
+  public func finishCheckpoint() {
+    appendToCheckpoint(laneRecords())
+    guard let pending = pendingCheckpoint else { return }
+    var replayFrom = pending.replayFrom
+    if Sabotage.is(.replaysFromSnapshotsEnd) {
+      replayFrom = segments.firstLive(notAbove: durablePosition) * settings.segmentBytes
+    }
+    lastCheckpointBytes = pending.bytes
+    pendingCheckpoint?.header = CheckpointHeader(
+      identity: files.identity, position: endPosition, replayFrom: replayFrom,
+      catalogPosition: Sabotage.is(.forgetsChangesDuringSnapshot) ? endPosition : pending.begin)
+    pendingCheckpoint?.retired = laneFiles.retired
+    handOverCheckpoint()
+  }
+
+  /// The broker will not say more, since the log failed.
+  public func abandonCheckpoint() {
+    pendingCheckpoint = nil
+  }
+
+  /// The same at once.
+  public func checkpoint(payload: [UInt8], now: Int64) {
+    _ = beginCheckpoint(now: now)
+    appendToCheckpoint(payload)
+    finishCheckpoint()
+  }
+
+  /// The lane files that hold something, as the checkpoint has them.
+  private func laneRecords() -> [UInt8] {
+    var bytes: [UInt8] = []
+    for number in laneFiles.listed {
+      var record = [UInt8](repeating: 0, count: Record.headerSize + 8)
+      record.withUnsafeMutableBytes { record in
+        Record.writeHeader(
+          record.baseAddress!, size: record.count, kind: Record.laneFile, flags: 0, count: 0,
+          word: 0)
+        record.storeBytes(of: UInt64(number), toByteOffset: Record.headerSize, as: UInt64.self)
+      }
+      bytes += record
+    }
+    return bytes
+  }
+
+  func handOverCheckpoint() {
+    guard let pending = pendingCheckpoint, let header = pending.header, !pending.isHandedOver,
+      durablePosition >= header.position
+    else { return }
+    pendingCheckpoint?.isHandedOver = true
+    background.store(header, of: pending.writer)
+  }
+
+  func takeCheckpointOutcome() {
+    switch background.takeOutcome() {
+    case .stored(let first, let recycled):
+      segments.drop(before: first)
+      removeRetired(pendingCheckpoint?.retired ?? [])
+      checkpointedPosition = pendingCheckpoint?.header?.position ?? checkpointedPosition
+      statistics.checkpoints += 1
+      statistics.checkpointBytes += pendingCheckpoint?.bytes ?? 0
+      statistics.segmentsRecycled += recycled
+      pendingCheckpoint = nil
+    case .failed(let reason):
+      problems.add("a checkpoint could not be written: \(reason)")
+      nextCheckpointAt += Self.checkpointRetryMilliseconds
+      pendingCheckpoint = nil
+    case nil:
+      break
+    }
+  }
+}

@@ -1,0 +1,202 @@
+import AMQP
+import Base
+import Testbed
+import Testing
+
+@testable import Broker
+@testable import Journal
+
+/// Checkpoints and rounds of spilling are done in slices between turns, and what happens between the
+/// slices is not lost.
+@Suite struct SlicedTests {
+  private static func broker(steps: Int, settings: Journal.Settings = .moving) throws -> TestBroker
+  {
+    var limits = BrokerLimits()
+    limits.choreStepsPerTurn = steps
+    return try TestBroker(settings: settings, limits: limits, disk: FaultyDisk())
+  }
+
+  private func begin(_ broker: TestBroker) {
+    broker.durableTurn()
+    let snapshot = CatalogSnapshot(broker.broker)
+    broker.broker.snapshot = snapshot
+    broker.broker.chores.begin(snapshot, for: nil)
+  }
+
+  private func finish(_ broker: TestBroker) {
+    broker.turns { broker.broker.snapshot == nil && broker.journal.pendingCheckpoint == nil }
+  }
+
+  @Test func aSliceTakesNoMoreThanItsSteps() throws {
+    let broker = try Self.broker(steps: 64)
+    let channel = broker.connect().open()
+    for number in 0..<400 {
+      let name = Name("q\(number)")
+      try channel.declare(name, isDurable: true)
+      for key in 0..<3 { try channel.bind(name, to: "amq.direct", key: Name("\(key)")) }
+      if number % 10 == 0 { broker.durableTurn() }
+    }
+    begin(broker)
+    var turns = 0
+    var bytes = 0
+    while broker.broker.snapshot != nil {
+      broker.turn()
+      turns += 1
+      bytes = broker.journal.pendingCheckpoint?.bytes ?? bytes
+    }
+    // 400 queues of 9 steps or so, with 3 bindings each.
+    #expect(turns > 400 * 12 / 64)
+    #expect(turns < 400 * 30 / 64)
+    finish(broker)
+    #expect(broker.journal.statistics.checkpoints > 0)
+    let again = try broker.crashed(settings: .moving)
+    #expect(again.vhost.queueCount == 400)
+    #expect(again.vhost.bindings == 1200)
+  }
+
+  @Test func theNextIsBegunWhenTheLogHasGrownByTimesTheLast() throws {
+    var settings = Journal.Settings.moving
+    settings.windowBytes = 64 << 20
+    let broker = try Self.broker(steps: 8192, settings: settings)
+    let channel = broker.connect().open()
+    for number in 0..<3000 {
+      try channel.declare(Name("queue-with-a-long-name-\(number)"), isDurable: true)
+      if number % 100 == 0 { broker.durableTurn() }
+    }
+    for _ in 0..<300 {
+      try broker.turn {
+        try channel.publish([UInt8](repeating: 1, count: 60_000), key: "x", isPersistent: true)
+        try channel.publish(
+          [UInt8](repeating: 1, count: 60_000), key: "queue-with-a-long-name-1",
+          isPersistent: true)
+        try channel.purge("queue-with-a-long-name-1")
+      }
+      broker.turns { !broker.journal.isCommitting && !broker.journal.hasUncommitted }
+      broker.drainWorkers()
+    }
+    let statistics = broker.journal.statistics
+    #expect(statistics.checkpoints > 3)
+    #expect(
+      Journal.checkpointGrowth * (statistics.checkpointBytes - broker.journal.lastCheckpointBytes)
+        <= broker.journal.endPosition)
+    #expect(broker.journal.segmentCount <= 3 + 5 * broker.journal.lastCheckpointBytes / (256 << 10))
+  }
+
+  /// Whatever is declared, bound and deleted while a checkpoint is made: a crash behind it finds what
+  /// there was.
+  @Test(arguments: Seeds.all)
+  func whatChangesMeanwhileIsThereAfterACrash(seed: UInt64) throws {
+    var random = SeededRandom(seed)
+    let broker = try Self.broker(steps: random.number(1..<60))
+    let channel = broker.connect().open()
+    func change() throws {
+      let name = Name("q\(random.number(0..<12))")
+      let exchange = Name("x\(random.number(0..<4))")
+      let key = Name("\(random.number(0..<3))")
+      switch random.number(0..<8) {
+      case 0: if broker.queue(name) != nil { try channel.delete(name) }
+      case 1:
+        if broker.vhost.exchanges[exchange] != nil, random.isOne(in: 4) {
+          try broker.vhost.delete(exchange: exchange)
+        }
+      case 2...3: try channel.declare(name, isDurable: true)
+      case 4:
+        try broker.vhost.declare(exchange: exchange, isDurable: true)
+        try broker.vhost.bind(exchange: exchange, to: "amq.fanout", key: key)
+      case 5:
+        if broker.queue(name) != nil, broker.vhost.exchanges[exchange] != nil {
+          try channel.unbind(name, from: exchange, key: key)
+        }
+      default:
+        if broker.queue(name) != nil, broker.vhost.exchanges[exchange] != nil {
+          try channel.bind(name, to: exchange, key: key)
+        }
+      }
+    }
+    func picture(_ broker: TestBroker) -> [String] {
+      let queues = broker.vhost.queues.values.map { "queue \($0.name) \($0.id)" }
+      let exchanges = broker.vhost.exchanges.values.map { "exchange \($0.name) \($0.id)" }
+      return (queues + exchanges).sorted() + ["\(broker.vhost.bindings) bindings"]
+    }
+    for _ in 0..<40 { try change() }
+    for round in 0..<8 {
+      begin(broker)
+      while broker.broker.snapshot != nil { try broker.turn { try change() } }
+      finish(broker)
+      for _ in 0..<random.number(0..<3) { try broker.turn { try change() } }
+      broker.durableTurn()
+      let again = try broker.crashed(settings: .moving)
+      #expect(picture(again) == picture(broker), "round \(round)")
+      again.close()
+    }
+    #expect(broker.journal.statistics.checkpoints >= 8)
+  }
+
+  /// Messages are taken, given back, acknowledged and published while rounds and checkpoints go on in
+  /// the smallest slices: after a crash each that is left is there once.
+  @Test(arguments: Seeds.all)
+  func whatMovesMeanwhileIsThereOnceAfterACrash(seed: UInt64) throws {
+    var random = SeededRandom(seed)
+    let broker = try Self.broker(steps: random.number(1..<20))
+    var channel = broker.connect().open()
+    try channel.declare("q", isDurable: true)
+    try channel.declare("junk", isDurable: true)
+    var waiting: Set<String> = []
+    var out: [(tag: UInt64, text: String)] = []
+    var number = 0
+    func act() throws {
+      switch random.number(0..<10) {
+      case 0...4:
+        for _ in 0..<random.number(1..<6) {
+          number += 1
+          let text = "\(number)"
+          waiting.insert(text)
+          try channel.publish(text, key: "q", isPersistent: true)
+        }
+      case 5...6:
+        if let delivery = try channel.take("q", isAutomatic: false) {
+          out.append((delivery.tag, delivery.text))
+        }
+      case 7:
+        guard let index = out.indices.randomElement(using: &random) else { return }
+        let delivery = out.remove(at: index)
+        try channel.reject(delivery.tag, isMultiple: false, requeues: true)
+      case 8:
+        guard let index = out.indices.randomElement(using: &random) else { return }
+        let delivery = out.remove(at: index)
+        try channel.acknowledge(delivery.tag, isMultiple: false)
+        waiting.remove(delivery.text)
+      default:
+        if random.isOne(in: 10) {
+          channel.close()
+          channel = broker.connect().open()
+          out = []
+        }
+        try channel.publish([UInt8](repeating: 0, count: 30_000), key: "junk", isPersistent: true)
+        try channel.purge("junk")
+      }
+    }
+    for round in 0..<6 {
+      for _ in 0..<150 {
+        try broker.turn { try act() }
+        if broker.broker.snapshot == nil, broker.journal.pendingCheckpoint == nil,
+          random.isOne(in: 10)
+        {
+          begin(broker)
+        }
+      }
+      finish(broker)
+      broker.durableTurn()
+      let again = try broker.crashed(settings: .moving)
+      let found = try again.connect().open().drain("q").map(\.text)
+      #expect(found.count == waiting.count, "round \(round)")
+      #expect(Set(found) == waiting, "round \(round)")
+      again.close()
+    }
+    #expect(broker.journal.statistics.spills > 0)
+    channel.close()
+    #expect(Set(try broker.connect().open().drain("q").map(\.text)) == waiting)
+    broker.spillTurns()
+    broker.expectNothingHeld()
+  }
+}
