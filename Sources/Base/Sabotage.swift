@@ -27,6 +27,9 @@ public enum Sabotage: String, CaseIterable, Sendable {
   case forgetsMovedUpTo, recordsMovedUpToTooHigh, leavesOutstandingBehind, keepsStaleLocation
   case opensRunAtItsBeginning, skipsMovedSettlementAtReplay, forgetsMovedRedelivered
 
+  // The loop.
+  case missesRoom, forgetsPaused, timesByWallClock
+
   #if SABOTAGE
     /// The one that is switched on. It is set once, before anything that asks is started.
     nonisolated(unsafe) public static var active: Sabotage?
