@@ -16,8 +16,11 @@ extension Life {
     for connection in connections where !connection.isOver {
       if let request = forgottenRequest(of: connection) { return request }
     }
-    // What could not be read is tried again after a while; what is damaged is not given to anybody.
-    guard world.disk.failureCount == failuresBefore, !world.oracle.isRotten else { return nil }
+    // What could not be read is tried again after a while; what is damaged is not given to anybody;
+    // large messages wait while slow readers take too much memory.
+    guard world.disk.failureCount == failuresBefore, !world.oracle.isRotten,
+      !broker.isOutputExhausted
+    else { return nil }
     for name in world.scenario.topology.queues {
       let queue = world.oracle.queue(name)
       guard queue.exists, let copy = queue.ready.first(where: { !$0.isUncertain }),
@@ -32,11 +35,12 @@ extension Life {
     let connection = simulated.connection!
     let settings = world.scenario.loopSettings.session
     let unsent = connection.unsent.count
-    if connection.isOutputFull, unsent < settings.outputMax / 2 {
+    // There is less room when slow readers take much memory together.
+    if connection.isOutputFull, unsent < min(settings.outputMax, 64 << 10) / 2 {
       return "\(simulated.model.name) has room, and nobody was told"
     }
     guard simulated.waitingBytes > 0, broker.alarm == nil, !connection.isOutputFull,
-      unsent < 4 * settings.outputMax
+      !connection.isHeldForMemory, unsent < 4 * settings.outputMax
     else { return nil }
     return "\(simulated.model.name) has sent a request that nobody takes"
   }
