@@ -28,7 +28,7 @@ public enum Sabotage: String, CaseIterable, Sendable {
   case opensRunAtItsBeginning, skipsMovedSettlementAtReplay, forgetsMovedRedelivered
 
   // The loop.
-  case missesRoom, forgetsPaused, timesByWallClock
+  case missesRoom, forgetsPaused
 
   #if SABOTAGE
     /// The one that is switched on. It is set once, before anything that asks is started.

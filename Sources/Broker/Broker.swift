@@ -113,7 +113,7 @@ public final class Broker {
   /// A turn begins.
   public func begin(at moment: Moment) {
     now = moment.wall
-    time = Sabotage.is(.timesByWallClock) ? moment.wall : moment.monotonic
+    time = moment.monotonic
     chores.renew()
   }
 
