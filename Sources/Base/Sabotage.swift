@@ -28,6 +28,9 @@ public enum Sabotage: String, CaseIterable, Sendable {
   case missesWhatMoves, replaysFromSnapshotsEnd, forgetsChangesDuringSnapshot
   case opensRunAtItsBeginning, skipsMovedSettlementAtReplay, forgetsMovedRedelivered
 
+  // The loop.
+  case missesRoom, forgetsPaused
+
   #if SABOTAGE
     /// The one that is switched on. It is set once, before anything that asks is started.
     nonisolated(unsafe) public static var active: Sabotage?

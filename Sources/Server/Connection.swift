@@ -103,6 +103,7 @@ extension Connection {
   }
   package var isBlocked: Bool { session.pause == .blocked }
   package var isHeldBack: Bool { isThrottled }
+  package var isHeldForMemory: Bool { isHeld }
   package var isOutputFull: Bool { session.isOutputFull || session.peer?.hasRoom == false }
 
   /// The conversation is over, though not all may have been sent.

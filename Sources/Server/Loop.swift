@@ -309,7 +309,11 @@ package final class Loop {
     for connection in waiting {
       connection.isPaused = false
       guard !connection.isClosed else { continue }
-      if canGoOn(connection) { resume(connection) } else { settle(connection) }
+      if canGoOn(connection) {
+        resume(connection)
+      } else if !Sabotage.is(.forgetsPaused) {
+        settle(connection)
+      }
     }
   }
 
@@ -351,7 +355,7 @@ package final class Loop {
   func makeRoom(_ connection: Connection) {
     if let peer = connection.session.peer, !peer.hasRoom {
       peer.roomMade()
-      hasMore = true
+      hasMore = !Sabotage.is(.missesRoom)
     }
     if connection.session.isOutputFull, !connection.isThrottled {
       connection.session.isOutputFull = false

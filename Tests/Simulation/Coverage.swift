@@ -13,7 +13,7 @@ package struct Coverage: Sendable {
     case exclusiveQueues, exclusiveEnds, lockedQueues, autoDeletions, exchangeDeletions, unbinds
     case headersRoutes, exchangeHops, furtherChannels, lowerPriorities, sharedLimits, sharedDrains
     case rots, rottenStarts, rottenReads, damageTold, cancelsForDamage
-    case rests
+    case rests, clockSteps, quietTurns
     case messagesRecovered, uncertainMessages, drained
   }
 

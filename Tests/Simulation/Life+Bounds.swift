@@ -31,6 +31,20 @@ extension Life {
     if journal.blockCount > alive.count + Self.blocksBesides {
       return "\(journal.blockCount) blocks for \(alive.count) messages"
     }
+    // Whatever time it is, what was due has been done.
+    if !world.oracle.isRotten, journal.spillCutoff(now: .max) != nil {
+      return "a round of moving messages is due and does not come"
+    }
+    if !world.oracle.isRotten, journal.wantsCheckpoint(now: .max) {
+      return "a checkpoint is due and does not come"
+    }
+    let logMax = world.scenario.settings.windowBytes / 4 * 5 + largeBytes
+    if journal.aliveLogBytes > logMax, !world.oracle.isRotten {
+      return "\(journal.aliveLogBytes) bytes of log are kept instead of \(logMax)"
+    }
+    if journal.listedBlocks > 4 * journal.blockSlots {
+      return "lists of \(journal.listedBlocks) blocks, and \(journal.blockSlots) can be there"
+    }
     let laneMax = alive.bytes + alive.count * Self.blockBytes
     if journal.laneBytes > laneMax {
       return "\(journal.laneBytes) bytes of lanes for \(alive.bytes) bytes of messages"

@@ -20,6 +20,8 @@ final class Life {
   let world: World
   private let wake: Wake
   private var now: Moment
+  /// Operations that had failed before this life.
+  let failuresBefore: Int
   private var isFailureNoted = false
   private var alarm: String?
   /// What the loop's calls have come to, since they cannot throw it.
@@ -48,6 +50,7 @@ final class Life {
       return worker
     }
     environment.random = { world.random.next() }
+    failuresBefore = world.disk.failureCount
     now = Moment(monotonic: 0, wall: world.now)
     var made: Broker?
     let recovered: Int
@@ -125,26 +128,45 @@ final class Life {
       try step()
     }
     try end()
+    try expectNobodyForgotten()
     try step()
   }
 
-  /// A turn in which no client says anything, and the journal's workers do all that they have to do.
+  /// A turn when the loop wants one, in which no client says anything new, and the journal's workers do
+  /// all that they have to do.
   func turnAlone() throws(Interruption) {
-    begin(after: 400)
+    begin(after: isTold ? 1 : min(loop.waitMilliseconds ?? 400, 400))
     for worker in workers {
       while worker.hasWork {
         worker.step()
         guard !world.disk.isCrashed else { throw .crashed }
       }
     }
+    for connection in connections { try serve(connection) }
     try end()
+    try expectNobodyForgotten()
   }
+
+  /// Something ends the loop's wait before its time.
+  private var isTold: Bool { wake.isSet || connections.contains(where: \.isReady) }
+
+  /// Until time passes, or a client does something, nothing happens.
+  var isQuiet: Bool { isIdle && !isTold && loop.waitMilliseconds != 0 }
 
   private func begin(after milliseconds: Int64) {
     now.monotonic += milliseconds
     now.wall += milliseconds
+    if world.may(.clockSteps), world.random.oneIn(40) { setClock() }
     world.now = now.wall
     loop.begin(at: now)
+  }
+
+  /// Somebody sets the wall clock.
+  func setClock() {
+    let hours = world.random.choose([-25, -2, -1, -1, 1, 3, 700])
+    world.coverage.note(.clockSteps)
+    world.trace.note("the clock is set by \(hours) hours")
+    now.wall += Int64(hours) * 3_600_000
   }
 
   private func serve(_ connection: SimulatedConnection) throws(Interruption) {

@@ -71,6 +71,7 @@ extension Run {
         life.hurry()
         let limit = world.random.oneIn(3) && false ? world.random.number(1...3) : nil
         try confirmAll(life, for: limit)
+        if world.may(.clockSteps) { life.setClock() }
         try drain(life, limit)
         try settle(life)
         isDrained = true

@@ -6,7 +6,7 @@ import Server
 /// What may go wrong in a run. All of it does unless somebody looks for the cause of a failure.
 package enum FaultClass: String, CaseIterable, Sendable {
   case crashes, failures, fullDisk, disconnects, slowReaders, declarations, largeMessages, spilling
-  case bitRot
+  case bitRot, clockSteps
   /// Runs in which a confirm does not promise that power may be lost.
   case unsynced
 }

@@ -85,6 +85,9 @@ final class SimulatedConnection {
     socket.send(command.bytes)
   }
 
+  /// The loop is to be told of something.
+  var isReady: Bool { socket.readiness != nil }
+
   /// Something can be read or written. Returns whether there was anything.
   func tell(_ loop: Loop) -> Bool {
     guard let (reads, writes) = socket.readiness else { return false }

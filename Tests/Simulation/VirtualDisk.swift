@@ -25,6 +25,8 @@ final class VirtualDisk: Disk, @unchecked Sendable {
   var rot: Rot?
   /// Something failed that was made to fail, since the life began.
   var hasFailed = false
+  /// Operations that have failed.
+  private(set) var failureCount = 0
   /// The crash comes after so many more operations.
   private var countdown: Int?
   private var counted: DiskOperation?
@@ -119,6 +121,7 @@ final class VirtualDisk: Disk, @unchecked Sendable {
       return
     }
     hasFailed = true
+    failureCount += 1
     trace.note("      \(running?.name ?? "core"): \(operation) \(path) fails")
     note(operation)
     atFailure()
