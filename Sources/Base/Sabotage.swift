@@ -17,7 +17,7 @@ public enum Sabotage: String, CaseIterable, Sendable {
   // Queues that go by themselves, and who may use them.
   case keepsExclusiveQueue, keepsAutoDeleteQueue, revivesAutoDeleteQueue, opensLockedQueue
   // Bindings.
-  case forgetsHeadersBinding, forgetsExchangeBinding
+  case forgetsHeadersBinding, forgetsExchangeBinding, looksAtOneHeader
   // Damage.
   case skipsBlockChecksum, takesDamageForTornTail
   // Lane files.

@@ -262,7 +262,7 @@ final class HeadersRow {
   func look(at step: UInt64, _ walk: inout RouteWalk) -> Bool {
     guard self.step != step else { return walk.step() }
     self.step = step
-    if requiresAll {
+    if requiresAll, !Sabotage.is(.looksAtOneHeader) {
       for (index, condition) in conditions.enumerated() where condition.step != step {
         return walk.step(1 + index / 4)
       }

@@ -298,6 +298,6 @@ extension Life: LoopWitness {
   func didEnd() {
     listen()
     if willLog { world.oracle.logged() }
-    world.oracle.turned()
+    note { () throws(BrokenPromise) in try world.oracle.turned() }
   }
 }

@@ -37,8 +37,9 @@ extension Oracle {
         isRotten, "consumers are cancelled with their queue",
         "\(consumer.tag) of \(consumer.queue.name)")
       coverage.note(.cancelsForDamage)
+      cancelledForDamage = turn
+      // The queue stays with what is in it, whatever its kind.
       consumer.queue.remove(consumer)
-      consumerLeft(consumer.queue)
     }
     cancelled.removeAll()
   }

@@ -9,6 +9,7 @@ extension Oracle {
   func took(
     _ command: Command, from connection: ConnectionModel, refused: String?
   ) throws(BrokenPromise) {
+    if isRotten { try explainCancelled() }
     guard !connection.isClosed else { return }
     if case .connect = command.action { return }
     if case .openChannel = command.action {

@@ -29,6 +29,11 @@ final class Oracle {
   private var movedPosition = 0
   /// A bit of the journal may have flipped: what stands there is not delivered, and nothing else.
   var isRotten = false
+  /// The log of the broker speaks of damage since the bit flipped.
+  var isDamageTold: () -> Bool = { true }
+  private(set) var turn = 0
+  /// The turn in which consumers were last cancelled for damage, until it is seen that this is told.
+  var cancelledForDamage: Int?
   /// Removals that the log was not told yet.
   var unlogged: [Copy] = []
   /// Deliveries since they were last compared with the queues.
@@ -327,7 +332,12 @@ final class Oracle {
   }
 
   /// All that could be delivered in a turn was.
-  func turned() {
+  func turned() throws(BrokenPromise) {
+    turn += 1
+    if let since = cancelledForDamage, turn > since + 1 {
+      try promise(isDamageTold(), "damage is told", "consumers were cancelled without a word")
+      cancelledForDamage = nil
+    }
     for name in topology.queues {
       for consumer in queue(name).consumers { consumer.isLongReady = consumer.isReady }
     }
@@ -395,6 +405,7 @@ final class Oracle {
     unlogged = []
     deliveries = []
     cancelled = []
+    cancelledForDamage = nil
     journal = nil
   }
 

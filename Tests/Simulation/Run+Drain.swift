@@ -14,21 +14,28 @@ extension Run {
     } else {
       automatic = consumeApart(queues, connection)
     }
+    /// What was got, and is acknowledged at last: it must not hold the consumers back.
+    var got: [UInt64] = []
     var turns = ServiceTurns(queues: queues, limit: limit ?? 0)
     for _ in 0..<Self.drainTurnsMax {
       try life.turn()
       var unfair: BrokenPromise?
       connection.receive(.max) { event in
-        guard case .content(let content) = event,
-          case .delivery(let tag, _, let consumer) = content.kind
-        else { return }
-        if limit != nil { turns.served(consumer, world.oracle, &unfair) }
-        if !automatic.contains(content.channel) {
+        guard case .content(let content) = event else { return }
+        switch content.kind {
+        case .returned: break
+        case .got(let tag, _, _): got.append(tag)
+        case .delivery(let tag, _, let consumer):
+          if limit != nil { turns.served(consumer, world.oracle, &unfair) }
+          guard !automatic.contains(content.channel) else { break }
           connection.send(.acknowledge(tag: tag, isMultiple: false), on: content.channel)
         }
       }
       if let unfair { throw .broken(unfair) }
-      if connection.isAnswered, world.oracle.backlog == 0 { break }
+      guard connection.isAnswered, world.oracle.backlog == got.count else { continue }
+      if got.isEmpty { break }
+      for tag in got { connection.send(.acknowledge(tag: tag, isMultiple: false)) }
+      got = []
     }
     for name in world.scenario.topology.queues {
       if let missing = world.oracle.queue(name).firstCertain {
@@ -46,6 +53,9 @@ extension Run {
     world.coverage.note(.sharedDrains)
     connection.send(.openChannel)
     connection.send(.prefetch(limit, isShared: true))
+    for queue in queues.prefix(limit) {
+      connection.send(.get(queue: queue, isAutomatic: false))
+    }
     for queue in queues {
       connection.send(.consume(queue: queue, tag: queue, isAutomatic: false, priority: 0))
     }

@@ -44,6 +44,7 @@ final class World {
     oracle = Oracle(
       topology: scenario.topology, isSynced: scenario.settings.isSynced, coverage: coverage,
       trace: trace)
+    oracle.isDamageTold = { told.count > 0 }
   }
 
   func may(_ fault: FaultClass) -> Bool { !options.without.contains(fault) }
