@@ -1,5 +1,6 @@
 import Base
 import IO
+import Synchronization
 import Testbed
 import Testing
 
@@ -38,9 +39,10 @@ import Testing
   // MARK: Every moment
 
   /// Copies of the directory, each before an operation that renames, removes or ends something. The
-  /// thread that makes them is drained before they are looked at.
+  /// threads that make them take turns, and are drained before they are looked at.
   private final class Crashes: @unchecked Sendable {
     var copies: [(moment: String, directory: TemporaryDirectory)] = []
+    private let turn = Mutex(())
 
     func watch(_ disk: FaultyDisk, _ directory: TemporaryDirectory) {
       nonisolated(unsafe) let directory = directory
@@ -48,8 +50,10 @@ import Testing
         guard [.rename, .remove, .syncDirectory, .punch].contains(operation) else { return nil }
         let name = String(path.utf8.split(separator: UInt8(ascii: "/")).last!) ?? ""
         let kind = name.prefix { $0 != "-" }.drop { $0 != "." && $0 != "s" }
-        if let copy = try? directory.copy() {
-          copies.append(("\(operation.rawValue) \(kind)", copy))
+        turn.withLock { _ in
+          if let copy = try? directory.copy() {
+            copies.append(("\(operation.rawValue) \(kind)", copy))
+          }
         }
         return nil
       }
