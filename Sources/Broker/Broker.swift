@@ -156,10 +156,22 @@ public final class Broker {
   public func memoryBytesPinned() -> Int {
     let pinned = journal.pinnedBytes
     account.set(pinned, of: .messages)
+    account.set(consumerBytes + vhosts.values.reduce(0) { $0 + $1.topologyBytes }, of: .topology)
+    account.set(vhosts.values.reduce(0) { $0 + $1.routeBytes }, of: .routes)
     account.set(journal.memoryBytes - pinned, of: .cache)
     account.set(vhosts.values.reduce(0) { $0 + $1.topologyBytes }, of: .topology)
     account.set(vhosts.values.reduce(0) { $0 + $1.routeBytes }, of: .routes)
     return account.pinned
+  }
+
+  /// What all consumers take.
+  var consumerBytes = 0
+
+  /// Whether something more may be declared or begun; `what` is it, such as "a queue".
+  func requireRoom(for what: String) throws(PeerError) {
+    guard account.isOverBudget(.topology) || account.isOverBudget(.connections) else { return }
+    let used = account[.topology] + account[.connections]
+    throw .outOfMemory(what: what, used: used, limit: account.budgetBytes)
   }
 
   /// Larger messages wait while output is exhausted.

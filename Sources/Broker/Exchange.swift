@@ -54,6 +54,9 @@ public final class Exchange {
   /// One of those that every virtual host has.
   var isPredeclared: Bool { name.isEmpty || name.hasPrefix("amq.") }
 
+  /// About what it takes of memory, without bindings.
+  var memoryBytes: Int { MemoryAccount.bytes(640, name, arguments) }
+
   /// Bytes of the tables by which it routes, besides those of each binding.
   var routerBytes: Int { trie.bytes }
 

@@ -1,3 +1,4 @@
+import AMQP
 import Base
 
 /// What memory goes to whose size clients decide. Everything that grows with what clients do is counted
@@ -64,6 +65,15 @@ public struct MemoryAccount {
 
   /// Bytes of one kind above which it is to grow no more.
   public var budgetBytes: Int { limitBytes / Self.shareOfOne }
+
+  /// About what an object with a name and arguments takes, with its places in tables.
+  static func bytes(_ fixed: Int, _ name: Name, _ arguments: FieldTable) -> Int {
+    guard !arguments.isEmpty else { return fixed + name.bytes.count }
+    var buffer = ByteBuffer()
+    buffer.append(arguments)
+    // Values and names in a table are objects of their own.
+    return fixed + name.bytes.count + 4 * buffer.count
+  }
 
   public func isOverBudget(_ kind: Kind) -> Bool { self[kind] > budgetBytes }
 

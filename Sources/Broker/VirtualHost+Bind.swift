@@ -51,6 +51,7 @@ extension VirtualHost {
       throw .tooManyBindings(vhost: self.name, limit: broker.limits.bindingsMax)
     }
     try broker.limits.check(arguments)
+    try broker.requireRoom(for: "a binding")
     let binding = try Binding(
       source: source, destination: destination, key: key, arguments: arguments)
     let isNew = insert(binding)

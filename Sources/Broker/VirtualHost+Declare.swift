@@ -69,6 +69,7 @@ extension VirtualHost {
     guard queueCount < broker.limits.queuesMax else {
       throw .tooManyQueues(queue: name, vhost: self.name, limit: broker.limits.queuesMax)
     }
+    try broker.requireRoom(for: "a queue")
     let arguments = try QueueArguments.checked(wanted.arguments, queue: name, vhost: self.name)
     let isExclusive = wanted.isExclusive
     let isDurable = wanted.isDurable && !isExclusive
@@ -154,6 +155,7 @@ extension VirtualHost {
       throw .tooManyExchanges(
         exchange: name, vhost: self.name, limit: broker.limits.exchangesMax)
     }
+    try broker.requireRoom(for: "an exchange")
     if let alternate = wanted.arguments["alternate-exchange"], alternate.text == nil {
       throw .invalidExchangeArg(
         argument: "alternate-exchange", exchange: name, vhost: self.name,

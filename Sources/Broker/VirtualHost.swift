@@ -12,6 +12,8 @@ public final class VirtualHost {
   private(set) var bindings = 0
   /// About what all bindings and the tables that route by them take of the memory.
   private(set) var bindingBytes = 0
+  /// The same for queues and exchanges, without bindings and messages.
+  private var nodeBytes = 0
   /// Goes up with everything that may change a route.
   private(set) var bindingGeneration = 0
   var routes = RouteCache()
@@ -76,18 +78,20 @@ public final class VirtualHost {
 
   func insert(_ exchange: Exchange) {
     exchanges[exchange.name] = exchange
+    nodeBytes += exchange.memoryBytes
     changed()
   }
 
   func insert(_ queue: Queue) {
     queues[queue.name] = queue
+    nodeBytes += queue.memoryBytes
     changed()
   }
 
   var exchangeCount: Int { exchanges.count }
   var queueCount: Int { queues.count }
   /// About what queues, exchanges and bindings take of the memory, without messages.
-  var topologyBytes: Int { bindingBytes + queues.count * 640 + exchanges.count * 480 }
+  var topologyBytes: Int { bindingBytes + nodeBytes }
   /// What the routes that are kept take of the memory.
   var routeBytes: Int { routes.bytes }
 
@@ -133,6 +137,7 @@ public final class VirtualHost {
     guard !queue.isDeleted else { return 0 }
     let count = queue.readyCount
     queues[queue.name] = nil
+    nodeBytes -= queue.memoryBytes
     let isSilent = queue.isAutoDelete && Sabotage.is(.revivesAutoDeleteQueue)
     if queue.isDurable, !broker.isRecovering, !isSilent { broker.catalog.appendDeleted(queue) }
     for consumer in queue.consumers {
@@ -161,6 +166,7 @@ public final class VirtualHost {
   func takeOut(_ exchange: Exchange) {
     exchange.isDeleted = true
     exchanges[exchange.name] = nil
+    nodeBytes -= exchange.memoryBytes
     if exchange.isDurable, !broker.isRecovering { broker.catalog.appendDeleted(exchange) }
     broker.exchangeNumbers.giveBack(exchange.id)
     changed()

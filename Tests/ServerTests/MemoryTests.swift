@@ -206,4 +206,41 @@ import Testing
       #expect(try bystander.call(.basicGet(get)).count == 1)
     }
   }
+
+  // MARK: Topology
+
+  /// Whoever declares without end is refused at a quarter of the limit; publishing goes on.
+  @Test func whatIsDeclaredIsBounded() throws {
+    let loop = try TestLoop(limits: Self.limits(4 << 20))
+    let bystander = loop.connect()
+    try bystander.open()
+    _ = try bystander.call(.queueDeclare(QueueDeclare(queue: "q")))
+    let client = loop.connect()
+    try client.open()
+    var answers: [ClientEvent] = []
+    var number = 0
+    while client.session.state == .open, number < 10_000 {
+      let name = Name([UInt8](repeating: 120, count: 200) + Array(String(number).utf8))
+      answers = try client.call(.queueDeclare(QueueDeclare(queue: name)))
+      number += 1
+    }
+    guard case .method(.connectionClose(let close), _) = answers.last else {
+      Issue.record("\(number) queues were not refused: \(answers)")
+      return
+    }
+    #expect(close.replyCode == 506)
+    #expect(close.replyText.description.hasPrefix("RESOURCE_ERROR - no memory for a queue: "))
+    #expect(loop.broker.account[.topology] > 1 << 20)
+    #expect(loop.broker.account[.topology] < 1 << 20 + 10_000)
+    #expect(loop.broker.alarm == nil)
+    _ = try bystander.exchange(small("q", 1))
+    // What was deleted makes room.
+    for number in 0..<20 {
+      let name = Name([UInt8](repeating: 120, count: 200) + Array(String(number).utf8))
+      _ = try bystander.call(.queueDelete(QueueDelete(queue: name)))
+    }
+    let again = try bystander.call(.queueDeclare(QueueDeclare(queue: "again")))
+    let ok = QueueDeclareOk(queue: "again", messageCount: 0, consumerCount: 0)
+    #expect(again == [.method(.queueDeclareOk(ok), channel: 1)])
+  }
 }
