@@ -8,6 +8,8 @@ public struct BrokerLimits: Equatable, Sendable {
   public var exchangesMax = 100_000
   public var bindingsMax = 10_000_000
   public var consumersMax = 65_535
+  /// Different priorities of a queue's consumers.
+  public var consumerPrioritiesMax = 1024
   public var unacknowledgedMax = 10_000_000
   /// Of a queue, an exchange, a binding.
   public var argumentsMax = 256
@@ -60,6 +62,11 @@ public final class Broker {
   /// Queues with messages and perhaps consumers for them.
   private var touched: [Queue] = []
   private var pumping: [Queue] = []
+  /// Lines of consumers that may take messages again.
+  private var moving: [ConsumerLine] = []
+  /// Consumers in such lines that go on in a turn.
+  private static let consumersPerTurn = 16_384
+  private var consumersLeft = consumersPerTurn
   /// Queues with settlements that are not in the log yet.
   private var unlogged: [Queue] = []
   /// Queues whose next message may be delivered when the log knows that it may have been.
@@ -86,6 +93,10 @@ public final class Broker {
   private(set) var peers: [ObjectIdentifier: Peer] = [:]
   /// Channels that are closed and have not given up all that they had.
   private(set) var closingChannels: [Channel] = []
+  /// Where `tend` goes on among the queues that may have messages, for those that have none.
+  private var idleIndex = 0
+  /// Queues that are looked at each time.
+  private static let idleLooks = 8192
   /// Channels that published in this turn and confirm.
   private var confirming: [Channel] = []
   /// Channels with publishes that wait for the log.
@@ -127,10 +138,14 @@ public final class Broker {
     now = moment.wall
     time = moment.monotonic
     chores.renew()
+    consumersLeft = Self.consumersPerTurn
   }
 
   /// Work is underway that goes on in the next turn, which is to come without waiting.
-  public var hasChores: Bool { !chores.isEmpty }
+  public var hasChores: Bool { !chores.isEmpty || !moving.isEmpty }
+
+  /// Memory of the deliveries that wait for their acknowledgement.
+  public var deliveryBytes: Int { account[.deliveries] }
 
   /// Much was given up, and nothing that is underway gives up more: memory is to be given back to the
   /// system.
@@ -142,12 +157,30 @@ public final class Broker {
   /// Delivers what can be delivered. Sessions call it after a batch of input, and the loop at the
   /// turn's end.
   public func pump() {
+    if !moving.isEmpty { moveLines() }
     while !touched.isEmpty {
       swap(&touched, &pumping)
-      for queue in pumping where !queue.isDeleted { queue.pump() }
+      for queue in pumping where !queue.isDeleted {
+        queue.pump()
+        queue.countEntries()
+      }
       pumping.removeAll(keepingCapacity: true)
     }
     if !damaged.isEmpty { stopDamaged() }
+  }
+
+  /// Consumers that waited with others go on. Whoever waited longest is served first.
+  private func moveLines() {
+    let lines = moving
+    moving = []
+    var heads: [Queue] = []
+    for line in lines {
+      repeat {
+        if let head = line.goOn(&consumersLeft) { heads.append(head) }
+      } while line.isMoving && consumersLeft > 0
+      if line.isMoving { moving.append(line) }
+    }
+    for queue in heads where !queue.isDeleted { queue.pump() }
   }
 
   // MARK: Memory
@@ -159,8 +192,6 @@ public final class Broker {
     account.set(consumerBytes + vhosts.values.reduce(0) { $0 + $1.topologyBytes }, of: .topology)
     account.set(vhosts.values.reduce(0) { $0 + $1.routeBytes }, of: .routes)
     account.set(journal.memoryBytes - pinned, of: .cache)
-    account.set(vhosts.values.reduce(0) { $0 + $1.topologyBytes }, of: .topology)
-    account.set(vhosts.values.reduce(0) { $0 + $1.routeBytes }, of: .routes)
     return account.pinned
   }
 
@@ -180,6 +211,8 @@ public final class Broker {
   /// Clients that do not read keep more memory busy than they may: messages that are not small wait
   /// in their queues, for everybody, until they read or are gone.
   public private(set) var isOutputExhausted = false
+  /// Queues whose next message waits for that to be over.
+  private var stopped: [Queue] = []
 
   /// Output takes too much memory. Nobody gets more before its connection `roomMade` again.
   public func exhaustOutput() {
@@ -190,9 +223,13 @@ public final class Broker {
 
   public func relieveOutput() {
     isOutputExhausted = false
-    for peer in peers.values {
-      for channel in peer.channels { channel.touchQueues() }
-    }
+    for queue in stopped where !queue.isDeleted { queue.goOn() }
+    stopped = []
+  }
+
+  /// The queue's next message is too large for now.
+  func noteStopped(_ queue: Queue) {
+    stopped.append(queue)
   }
 
   // MARK: The turn's end
@@ -245,6 +282,7 @@ public final class Broker {
   /// Tends the log, and tries again what failed for reasons that may be over; from time to time.
   public func tend() {
     journal.tend(now: time)
+    letGoOfIdleQueues()
     guard !unreadable.isEmpty, time >= nextReadAt else { return }
     nextReadAt = time + Self.unreadableMilliseconds
     let queues = unreadable
@@ -259,8 +297,22 @@ public final class Broker {
     awaiting = []
   }
 
+  /// Queues that have had no message for a while give back what they kept for the next ones.
+  private func letGoOfIdleQueues() {
+    for _ in 0..<min(Self.idleLooks, holding.count) {
+      if idleIndex >= holding.count { idleIndex = 0 }
+      let queue = holding[idleIndex]
+      // The one that takes its place is looked at next.
+      if queue.trimIfIdle() { letGo(queue) } else { idleIndex += 1 }
+    }
+  }
+
   /// Writes all that is left and ends the journal.
   public func close() {
+    while !chores.isEmpty {
+      chores.renew()
+      chores.advance()
+    }
     for queue in unlogged { queue.logProgress() }
     unlogged = []
     for vhost in vhosts.values {
@@ -296,6 +348,7 @@ public final class Broker {
   }
 
   private func hold(_ queue: Queue) {
+    guard !queue.isDeleted else { return }
     queue.holdingIndex = holding.count
     holding.append(queue)
   }
@@ -351,6 +404,24 @@ public final class Broker {
 
   func noteReserving(_ queue: Queue) {
     reserving.append(queue)
+  }
+
+  func noteMoving(_ line: ConsumerLine) {
+    moving.append(line)
+  }
+
+  func noteClosing(_ channel: Channel) {
+    channel.closingIndex = closingChannels.count
+    closingChannels.append(channel)
+  }
+
+  func noteClosed(_ channel: Channel) {
+    guard let index = channel.closingIndex else { return }
+    channel.closingIndex = nil
+    let last = closingChannels.removeLast()
+    guard last !== channel else { return }
+    closingChannels[index] = last
+    last.closingIndex = index
   }
 
   func noteConfirming(_ channel: Channel) {

@@ -131,7 +131,9 @@ final class CatalogSnapshot: Chore {
       bindingIndex = .max
       return false
     }
-    if bindings[bindingIndex].isDurable { catalog.append(bindings[bindingIndex], to: &bytes) }
+    let binding = bindings[bindingIndex]
+    // What leads from a deleted exchange is taken out between turns.
+    if binding.isDurable, !binding.source.isDeleted { catalog.append(binding, to: &bytes) }
     return true
   }
 

@@ -2,15 +2,14 @@ import AMQP
 import Base
 
 extension Channel {
+  /// So many deliveries are settled where they are acknowledged; more are settled in slices.
+  private static let settledAtOnce = 64
+
   /// Deletes the message with this tag, or all up to it; tag 0 with `isMultiple` means all.
   @inline(__always)
   public func acknowledge(_ tag: UInt64, isMultiple: Bool) throws(PeerError) {
-    let hadCredit = hasCredit
     if isMultiple {
-      try checkMultiple(tag)
-      while let first = unacknowledged.first, tag == 0 || first.tag <= tag {
-        settle(unacknowledged.removeFirst())
-      }
+      try acknowledgeAll(upTo: tag)
     } else {
       let isWrong = Sabotage.is(.acknowledgesNeighbour) && unacknowledged.contains(tag &+ 1)
       guard let delivery = unacknowledged.remove(isWrong ? tag &+ 1 : tag) else {
@@ -18,48 +17,45 @@ extension Channel {
       }
       settle(delivery)
     }
-    if !hadCredit { touchQueues() }
+    creditLine.move()
+  }
+
+  private func acknowledgeAll(upTo tag: UInt64) throws(PeerError) {
+    let last = try lastTag(tag)
+    var left = Self.settledAtOnce
+    while let first = unacknowledged.first, first.tag <= last {
+      guard left > 0 else { return begin(.acknowledge(upTo: last), for: peer) }
+      left -= 1
+      settle(unacknowledged.removeFirst())
+    }
   }
 
   /// Gives the message with this tag, or all up to it, back to its queue, or drops it.
   public func reject(_ tag: UInt64, isMultiple: Bool, requeues: Bool) throws(PeerError) {
     guard requeues else { return try acknowledge(tag, isMultiple: isMultiple) }
-    let hadCredit = hasCredit
-    var deliveries: [PendingDelivery] = []
     if isMultiple {
-      try checkMultiple(tag)
-      while let first = unacknowledged.first, tag == 0 || first.tag <= tag {
-        deliveries.append(unacknowledged.removeFirst())
-      }
-    } else {
-      guard let delivery = unacknowledged.remove(tag) else { throw .unknownDeliveryTag(tag: tag) }
-      deliveries.append(delivery)
+      return begin(.giveBack(upTo: try lastTag(tag)), for: peer)
     }
-    giveBack(deliveries)
-    // Credit of the whole channel may have let consumers of other queues wait.
-    if !hadCredit { touchQueues() }
+    guard let delivery = unacknowledged.remove(tag) else { throw .unknownDeliveryTag(tag: tag) }
+    giveBack(delivery)
+    creditLine.move()
   }
 
   /// Gives all that is not acknowledged back to its queues.
   public func recover() {
-    giveBackAll()
-    touchQueues()
+    begin(.giveBack(upTo: nextTag - 1), for: peer)
   }
 
-  func giveBackAll() {
-    var deliveries: [PendingDelivery] = []
-    deliveries.reserveCapacity(unacknowledged.count)
-    while unacknowledged.count > 0 { deliveries.append(unacknowledged.removeFirst()) }
-    giveBack(deliveries)
-  }
-
-  /// The upper tag of a range must itself be unacknowledged.
-  private func checkMultiple(_ tag: UInt64) throws(PeerError) {
-    guard tag == 0 || unacknowledged.contains(tag) else { throw .unknownDeliveryTag(tag: tag) }
+  /// The upper tag of a range, which must itself be unacknowledged; 0 stands for all that there are
+  /// now.
+  private func lastTag(_ tag: UInt64) throws(PeerError) -> UInt64 {
+    if tag == 0 { return nextTag - 1 }
+    guard unacknowledged.contains(tag) else { throw .unknownDeliveryTag(tag: tag) }
+    return tag
   }
 
   @inline(__always)
-  private func settle(_ delivery: PendingDelivery) {
+  func settle(_ delivery: PendingDelivery) {
     guard let queue = delivery.queue else { return }
     queue._withUnsafeGuaranteedRef { queue in
       queue.settleLocked(delivery.entry)
@@ -70,27 +66,140 @@ extension Channel {
 
   @inline(__always)
   private func release(_ consumer: Unmanaged<Consumer>?) {
-    guard let consumer else { return }
+    guard let consumer else {
+      gottenCount &-= 1
+      return
+    }
     consumer._withUnsafeGuaranteedRef { consumer in
       consumer.unacknowledged &-= 1
       if consumer.isCancelled {
         if consumer.unacknowledged == 0 { forget(consumer) }
-      } else if consumer.queue.hasReady {
-        consumer.queue.touch()
+      } else {
+        let queue = consumer.queue
+        // Parked without a line it waits for just this.
+        if consumer.place == .parked, consumer.line == nil { queue.unpark(consumer) }
+        if queue.hasReady { queue.touch() }
       }
     }
   }
 
-  private func giveBack(_ deliveries: [PendingDelivery]) {
-    var byQueue: [UInt32: (queue: Queue, entries: [Entry])] = [:]
-    for delivery in deliveries {
-      guard let queue = delivery.queue?.takeUnretainedValue() else { continue }
-      byQueue[queue.id, default: (queue, [])].entries.append(delivery.entry)
-      release(delivery.consumer)
-    }
-    for (queue, entries) in byQueue.values.sorted(by: { $0.queue.id < $1.queue.id }) {
-      queue.giveBack(entries)
+  func giveBack(_ delivery: PendingDelivery) {
+    guard let queue = delivery.queue else { return }
+    queue._withUnsafeGuaranteedRef { queue in
+      queue.giveBack(delivery.entry)
       if queue.isDeleted { broker.forgetIfDone(queue) }
     }
+    release(delivery.consumer)
+  }
+}
+
+/// What a client asked for that concerns many deliveries of a channel, step by step in the order in
+/// which it was asked for. Deliveries move one by one, so that each of them is the channel's or its
+/// queue's at any time. A queue to which many come back is held until all of them are there.
+final class ChannelWork: Chore {
+  enum Step {
+    case acknowledge(upTo: UInt64)
+    case giveBack(upTo: UInt64)
+    /// The channel's consumers end, its deliveries come back, and queues go with their last consumer.
+    case endConsumers
+    case leaveQueues
+  }
+
+  /// Deliveries that cost about as much as a step.
+  private static let deliveriesPerStep = 4
+  private static let stepsPerConsumer = 2
+
+  private let channel: Channel
+  private let peer: Peer
+  private var steps: [Step] = []
+  private var held: [Queue] = []
+  /// Those that are to end when the channel is closed.
+  private var ending: [Consumer]?
+  /// Queues that may go with the consumers that ended.
+  private var left: [Queue] = []
+
+  init(_ channel: Channel) {
+    self.channel = channel
+    peer = channel.peer
+  }
+
+  func add(_ step: Step) {
+    steps.append(step)
+  }
+
+  /// The channel is closed behind all that was asked for before.
+  func close() {
+    steps += [.endConsumers, .giveBack(upTo: .max), .leaveQueues]
+  }
+
+  func advance(_ budget: inout Int) -> Bool {
+    while budget > 0 {
+      guard let step = steps.first else { return letGo(&budget) }
+      let isDone =
+        switch step {
+        case .acknowledge(let last): acknowledge(upTo: last, &budget)
+        case .giveBack(let last): giveBack(upTo: last, &budget)
+        case .endConsumers: endConsumers(&budget)
+        case .leaveQueues: leaveQueues(&budget)
+        }
+      if isDone { steps.removeFirst() }
+      channel.creditLine.move()
+    }
+    return false
+  }
+
+  private func acknowledge(upTo last: UInt64, _ budget: inout Int) -> Bool {
+    budget -= 1
+    for _ in 0..<Self.deliveriesPerStep {
+      guard let first = channel.unacknowledged.first, first.tag <= last else { return true }
+      channel.settle(channel.unacknowledged.removeFirst())
+    }
+    return false
+  }
+
+  private func giveBack(upTo last: UInt64, _ budget: inout Int) -> Bool {
+    budget -= 1
+    for _ in 0..<Self.deliveriesPerStep {
+      guard let first = channel.unacknowledged.first, first.tag <= last else { return true }
+      if let queue = first.queue?.takeUnretainedValue(), queue !== held.last,
+        queue.hold(for: self)
+      {
+        held.append(queue)
+      }
+      channel.giveBack(channel.unacknowledged.removeFirst())
+    }
+    return false
+  }
+
+  private func endConsumers(_ budget: inout Int) -> Bool {
+    budget -= Self.stepsPerConsumer
+    if ending == nil { ending = channel.currentConsumers }
+    guard let consumer = ending?.popLast() else { return true }
+    // Its queue may have been deleted meanwhile, and be gone.
+    if consumer.place != .nowhere, consumer.queue.isAutoDelete { left.append(consumer.queue) }
+    channel.end(consumer)
+    return false
+  }
+
+  private func leaveQueues(_ budget: inout Int) -> Bool {
+    budget -= 4
+    if let queue = left.popLast() {
+      channel.vhost.consumerLeft(queue)
+      return false
+    }
+    channel.ended()
+    return true
+  }
+
+  /// All came back: the queues deliver again.
+  private func letGo(_ budget: inout Int) -> Bool {
+    while let queue = held.popLast() {
+      queue.letGo()
+      budget -= 1
+      if budget <= 0 { break }
+    }
+    guard held.isEmpty else { return false }
+    channel.workEnded()
+    return true
   }
 }

@@ -5,6 +5,9 @@ import Journal
 /// A channel of a connection: its consumers, what it has not acknowledged, what it waits to have
 /// confirmed.
 public final class Channel {
+  /// About what it takes of memory, with what its session has of it.
+  static let memoryBytes = 640
+
   public let number: UInt16
   public unowned(unsafe) let peer: Peer
   unowned(unsafe) let broker: Broker
@@ -16,8 +19,18 @@ public final class Channel {
 
   private(set) var consumers: [Name: Consumer] = [:]
   /// Cancelled consumers with deliveries that are not acknowledged.
-  private var cancelled: [Consumer] = []
+  private var cancelled: [ObjectIdentifier: Consumer] = [:]
   var unacknowledged = Unacknowledged()
+  /// Those of `unacknowledged` that basic.get took: they need no credit.
+  var gottenCount = 0
+  /// Consumers that wait for the client to want deliveries again.
+  let flowLine = ConsumerLine()
+  /// Consumers that wait until the channel has less out.
+  let creditLine = ConsumerLine()
+  /// What the client asked for with many deliveries, in order, while it is underway.
+  private(set) var work: ChannelWork?
+  /// Where it is in the broker's list of channels that are being closed.
+  var closingIndex: Int?
   private(set) var nextTag: UInt64 = 1
   /// For consumers that start from now on; 0 is no limit.
   private var consumerPrefetch = 0
@@ -39,12 +52,15 @@ public final class Channel {
     broker = peer.broker
     outlet = peer.outlet
     vhost = peer.vhost
+    flowLine.cause = .flow(.passUnretained(self))
+    creditLine.cause = .credit(.passUnretained(self))
+    unacknowledged.meter = peer.deliveryMeter
   }
 
   /// Whether the limits of the channel as a whole let its consumers take one more.
   @inline(__always) var hasCredit: Bool {
     let count = unacknowledged.count
-    return (channelPrefetch == 0 || count < channelPrefetch)
+    return (channelPrefetch == 0 || count &- gottenCount < channelPrefetch)
       && count < broker.limits.unacknowledgedMax
   }
 
@@ -57,6 +73,7 @@ public final class Channel {
     var entry = entry
     let tag = nextTag
     nextTag &+= 1
+    if consumer.line != nil { consumer.leaveLine() }
     outlet.deliver(
       MessageView(record), to: consumer, on: self, tag: tag, isRedelivered: entry.isRedelivered)
     if consumer.isAutomatic {
@@ -86,6 +103,8 @@ public final class Channel {
     _ body: (MessageView, _ tag: UInt64, _ isRedelivered: Bool, _ remaining: Int) -> Void
   ) throws(PeerError) -> GetResult {
     let queue = try vhost.accessible(resolved(name), by: peer)
+    // What is coming back is taken in its order, and what is being purged is not seen.
+    guard !queue.isHeld else { return .notBefore(0) }
     guard queue.hasReady else { return .empty }
     guard let record = queue.nextRecord() else {
       if queue.isUnreadable { throw .messageUnreadable(queue: queue.name) }
@@ -104,6 +123,7 @@ public final class Channel {
       queue.settle(entry)
     } else {
       queue.lock(&entry)
+      gottenCount += 1
       unacknowledged.append(
         PendingDelivery(tag: tag, entry: entry, queue: .passUnretained(queue), consumer: nil))
     }
@@ -137,10 +157,15 @@ public final class Channel {
     guard !isTaken else {
       throw .queueInExclusiveUse(queue: queue.name, vhost: vhost.name)
     }
+    try broker.requireRoom(for: "a consumer")
+    let priority = try ConsumerArguments.priority(arguments, queue: queue)
+    guard queue.takes(priority: priority) else {
+      throw .tooManyPriorities(
+        queue: queue.name, vhost: vhost.name, limit: broker.limits.consumerPrioritiesMax)
+    }
     let consumer = Consumer(
       tag: tag, channel: self, queue: queue, isAutomatic: isAutomatic, isExclusive: isExclusive,
-      priority: arguments["x-priority"]?.integer ?? 0, arguments: arguments,
-      prefetch: consumerPrefetch)
+      priority: priority, arguments: arguments, prefetch: consumerPrefetch)
     consumers[tag] = consumer
     queue.add(consumer)
     return tag
@@ -161,13 +186,18 @@ public final class Channel {
   /// Forgets a consumer, or keeps it until its deliveries are acknowledged.
   private func end(_ tag: Name) -> Consumer? {
     guard let consumer = consumers.removeValue(forKey: tag) else { return nil }
-    consumer.isCancelled = true
-    if consumer.unacknowledged > 0 { cancelled.append(consumer) }
+    keepUntilSettled(consumer)
     return consumer
+  }
+
+  private func keepUntilSettled(_ consumer: Consumer) {
+    consumer.isCancelled = true
+    if consumer.unacknowledged > 0 { cancelled[ObjectIdentifier(consumer)] = consumer }
   }
 
   /// The queue of a consumer was deleted.
   func queueDeleted(_ consumer: Consumer) {
+    guard !isClosed else { return }
     _ = end(consumer.tag)
     outlet.consumerCancelled(consumer.tag, on: self)
   }
@@ -181,7 +211,7 @@ public final class Channel {
 
   /// A consumer's last delivery was acknowledged.
   func forget(_ consumer: Consumer) {
-    cancelled.removeAll { $0 === consumer }
+    cancelled[ObjectIdentifier(consumer)] = nil
   }
 
   /// `count` unacknowledged deliveries at most: of each consumer that starts from now on, or of all
@@ -189,7 +219,7 @@ public final class Channel {
   public func setPrefetch(_ count: Int, isGlobal: Bool) {
     if isGlobal {
       channelPrefetch = count
-      touchQueues()
+      creditLine.move()
     } else {
       consumerPrefetch = count
     }
@@ -198,12 +228,7 @@ public final class Channel {
   /// The client asks that deliveries pause, or go on.
   public func setFlow(_ isActive: Bool) {
     isFlowing = isActive
-    if isActive { touchQueues() }
-  }
-
-  /// Consumers here may be able to take messages again.
-  func touchQueues() {
-    for consumer in consumers.values where consumer.queue.hasReady { consumer.queue.touch() }
+    if isActive { flowLine.move() }
   }
 
   /// The name, or that of the current queue if it is empty.
@@ -218,23 +243,53 @@ public final class Channel {
   /// The client closed the channel, or made a mistake on it: consumers end, what was not
   /// acknowledged comes back.
   public func close() {
-    giveUp()
     peer.channels.removeAll { $0 === self }
+    giveUp(for: peer)
   }
 
-  func giveUp() {
+  /// Gives up all that it has; the requests of `peer` wait until that is done.
+  func giveUp(for peer: Peer?) {
     guard !isClosed else { return }
     isClosed = true
+    broker.account.add(-Self.memoryBytes, to: .connections)
+    // Consumers take nothing any more.
+    isFlowing = false
     endReplies()
-    for consumer in consumers.values {
-      consumer.isCancelled = true
-      consumer.queue.remove(consumer)
-    }
-    giveBackAll()
-    let queues = consumers.values.map(\.queue)
-    consumers = [:]
-    cancelled = []
-    for queue in queues { vhost.consumerLeft(queue) }
+    guard !consumers.isEmpty || unacknowledged.count > 0 else { return }
+    broker.noteClosing(self)
+    begin({ $0.close() }, for: peer)
+  }
+
+  var currentConsumers: [Consumer] { Array(consumers.values) }
+
+  /// A consumer of a channel that is being closed.
+  func end(_ consumer: Consumer) {
+    consumers[consumer.tag] = nil
+    keepUntilSettled(consumer)
+    // Its queue may have been deleted, and be gone.
+    if consumer.place != .nowhere { consumer.queue.remove(consumer) }
+  }
+
+  /// All is given up.
+  func ended() {
+    broker.noteClosed(self)
+  }
+
+  /// Begins, behind what is underway here, what takes many steps; the requests of `peer` wait.
+  func begin(_ step: ChannelWork.Step, for peer: Peer?) {
+    begin({ $0.add(step) }, for: peer)
+  }
+
+  private func begin(_ add: (ChannelWork) -> Void, for peer: Peer?) {
+    if let work { return add(work) }
+    let work = ChannelWork(self)
+    add(work)
+    self.work = work
+    broker.chores.begin(work, for: peer)
+  }
+
+  func workEnded() {
+    work = nil
   }
 
   // MARK: Confirms

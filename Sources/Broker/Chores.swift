@@ -11,7 +11,8 @@ protocol Chore: AnyObject {
 /// here, each chore getting a slice in its turn.
 final class Chores {
   private struct Underway {
-    let chore: any Chore
+    /// nil once it had its slice of the round.
+    var chore: (any Chore)?
     /// Whose requests wait until the chore is done; nil once its connection is gone, or for none.
     weak var peer: Peer?
   }
@@ -21,7 +22,11 @@ final class Chores {
   /// Steps of one chore before it is the next one's turn.
   private static let stepsPerSlice = 2048
 
+  /// Those that get a slice in this round, the ones before `next` having had it, and those that go on
+  /// in the next round.
   private var underway: [Underway] = []
+  private var next = 0
+  private var later: [Underway] = []
   private var stepsLeft: Int
 
   init(stepsPerTurn: Int) {
@@ -29,7 +34,7 @@ final class Chores {
     stepsLeft = stepsPerTurn
   }
 
-  var isEmpty: Bool { underway.isEmpty }
+  var isEmpty: Bool { next == underway.count && later.isEmpty }
 
   /// A turn begins.
   func renew() {
@@ -39,28 +44,40 @@ final class Chores {
   /// Begins a chore, and finishes it if the turn's steps are enough. Otherwise no more requests are
   /// taken from the peer until it is done.
   func begin(_ chore: any Chore, for peer: Peer?) {
-    if stepsLeft > 0 {
-      // It may begin another one, which takes of the same steps.
-      let given = stepsLeft
-      var steps = given
-      let isDone = chore.advance(&steps)
-      stepsLeft -= given - steps
-      if isDone { return }
-    }
+    if stepsLeft > 0, slice(chore, stepsLeft) { return }
     underway.append(Underway(chore: chore, peer: peer))
     peer?.choreBegan()
   }
 
   /// Goes on with what is underway, as far as the turn's steps reach.
   func advance() {
-    while stepsLeft > 0, !underway.isEmpty {
-      let next = underway.removeFirst()
-      var steps = min(stepsLeft, Self.stepsPerSlice)
-      let given = steps
-      let isDone = next.chore.advance(&steps)
-      // Every slice costs something, so that this ends.
-      stepsLeft -= max(1, given - steps)
-      if isDone { next.peer?.choreEnded() } else { underway.append(next) }
+    while stepsLeft > 0, !isEmpty {
+      if next == underway.count {
+        swap(&underway, &later)
+        later.removeAll(keepingCapacity: underway.count <= 64)
+        next = 0
+      }
+      let chosen = underway[next]
+      underway[next].chore = nil
+      next += 1
+      guard let chore = chosen.chore else { continue }
+      if slice(chore, min(stepsLeft, Self.stepsPerSlice)) {
+        chosen.peer?.choreEnded()
+      } else {
+        later.append(chosen)
+      }
     }
+    guard next == underway.count else { return }
+    underway.removeAll(keepingCapacity: underway.count <= 64)
+    next = 0
+  }
+
+  /// The chore may begin others, which take their own steps.
+  private func slice(_ chore: any Chore, _ steps: Int) -> Bool {
+    var left = steps
+    let isDone = chore.advance(&left)
+    // Every slice costs something, so that this ends.
+    stepsLeft -= max(1, steps - left)
+    return isDone
   }
 }

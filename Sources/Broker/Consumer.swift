@@ -23,6 +23,22 @@ public final class Consumer {
   /// Cancelled, and kept only until its deliveries are acknowledged.
   var isCancelled = false
 
+  /// Where its queue has it.
+  var place = Place.nowhere
+  unowned(unsafe) var next: Consumer?
+  unowned(unsafe) var previous: Consumer?
+  /// Where it waits with others, until it gets a message; nil if it waits for its own deliveries.
+  unowned(unsafe) var line: ConsumerLine?
+  unowned(unsafe) var nextInLine: Consumer?
+  unowned(unsafe) var previousInLine: Consumer?
+
+  enum Place: UInt8 {
+    case nowhere
+    /// Among those that may be able to take a message.
+    case ring
+    case parked
+  }
+
   init(
     tag: Name, channel: Channel, queue: Queue, isAutomatic: Bool, isExclusive: Bool,
     priority: Int64, arguments: FieldTable, prefetch: Int
@@ -46,10 +62,43 @@ public final class Consumer {
     tagBytes.deallocate()
   }
 
+  /// About what it takes of memory, with its places in tables. Measured with 50,000 of them.
+  var memoryBytes: Int { MemoryAccount.bytes(400, tag, arguments) }
+
   /// Can take one more delivery now.
   @inline(__always) var isReady: Bool {
     guard channel.peer.hasRoom, channel.isFlowing else { return false }
     if isAutomatic { return true }
     return (prefetch == 0 || unacknowledged < prefetch) && channel.hasCredit
+  }
+
+  /// Its own deliveries hold it back.
+  private var isFull: Bool { !isAutomatic && prefetch != 0 && unacknowledged >= prefetch }
+
+  /// It cannot take a message for want of what it shares with others.
+  var waitsWithOthers: Bool { !isReady && !isFull }
+
+  /// Waits for what it lacks to take a message.
+  func joinLine() {
+    if isFull {
+      leaveLine()
+    } else if !channel.isFlowing {
+      join(channel.flowLine)
+    } else if !isAutomatic, !channel.hasCredit {
+      join(channel.creditLine)
+    } else {
+      join(channel.peer.line)
+    }
+  }
+
+  private func join(_ other: ConsumerLine) {
+    guard line !== other else { return }
+    leaveLine()
+    other.append(self)
+  }
+
+  @inline(never)
+  func leaveLine() {
+    line?.remove(self)
   }
 }

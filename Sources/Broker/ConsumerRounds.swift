@@ -1,67 +1,75 @@
 /// A queue's consumers in the order of service: those of the highest priority that can take a message
-/// first, and equals in turns.
+/// first, and equals in turns. Whoever cannot take one when it is their turn is parked, and costs
+/// nothing until what held them back has changed.
 struct ConsumerRounds {
   private struct Round {
     let priority: Int64
-    /// In the order in which they came; never empty.
-    var consumers: [Consumer]
-    /// Whose turn it is; at most one behind the last.
-    var next = 0
-
-    /// The next one that can take a message, and whose turn it is after that.
-    @inline(__always)
-    func nextReady() -> (consumer: Consumer, after: Int)? {
-      var index = next
-      for _ in 0..<consumers.count {
-        if index == consumers.count { index = 0 }
-        let consumer = consumers[index]
-        index &+= 1
-        if consumer.isReady { return (consumer, index) }
-      }
-      return nil
-    }
+    /// Whose turn it is, and behind it those that may be able to take a message.
+    var ring = ConsumerRing()
+    /// With those that are parked; never 0.
+    var count = 0
   }
 
   /// Each priority's round, the highest first.
   private var rounds: [Round] = []
+  private var parked = ConsumerRing()
   private(set) var count = 0
-  /// The round and the turn that `advance` goes on to.
-  private var chosen = (round: 0, next: 0)
+  /// The round of the consumer that `nextReady` gave.
+  private var chosen = 0
 
-  var all: [Consumer] { rounds.flatMap(\.consumers) }
+  /// How many priorities they have.
+  var priorityCount: Int { rounds.count }
 
-  /// The consumer, when there is only one.
-  @inline(__always) var single: Consumer? { count == 1 ? rounds[0].consumers[0] : nil }
+  /// The consumer, when there is only one and it is not parked.
+  @inline(__always) var single: Consumer? { count == 1 ? rounds[0].ring.turn : nil }
+
+  func has(priority: Int64) -> Bool {
+    let place = place(of: priority)
+    return place < rounds.count && rounds[place].priority == priority
+  }
 
   mutating func add(_ consumer: Consumer) {
-    count += 1
-    let place = rounds.firstIndex { $0.priority <= consumer.priority } ?? rounds.count
-    if place < rounds.count, rounds[place].priority == consumer.priority {
-      rounds[place].consumers.append(consumer)
-    } else {
-      rounds.insert(Round(priority: consumer.priority, consumers: [consumer]), at: place)
+    let place = place(of: consumer.priority)
+    if place == rounds.count || rounds[place].priority != consumer.priority {
+      rounds.insert(Round(priority: consumer.priority), at: place)
     }
+    count += 1
+    rounds[place].count += 1
+    rounds[place].ring.append(consumer)
+    consumer.place = .ring
   }
 
   /// False if the consumer is not here.
   mutating func remove(_ consumer: Consumer) -> Bool {
-    guard let place = rounds.firstIndex(where: { $0.priority == consumer.priority }),
-      let index = rounds[place].consumers.firstIndex(where: { $0 === consumer })
-    else { return false }
+    let place = place(of: consumer.priority)
+    switch consumer.place {
+    case .nowhere: return false
+    case .ring: rounds[place].ring.remove(consumer)
+    case .parked: parked.remove(consumer)
+    }
+    consumer.place = .nowhere
+    consumer.line?.remove(consumer)
     count -= 1
-    rounds[place].consumers.remove(at: index)
-    if rounds[place].next > index { rounds[place].next -= 1 }
-    if rounds[place].consumers.isEmpty { rounds.remove(at: place) }
+    rounds[place].count -= 1
+    if rounds[place].count == 0 { rounds.remove(at: place) }
     return true
+  }
+
+  /// Any of them; nil if there is none.
+  var any: Consumer? {
+    parked.turn ?? rounds.lazy.compactMap(\.ring.turn).first
   }
 
   /// The consumer whose turn it is, until `advance`; nil while none can take a message.
   @inline(__always)
   mutating func nextReady() -> Consumer? {
     for index in rounds.indices {
-      if let (consumer, after) = rounds[index].nextReady() {
-        chosen = (index, after)
-        return consumer
+      while let consumer = rounds[index].ring.turn {
+        if consumer.isReady {
+          chosen = index
+          return consumer
+        }
+        park(consumer, in: index)
       }
     }
     return nil
@@ -70,6 +78,169 @@ struct ConsumerRounds {
   /// The consumer that `nextReady` gave is served: it is the next one's turn.
   @inline(__always)
   mutating func advance() {
-    rounds[chosen.round].next = chosen.next
+    rounds[chosen].ring.advance()
+  }
+
+  // MARK: Parking
+
+  /// A consumer that cannot take a message waits for what it lacks.
+  mutating func park(_ consumer: Consumer) {
+    park(consumer, in: place(of: consumer.priority))
+  }
+
+  private mutating func park(_ consumer: Consumer, in place: Int) {
+    rounds[place].ring.remove(consumer)
+    parked.append(consumer)
+    consumer.place = .parked
+    consumer.joinLine()
+  }
+
+  /// What it lacked may be there again: it is the last one's turn.
+  mutating func unpark(_ consumer: Consumer) {
+    guard consumer.place == .parked else { return }
+    parked.remove(consumer)
+    rounds[place(of: consumer.priority)].ring.append(consumer)
+    consumer.place = .ring
+  }
+
+  /// Where the round of this priority is, or would be.
+  @inline(__always)
+  private func place(of priority: Int64) -> Int {
+    var low = 0
+    var high = rounds.count
+    while low < high {
+      let middle = (low + high) / 2
+      if rounds[middle].priority > priority { low = middle + 1 } else { high = middle }
+    }
+    return low
+  }
+}
+
+/// Consumers in a ring that goes through themselves, so that any of them leaves at once.
+struct ConsumerRing {
+  unowned(unsafe) private(set) var turn: Consumer?
+
+  /// It comes last.
+  mutating func append(_ consumer: Consumer) {
+    guard let turn else {
+      consumer.next = consumer
+      consumer.previous = consumer
+      self.turn = consumer
+      return
+    }
+    let last = turn.previous
+    consumer.next = turn
+    consumer.previous = last
+    last?.next = consumer
+    turn.previous = consumer
+  }
+
+  mutating func remove(_ consumer: Consumer) {
+    let next = consumer.next
+    if next === consumer {
+      turn = nil
+    } else {
+      if turn === consumer { turn = next }
+      consumer.previous?.next = next
+      next?.previous = consumer.previous
+    }
+    consumer.next = nil
+    consumer.previous = nil
+  }
+
+  @inline(__always)
+  mutating func advance() {
+    turn = turn?.next
+  }
+}
+
+/// The consumers that wait for something that they share with others. When there is more of it all of
+/// them may go on, the first one before the others; those that get nothing keep their places, and who
+/// was served stands behind all others next time, so that nobody takes everything for ever.
+final class ConsumerLine {
+  /// What they wait for. It lives as long as one of them does.
+  enum Cause {
+    /// In the connection's output.
+    case room(Unmanaged<Peer>)
+    /// The client does not want deliveries.
+    case flow(Unmanaged<Channel>)
+    /// What the channel may have out.
+    case credit(Unmanaged<Channel>)
+  }
+
+  /// Set by those whose line it is.
+  var cause: Cause?
+  unowned(unsafe) private var first: Consumer?
+  unowned(unsafe) private var last: Consumer?
+  /// It is in the broker's list of lines that go on.
+  private(set) var isMoving = false
+  /// The next one to go on.
+  unowned(unsafe) private var cursor: Consumer?
+  /// There is more once again, since the line began to go on.
+  private var beginsAgain = false
+
+  /// What they wait for is there.
+  private var isOpen: Bool {
+    switch cause {
+    case nil: false
+    case .room(let peer): peer._withUnsafeGuaranteedRef { $0.hasRoom }
+    case .flow(let channel): channel._withUnsafeGuaranteedRef { $0.isFlowing }
+    case .credit(let channel): channel._withUnsafeGuaranteedRef { $0.hasCredit }
+    }
+  }
+
+  func append(_ consumer: Consumer) {
+    consumer.line = self
+    consumer.nextInLine = nil
+    consumer.previousInLine = last
+    if let last { last.nextInLine = consumer } else { first = consumer }
+    last = consumer
+  }
+
+  func remove(_ consumer: Consumer) {
+    let (previous, next) = (consumer.previousInLine, consumer.nextInLine)
+    if cursor === consumer { cursor = next }
+    if let previous { previous.nextInLine = next } else { first = next }
+    if let next { next.previousInLine = previous } else { last = previous }
+    consumer.previousInLine = nil
+    consumer.nextInLine = nil
+    consumer.line = nil
+  }
+
+  /// There may be more of what they wait for.
+  @inline(__always)
+  func move() {
+    if first != nil { begin() }
+  }
+
+  @inline(never)
+  private func begin() {
+    guard let first, isOpen else { return }
+    guard !isMoving else {
+      beginsAgain = true
+      return
+    }
+    isMoving = true
+    cursor = first
+    first.channel.broker.noteMoving(self)
+  }
+
+  /// Lets them go on, each for one of the steps. Returns the first one's queue, which is served before
+  /// others.
+  func goOn(_ steps: inout Int) -> Queue? {
+    var head: Queue?
+    if first != nil, !isOpen { cursor = nil }
+    while let consumer = cursor {
+      guard steps > 0 else { return head }
+      steps -= 1
+      cursor = consumer.nextInLine
+      let queue = consumer.queue
+      if !queue.hasReady { remove(consumer) } else if head == nil { head = queue }
+      queue.unpark(consumer)
+    }
+    isMoving = beginsAgain && first != nil
+    beginsAgain = false
+    if isMoving { cursor = first }
+    return head
   }
 }

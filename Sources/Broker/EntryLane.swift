@@ -1,14 +1,18 @@
 import Base
 
-/// Entries in their order, in chunks, so that a long lane never has to be copied to grow. An empty
-/// lane keeps one chunk and fills it anew; one that is not keeps the last chunk that was emptied for
-/// the next that is needed.
+/// Entries in their order, in chunks, so that a long lane never has to be copied to grow. The first
+/// chunk is small, since most queues hold little, and each one is larger than the one before it up to
+/// a page. An empty lane keeps one chunk and fills it anew, until `trim`; one that is not empty keeps
+/// the last page that was emptied for the next that is needed.
 struct EntryLane: ~Copyable {
-  private static let chunkCount = 255
+  /// A chunk of so many entries fills a page with its header.
+  static let chunkCountMax = 255
+  private static let chunkCountMin = 7
 
   private struct Chunk {
     var next: UnsafeMutableRawPointer?
-    var padding: UInt64 = 0
+    /// How many entries it has room for.
+    var capacity: Int
   }
 
   private var headChunk: UnsafeMutableRawPointer?
@@ -16,7 +20,12 @@ struct EntryLane: ~Copyable {
   private var spareChunk: UnsafeMutableRawPointer?
   private var headIndex = 0
   private var tailIndex = 0
+  /// The rooms of both; 0 while there is no chunk.
+  private var headCapacity = 0
+  private var tailCapacity = 0
   private(set) var count = 0
+  /// What the chunks take of memory.
+  private(set) var byteCount = 0
 
   init() {}
 
@@ -31,7 +40,7 @@ struct EntryLane: ~Copyable {
 
   @inline(__always)
   mutating func append(_ entry: Entry) {
-    if tailIndex == Self.chunkCount || tailChunk == nil { addChunk() }
+    if tailIndex == tailCapacity { addChunk() }
     Self.entries(tailChunk.unsafelyUnwrapped)[tailIndex] = entry
     tailIndex &+= 1
     count &+= 1
@@ -51,10 +60,23 @@ struct EntryLane: ~Copyable {
       headIndex = 0
       tailIndex = 0
       if spareChunk != nil { dropSpare() }
-    } else if headIndex == Self.chunkCount {
+    } else if headIndex == headCapacity {
       dropHead()
     }
     return entry
+  }
+
+  /// Gives back what an empty lane keeps.
+  mutating func trim() {
+    guard count == 0, let chunk = headChunk else { return }
+    chunk.deallocate()
+    byteCount -= Self.byteCount(headCapacity)
+    headChunk = nil
+    tailChunk = nil
+    headIndex = 0
+    tailIndex = 0
+    headCapacity = 0
+    tailCapacity = 0
   }
 
   /// The entries from the first one on, as long as `body` returns true.
@@ -63,12 +85,13 @@ struct EntryLane: ~Copyable {
     var index = headIndex
     var left = count
     while left > 0, let current = chunk {
-      let end = min(Self.chunkCount, index + left)
+      let header = current.load(as: Chunk.self)
+      let end = min(header.capacity, index + left)
       let entries = Self.entries(current)
       for place in index..<end where !body(entries[place]) { return }
       left -= end - index
       index = 0
-      chunk = current.load(as: Chunk.self).next
+      chunk = header.next
     }
   }
 
@@ -78,7 +101,8 @@ struct EntryLane: ~Copyable {
     var index = headIndex
     var left = count
     while left > 0, let current = chunk {
-      let end = min(Self.chunkCount, index + left)
+      let header = current.load(as: Chunk.self)
+      let end = min(header.capacity, index + left)
       let entries = Self.entries(current)
       if entries[end - 1].sequence > sequence {
         for place in index..<end where entries[place].sequence > sequence {
@@ -87,7 +111,7 @@ struct EntryLane: ~Copyable {
       }
       left -= end - index
       index = 0
-      chunk = current.load(as: Chunk.self).next
+      chunk = header.next
     }
   }
 
@@ -107,16 +131,31 @@ struct EntryLane: ~Copyable {
     (chunk + MemoryLayout<Chunk>.stride).assumingMemoryBound(to: Entry.self)
   }
 
+  private static func byteCount(_ capacity: Int) -> Int {
+    MemoryLayout<Chunk>.stride + capacity * MemoryLayout<Entry>.stride
+  }
+
   @inline(never)
   private mutating func addChunk() {
-    let bytes = MemoryLayout<Chunk>.stride + Self.chunkCount * MemoryLayout<Entry>.stride
-    let chunk = spareChunk ?? .allocate(byteCount: bytes, alignment: 16)
+    var chunk = spareChunk
     spareChunk = nil
-    chunk.storeBytes(of: Chunk(), as: Chunk.self)
+    if chunk == nil {
+      // Powers of two with the header.
+      let capacity = min(Self.chunkCountMax, max(Self.chunkCountMin, (tailCapacity + 1) * 4 - 1))
+      let bytes = Self.byteCount(capacity)
+      chunk = .allocate(byteCount: bytes, alignment: 16)
+      byteCount += bytes
+      tailCapacity = capacity
+    } else {
+      tailCapacity = Self.chunkCountMax
+    }
+    chunk.unsafelyUnwrapped.storeBytes(
+      of: Chunk(next: nil, capacity: tailCapacity), as: Chunk.self)
     if let tailChunk {
       tailChunk.assumingMemoryBound(to: Chunk.self).pointee.next = chunk
     } else {
       headChunk = chunk
+      headCapacity = tailCapacity
     }
     tailChunk = chunk
     tailIndex = 0
@@ -127,13 +166,20 @@ struct EntryLane: ~Copyable {
     let chunk = headChunk.unsafelyUnwrapped
     headChunk = chunk.load(as: Chunk.self).next
     headIndex = 0
-    spareChunk?.deallocate()
-    spareChunk = chunk
+    if spareChunk != nil { dropSpare() }
+    if headCapacity == Self.chunkCountMax {
+      spareChunk = chunk
+    } else {
+      chunk.deallocate()
+      byteCount -= Self.byteCount(headCapacity)
+    }
+    headCapacity = headChunk.unsafelyUnwrapped.load(as: Chunk.self).capacity
   }
 
   @inline(never)
   private mutating func dropSpare() {
     spareChunk?.deallocate()
     spareChunk = nil
+    byteCount -= Self.byteCount(Self.chunkCountMax)
   }
 }

@@ -190,12 +190,67 @@ struct Lane: ~Copyable {
     if isSplit, front.count == 0 { join() }
   }
 
-  /// Removes everything; `entry` and `run` get what there was, in order.
-  mutating func removeAll(entry: (Entry) -> Void, run: (LaneRun) -> Void) {
-    while front.count > 0 { entry(front.removeFirst()) }
-    while !runs.isEmpty { run(runs.removeFirst()) }
-    while tail.count > 0 { entry(tail.removeFirst()) }
-    movedCount = 0
-    isSplit = false
+  private static let entriesPerStep = 8
+
+  /// Removes the first `limit` messages, of which the last has a sequence up to `last`, as far as
+  /// `steps` reach. `entry` gets those in memory, and `run` those of a block on disk, in order.
+  /// Returns how many went.
+  mutating func removeFirst(
+    _ limit: Int, upTo last: UInt64, _ steps: inout Int, entry: (Entry) -> Void,
+    run: (LaneRun) -> Void
+  ) -> Int {
+    var left = limit
+    while left > 0, steps > 0 {
+      steps -= 1
+      if front.count > 0 {
+        left -= Self.removeFirst(min(left, Self.entriesPerStep), of: &front, entry)
+      } else if let first = runs.first {
+        left -= removeFirst(left, of: first, upTo: last, run)
+      } else if tail.count > 0 {
+        left -= Self.removeFirst(min(left, Self.entriesPerStep), of: &tail, entry)
+      } else {
+        break
+      }
+    }
+    if isSplit, front.count == 0 { join() }
+    return limit - left
+  }
+
+  private static func removeFirst(
+    _ limit: Int, of entries: inout EntryLane, _ body: (Entry) -> Void
+  ) -> Int {
+    let count = min(limit, entries.count)
+    for _ in 0..<count { body(entries.removeFirst()) }
+    return count
+  }
+
+  private mutating func removeFirst(
+    _ limit: Int, of whole: LaneRun, upTo last: UInt64, _ body: (LaneRun) -> Void
+  ) -> Int {
+    let count = min(limit, Int(whole.count))
+    movedCount -= count
+    guard count < Int(whole.count) else {
+      _ = runs.removeFirst()
+      body(whole)
+      return count
+    }
+    // The block was written meanwhile, and has messages behind those that go.
+    body(
+      LaneRun(
+        block: whole.block, skip: whole.skip, count: UInt32(count), first: whole.first,
+        last: last))
+    runs[0] = LaneRun(
+      block: whole.block, skip: whole.skip + UInt32(count), count: whole.count - UInt32(count),
+      isFiltered: whole.isFiltered, first: last + 1, last: whole.last)
+    return count
+  }
+
+  /// What its entries take of memory.
+  var byteCount: Int { front.byteCount + tail.byteCount }
+
+  /// An empty lane gives back what it keeps.
+  mutating func trim() {
+    front.trim()
+    tail.trim()
   }
 }

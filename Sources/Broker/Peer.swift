@@ -39,8 +39,14 @@ public final class Peer {
   /// Bytes of direct replies since there was room; no queue could hold them back.
   private var unreadReplyBytes = 0
   var channels: [Channel] = []
-  private var exclusiveQueues: [Queue] = []
+  /// Each knows its place here.
+  private(set) var exclusiveQueues: [Queue] = []
+  /// Consumers that wait for room in the output.
+  let line = ConsumerLine()
+  let deliveryMeter: DeliveryMeter
   private var choreCount = 0
+  /// What the log must be durable up to before work that is done may be answered.
+  public private(set) var workedUpTo = 0
 
   public init(name: String, user: Name, vhost: VirtualHost, outlet: any Outlet) {
     self.name = name
@@ -48,8 +54,13 @@ public final class Peer {
     self.vhost = vhost
     self.outlet = outlet
     broker = vhost.broker
+    deliveryMeter = DeliveryMeter(broker)
+    line.cause = .room(.passUnretained(self))
     broker.add(self)
   }
+
+  /// Memory of what the connection has not acknowledged.
+  public var deliveryBytes: Int { deliveryMeter.bytes }
 
   /// The output is full: no more deliveries until `roomMade`.
   @inline(__always)
@@ -62,7 +73,7 @@ public final class Peer {
     guard !hasRoom else { return }
     hasRoom = true
     unreadReplyBytes = 0
-    for channel in channels { channel.touchQueues() }
+    line.move()
   }
 
   /// Whether a direct reply is delivered; otherwise it is dropped.
@@ -84,52 +95,60 @@ public final class Peer {
     choreCount -= 1
   }
 
+  /// Work is done that is to be durable before it is answered.
+  func worked() {
+    workedUpTo = broker.journal.endPosition
+  }
+
   public func openChannel(_ number: UInt16) -> Channel {
     let channel = Channel(number: number, peer: self)
     channels.append(channel)
+    broker.account.add(Channel.memoryBytes, to: .connections)
     return channel
   }
 
-  /// The connection is over: what it held goes back, what was exclusive to it goes.
-  public func close() {
-    for channel in channels { channel.giveUp() }
-    channels = []
-    if !exclusiveQueues.isEmpty, !Sabotage.is(.keepsExclusiveQueue) {
-      broker.chores.begin(ExclusiveQueues(self), for: nil)
-    }
-    broker.remove(self)
-  }
-
-  // MARK: Exclusive queues
-
   func own(_ queue: Queue) {
-    queue.ownedPlace = exclusiveQueues.count
+    queue.exclusiveIndex = exclusiveQueues.count
     exclusiveQueues.append(queue)
   }
 
-  /// The queue is deleted.
-  func forget(_ queue: Queue) {
+  func disown(_ queue: Queue) {
     let last = exclusiveQueues.removeLast()
     guard last !== queue else { return }
-    last.ownedPlace = queue.ownedPlace
-    exclusiveQueues[queue.ownedPlace] = last
+    exclusiveQueues[queue.exclusiveIndex] = last
+    last.exclusiveIndex = queue.exclusiveIndex
   }
 
-  /// Deletes what was exclusive to a connection that is over, which is kept as the owner meanwhile.
-  private final class ExclusiveQueues: Chore {
-    private let peer: Peer
-
-    /// A queue has a name, a record in the log, and places in several lists.
-    private static let stepsPerQueue = 8
-
-    init(_ peer: Peer) { self.peer = peer }
-
-    func advance(_ steps: inout Int) -> Bool {
-      while steps > 0, let queue = peer.exclusiveQueues.last {
-        peer.vhost.remove(queue)
-        steps -= Self.stepsPerQueue
-      }
-      return peer.exclusiveQueues.isEmpty
+  /// The connection is over: what it held goes back, what was exclusive to it goes. The peer `isWorking`
+  /// until that is done if the client `isAnswered` then.
+  public func close(isAnswered: Bool = false) {
+    let waiting = isAnswered ? self : nil
+    for channel in channels { channel.giveUp(for: waiting) }
+    channels = []
+    broker.remove(self)
+    if !exclusiveQueues.isEmpty, !Sabotage.is(.keepsExclusiveQueue) {
+      broker.chores.begin(ExclusiveQueues(of: self), for: waiting)
     }
+  }
+}
+
+/// The queues of a connection that is over: they go one by one. The connection is kept until then, so
+/// that nobody is taken for their owner.
+private final class ExclusiveQueues: Chore {
+  private static let stepsPerQueue = 4
+
+  private let peer: Peer
+
+  init(of peer: Peer) {
+    self.peer = peer
+  }
+
+  func advance(_ steps: inout Int) -> Bool {
+    while let queue = peer.exclusiveQueues.last {
+      guard steps > 0 else { return false }
+      steps -= Self.stepsPerQueue
+      peer.vhost.remove(queue)
+    }
+    return true
   }
 }

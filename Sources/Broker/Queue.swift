@@ -15,12 +15,12 @@ public final class Queue {
   /// Exclusive to this connection; nil for a queue of all.
   unowned(unsafe) let owner: Peer?
   public let isExclusive: Bool
-  /// Where it is among its owner's queues.
-  var ownedPlace = 0
   public let arguments: FieldTable
   /// Where it is bound, so that deleting it costs what it is bound to.
   var bindings = BindingList()
   var isDeleted = false
+  /// What the account of memory has of its entries.
+  private var countedEntries = 0
   /// Where the log says that it was declared.
   var declaredAt = 0
   /// Where it is in the catalog, if it is durable.
@@ -34,18 +34,34 @@ public final class Queue {
 
   /// Never delivered, in order.
   var lane = Lane()
-  /// Given back, the next one last; always before all of `lane`.
-  var returned: [Entry] = []
+  /// Given back; always before all of `lane`.
+  var returned = Returned()
   /// Delivered and not yet acknowledged.
   private(set) var unacknowledgedCount = 0
   var nextSequence: UInt64 = 1
   /// How far durable messages may be delivered, so that the log always knows it.
   private(set) var horizon = DeliveryHorizon()
-  /// Durable messages that left the queue since settlements were last written.
+  /// Durable messages that left the queue since settlements were last written: the last range, which
+  /// is mostly the only one, and those before it.
+  private var lastSettled = SettledRange(first: 0, count: 0)
   private var settled: [SettledRange] = []
 
   private var rounds = ConsumerRounds()
+  /// An exclusive consumer is alone.
+  private(set) var hasExclusiveConsumer = false
   private(set) var hadConsumers = false
+  /// Reasons why nobody is served for a while: many messages come back, or leave.
+  private(set) var holds = 0
+  /// Who held the queue last.
+  private weak var holder: ChannelWork?
+  /// Messages of the lane that are being purged: the first ones.
+  var doomedCount = 0
+  /// Where it is among its owner's queues.
+  var exclusiveIndex = 0
+  /// `nextSequence` when the queue was found empty.
+  private var idleSequence: UInt64 = 0
+  /// Waits in the broker's list of queues whose next message is too large for now.
+  private var isStopped = false
   /// Waits in the broker's list of queues to pump.
   private(set) var isTouched = false
   /// Waits in the broker's list of queues with something to log.
@@ -90,7 +106,8 @@ public final class Queue {
   // MARK: Counts
 
   public var readyCount: Int {
-    lane.count + returned.count + (Sabotage.is(.miscountsReady) && returned.count > 1 ? 1 : 0)
+    lane.count - doomedCount + returned.count
+      + (Sabotage.is(.miscountsReady) && returned.count > 1 ? 1 : 0)
   }
   public var messageCount: Int { readyCount + unacknowledgedCount }
   public var consumerCount: Int { rounds.count }
@@ -140,7 +157,7 @@ public final class Queue {
   /// it may. There is a next message.
   @inline(__always)
   func nextRecord() -> UnsafeRawPointer? {
-    guard let next = returned.last ?? lane.first else { return openLane() }
+    guard let next = returned.first ?? lane.first else { return openLane() }
     return record(of: next)
   }
 
@@ -156,7 +173,7 @@ public final class Queue {
   /// settled at once.
   @inline(__always)
   func take() -> Entry {
-    returned.isEmpty ? lane.removeFirst() : returned.removeLast()
+    returned.isEmpty ? lane.removeFirst() : returned.removeFirst()
   }
 
   /// Has the log know that messages up to this one, and some more, may have been delivered.
@@ -228,6 +245,12 @@ public final class Queue {
     touch()
   }
 
+  /// The next message is no longer too large.
+  func goOn() {
+    isStopped = false
+    touch()
+  }
+
   /// What could not be read may be readable now.
   func tryAgain() {
     isTryingAgain = false
@@ -240,7 +263,7 @@ public final class Queue {
   }
 
   private var nextBlock: UInt32? {
-    (returned.last ?? lane.first)?.location.block ?? lane.nextRun?.block
+    (returned.first ?? lane.first)?.location.block ?? lane.nextRun?.block
   }
 
   /// Where the log will be when a message that may not be taken yet may be.
@@ -282,64 +305,128 @@ public final class Queue {
   }
 
   /// Messages that wait on disk are deleted.
-  private func settle(_ run: LaneRun) {
+  func settle(_ run: LaneRun) {
     journal.release(run.block, count: Int(run.count))
     noteSettled(SettledRange(first: run.first, count: run.last - run.first + 1))
   }
 
-  /// Locked messages come back, before all that was never delivered, in their old order.
-  func giveBack(_ entries: [Entry]) {
-    unacknowledgedCount -= entries.count
+  /// A locked message comes back, before all that was never delivered, in the old order.
+  func giveBack(_ entry: Entry) {
+    unacknowledgedCount -= 1
     if isDeleted {
-      for entry in entries { journal.release(entry.location.block) }
+      journal.release(entry.location.block)
       return
     }
-    for var entry in entries {
-      if broker.isWalking { broker.walked(&entry, of: self) }
-      if !Sabotage.is(.forgetsRedelivered) { entry.flags.insert(.redelivered) }
-      putBack(entry, isLast: entries.count == 1)
-    }
-    if entries.count > 1, !Sabotage.is(.requeuesOutOfOrder) {
-      returned.sort { $0.sequence > $1.sequence }
-    }
+    var entry = entry
+    if broker.isWalking { broker.walked(&entry, of: self) }
+    if !Sabotage.is(.forgetsRedelivered) { entry.flags.insert(.redelivered) }
+    returned.insert(entry)
     touch()
   }
 
-  /// Deletes all ready messages; returns how many.
-  func purge() -> Int {
-    let count = readyCount
-    while let entry = returned.popLast() { settle(entry) }
-    lane.removeAll(entry: settle, run: settle)
-    return count
+  // MARK: Holding
+
+  /// Nobody is served until `letGo`.
+  func hold() {
+    holds += 1
   }
 
-  /// Gives up all ready messages without a word to the log, which knows that the queue is gone.
-  func dropAll() {
+  /// Nobody is served until `letGo`. False if it is held for this work already.
+  func hold(for work: ChannelWork) -> Bool {
+    if holds > 0, holder === work { return false }
+    holder = work
+    holds += 1
+    return true
+  }
+
+  func letGo() {
+    holds -= 1
+    guard holds == 0 else { return }
+    holder = nil
+    if hasReady, !isDeleted { touch() }
+  }
+
+  var isHeld: Bool { holds > 0 }
+
+  // MARK: The end
+
+  /// The queue is deleted: its consumers end and its messages go, without a word to the log, which
+  /// knows that the queue is gone.
+  func drop() {
     isDeleted = true
     settled = []
-    for entry in returned { journal.release(entry.location.block) }
-    returned = []
-    lane.removeAll(
-      entry: { journal.release($0.location.block) },
+    lastSettled.count = 0
+    if rounds.count > 0 || lane.count > 0 || !returned.isEmpty {
+      broker.chores.begin(QueueEnd(self), for: nil)
+    }
+  }
+
+  /// Ends one of the consumers of a deleted queue; false when there is none.
+  func endConsumer() -> Bool {
+    guard let consumer = rounds.any else { return false }
+    remove(consumer)
+    consumer.channel.queueDeleted(consumer)
+    return true
+  }
+
+  /// Gives up some messages of a deleted queue; true when there are no more.
+  func dropMessages(_ steps: inout Int) -> Bool {
+    while steps > 0, !returned.isEmpty {
+      steps -= 1
+      journal.release(returned.removeFirst().location.block)
+    }
+    _ = lane.removeFirst(
+      .max, upTo: .max, &steps, entry: { journal.release($0.location.block) },
       run: { journal.release($0.block, count: Int($0.count)) })
+    countEntries()
+    return returned.isEmpty && lane.count == 0
+  }
+
+  /// Whether the queue has been empty since it was looked at before; then it gives back memory.
+  func trimIfIdle() -> Bool {
+    guard messageCount == 0, !isTouched else { return false }
+    guard idleSequence == nextSequence else {
+      idleSequence = nextSequence
+      return false
+    }
+    lane.trim()
+    if lastSettled.count == 0 { settled = [] }
+    countEntries()
+    return true
+  }
+
+  /// Brings the account of memory up to date.
+  func countEntries() {
+    let bytes =
+      lane.byteCount + returned.byteCount + settled.capacity * MemoryLayout<SettledRange>.stride
+    guard bytes != countedEntries else { return }
+    broker.account.add(bytes - countedEntries, to: .entries)
+    countedEntries = bytes
   }
 
   // MARK: The log
 
+  @inline(__always)
   private func noteSettled(_ sequence: UInt64) {
     guard !isDeleted else { return }
-    if let last = settled.last, last.first &+ last.count == sequence {
-      settled[settled.count &- 1].count &+= 1
+    if lastSettled.first &+ lastSettled.count == sequence, lastSettled.count != 0 {
+      lastSettled.count &+= 1
     } else {
-      settled.append(SettledRange(first: sequence, count: 1))
+      beginSettled(SettledRange(first: sequence, count: 1))
     }
     markUnlogged()
   }
 
   private func noteSettled(_ range: SettledRange) {
     guard isDurable, !isDeleted else { return }
-    settled.append(range)
+    beginSettled(range)
     markUnlogged()
+  }
+
+  @inline(never)
+  private func beginSettled(_ range: SettledRange) {
+    if lastSettled.count > 0 { settled.append(lastSettled) }
+    lastSettled = range
   }
 
   @inline(__always)
@@ -354,31 +441,44 @@ public final class Queue {
   func logProgress() {
     isUnlogged = false
     guard isDurable, !isDeleted else { return }
-    if !settled.isEmpty {
-      settled.sort { $0.first < $1.first }
+    if lastSettled.count > 0 {
+      settled.append(lastSettled)
+      lastSettled.count = 0
+      if settled.count > 1 { settled.sort { $0.first < $1.first } }
       if Sabotage.is(.dropsSettlement), settled.count > 1 { settled.removeLast() }
       CatalogRecord.appendSettled(journal, queue: id, ranges: settled)
       settled.removeAll(keepingCapacity: settled.count <= 64)
+      countEntries()
     }
   }
 
   // MARK: Consumers
 
-  var consumers: [Consumer] { rounds.all }
-
-  /// An exclusive consumer is alone.
-  var hasExclusiveConsumer: Bool { rounds.single?.isExclusive ?? false }
+  /// Whether a consumer of this priority may come; there cannot be too many different ones.
+  func takes(priority: Int64) -> Bool {
+    rounds.has(priority: priority) || rounds.priorityCount < broker.limits.consumerPrioritiesMax
+  }
 
   func add(_ consumer: Consumer) {
     rounds.add(consumer)
+    broker.consumerBytes += consumer.memoryBytes
     hadConsumers = true
+    if consumer.isExclusive { hasExclusiveConsumer = true }
     touch()
   }
 
   func remove(_ consumer: Consumer) {
     guard rounds.remove(consumer) else { return }
+    broker.consumerBytes -= consumer.memoryBytes
+    if consumer.isExclusive { hasExclusiveConsumer = false }
     if rounds.count == 0 { tightenHorizon() }
-    touch()
+    if !isDeleted { touch() }
+  }
+
+  /// What held the consumer back may be gone.
+  func unpark(_ consumer: Consumer) {
+    rounds.unpark(consumer)
+    if hasReady { touch() }
   }
 
   /// A message in the log was found damaged.
@@ -405,7 +505,7 @@ public final class Queue {
   func stopConsumers() {
     guard let block = nextBlock, let damage = journal.damage(of: block) else { return }
     tell(damage)
-    for consumer in consumers {
+    while let consumer = rounds.any {
       remove(consumer)
       consumer.channel.queueStopped(consumer)
     }
@@ -423,11 +523,13 @@ public final class Queue {
   /// Delivers as long as there are messages and consumers that can take them.
   func pump() {
     isTouched = false
+    guard !isHeld else { return }
     if broker.isOutputExhausted { return pumpSmall() }
     if let consumer = rounds.single {
       while hasReady, consumer.isReady, let record = nextRecord() {
         consumer.channel.deliver(take(), record, from: self, to: consumer)
       }
+      if hasReady, consumer.waitsWithOthers { rounds.park(consumer) }
     } else {
       while hasReady, let consumer = rounds.nextReady(), let record = nextRecord() {
         rounds.advance()
@@ -441,23 +543,13 @@ public final class Queue {
   @inline(never)
   private func pumpSmall() {
     while hasReady, let consumer = rounds.nextReady(), let record = nextRecord() {
-      guard MessageView(record).bodySize <= Broker.smallMessageBytes else { return }
+      guard MessageView(record).bodySize <= Broker.smallMessageBytes else {
+        if !isStopped { broker.noteStopped(self) }
+        isStopped = true
+        return
+      }
       rounds.advance()
       consumer.channel.deliver(take(), record, from: self, to: consumer)
     }
-  }
-
-  /// Undoes `take`: one entry finds its place, many are appended and sorted later.
-  private func putBack(_ entry: Entry, isLast: Bool = true) {
-    guard isLast, let next = returned.last, next.sequence < entry.sequence else {
-      return returned.append(entry)
-    }
-    var low = 0
-    var high = returned.count
-    while low < high {
-      let middle = (low + high) / 2
-      if returned[middle].sequence > entry.sequence { low = middle + 1 } else { high = middle }
-    }
-    returned.insert(entry, at: low)
   }
 }

@@ -10,108 +10,280 @@ struct PendingDelivery: BitwiseCopyable {
   var consumer: Unmanaged<Consumer>?
 }
 
-/// A channel's unacknowledged deliveries in the order of their tags. A tag is found by its distance
-/// from the first one, as long as none is missing between. Deliveries that need no acknowledgement
-/// leave gaps, and when most of what is kept has been settled out of order, the settled are dropped:
-/// then tags are found by bisection until all is settled.
+/// Memory of a connection's deliveries that wait for acknowledgements, which the broker's account
+/// counts with that of all others.
+final class DeliveryMeter {
+  private unowned(unsafe) let broker: Broker
+  private(set) var bytes = 0
+
+  init(_ broker: Broker) {
+    self.broker = broker
+  }
+
+  func add(_ delta: Int) {
+    bytes += delta
+    broker.account.add(delta, to: .deliveries)
+  }
+}
+
+/// A channel's unacknowledged deliveries in the order of their tags, in chunks, so that ten million
+/// of them never have to be copied. A chunk goes when all of it is settled, whatever is left before
+/// it. A tag is found by its distance from the first one as long as none is missing between;
+/// deliveries that need no acknowledgement leave gaps, and then tags are found by bisection until all
+/// is settled.
 struct Unacknowledged: ~Copyable {
-  private var deliveries = Ring<PendingDelivery>()
+  /// A power of two. Few, since every channel with a delivery out has a chunk.
+  static let chunkCount = 64
+  static let chunkBytes = chunkCount * MemoryLayout<PendingDelivery>.stride
+
+  private struct Chunk: BitwiseCopyable {
+    /// nil once all of it is settled.
+    var base: UnsafeMutablePointer<PendingDelivery>?
+    var firstTag: UInt64
+    /// Deliveries that were settled before those in front of them.
+    var settled = 0
+  }
+
+  /// Never empty while there is a delivery; the first one is in the first chunk.
+  private var chunks = Ring<Chunk>()
+  private var head: UnsafeMutablePointer<PendingDelivery>?
+  private var headIndex = 0
+  private var tail: UnsafeMutablePointer<PendingDelivery>?
+  /// Behind the last delivery; as many as a chunk has when there is no chunk.
+  private var tailIndex = chunkCount
+  private var spare: UnsafeMutablePointer<PendingDelivery>?
   /// Each delivery's tag is one more than that of the delivery before it.
   private var isDense = true
   /// One more than the last tag.
   private var nextTag: UInt64 = 0
   private(set) var count = 0
+  /// Chunks that are in memory, the spare one too.
+  private var chunksHeld = 0
+  /// Chunks of `chunks` that are gone.
+  private var holes = 0
 
-  private static let compactionMin = 1024
+  /// Told of every chunk.
+  var meter: DeliveryMeter?
+
+  private static let holesMin = 64
+
+  init() {}
+
+  deinit {
+    for index in 0..<chunks.count { chunks[index].base?.deallocate() }
+    spare?.deallocate()
+    meter?.add(-chunksHeld * Self.chunkBytes)
+  }
+
+  /// What it takes of memory, to a few percent.
+  var byteCount: Int {
+    chunksHeld &* Self.chunkBytes &+ chunks.count &* MemoryLayout<Chunk>.stride
+  }
 
   @inline(__always)
   mutating func append(_ delivery: PendingDelivery) {
-    if delivery.tag != nextTag, !deliveries.isEmpty { isDense = false }
+    if delivery.tag != nextTag, count != 0 { isDense = false }
     nextTag = delivery.tag &+ 1
-    deliveries.append(delivery)
+    if tailIndex == Self.chunkCount { addChunk(delivery.tag) }
+    tail.unsafelyUnwrapped[tailIndex] = delivery
+    tailIndex &+= 1
     count &+= 1
   }
 
-  /// Changes every delivery that waits; its tag must stay as it is.
-  mutating func change(_ body: (inout PendingDelivery) -> Void) {
-    for index in 0..<deliveries.count where deliveries[index].queue != nil {
-      var delivery = deliveries[index]
-      body(&delivery)
-      deliveries[index] = delivery
-    }
+  @inline(__always) var first: PendingDelivery? {
+    count == 0 ? nil : head.unsafelyUnwrapped[headIndex]
   }
-
-  /// Shows deliveries with tags behind `tag` in their order, at most so many, to be changed but for their
-  /// tags; returns the last tag that was seen, nil at the end.
-  mutating func walk(
-    behind tag: UInt64, atMost limit: Int, _ body: (inout PendingDelivery) -> Void
-  ) -> UInt64? {
-    var low = 0
-    var high = deliveries.count
-    while low < high {
-      let middle = (low + high) / 2
-      if deliveries[middle].tag <= tag { low = middle + 1 } else { high = middle }
-    }
-    let end = min(deliveries.count, low + limit)
-    for index in low..<end where deliveries[index].queue != nil {
-      var delivery = deliveries[index]
-      body(&delivery)
-      deliveries[index] = delivery
-    }
-    return end < deliveries.count ? deliveries[end - 1].tag : nil
-  }
-
-  var first: PendingDelivery? { deliveries.first }
 
   /// Takes out the delivery with this tag; nil if there is none.
   @inline(__always)
   mutating func remove(_ tag: UInt64) -> PendingDelivery? {
-    guard let index = index(of: tag), deliveries[index].queue != nil else { return nil }
-    if index == 0 { return removeFirst() }
-    let delivery = deliveries[index]
-    deliveries[index].queue = nil
+    if count != 0, head.unsafelyUnwrapped[headIndex].tag == tag { return removeFirst() }
+    return removeBehind(tag)
+  }
+
+  @inline(never)
+  private mutating func removeBehind(_ tag: UInt64) -> PendingDelivery? {
+    guard let (number, base, index) = find(tag), base[index].queue != nil else { return nil }
+    let delivery = base[index]
+    base[index].queue = nil
     count &-= 1
-    compact()
+    chunks[number].settled &+= 1
+    if chunks[number].settled == Self.chunkCount { dropInside(number) }
     return delivery
   }
 
   func contains(_ tag: UInt64) -> Bool {
-    guard let index = index(of: tag) else { return false }
-    return deliveries[index].queue != nil
+    guard let (_, base, index) = find(tag) else { return false }
+    return base[index].queue != nil
   }
 
   /// Takes out the first delivery.
   @inline(__always)
   mutating func removeFirst() -> PendingDelivery {
-    let delivery = deliveries.removeFirst()
+    invariant(count > 0, "a delivery was taken out of none")
+    let delivery = head.unsafelyUnwrapped[headIndex]
     count &-= 1
-    while let next = deliveries.first, next.queue == nil { _ = deliveries.removeFirst() }
-    if deliveries.isEmpty { isDense = true }
+    if count == 0 {
+      reset()
+    } else {
+      headIndex &+= 1
+      if headIndex == Self.chunkCount || head.unsafelyUnwrapped[headIndex].queue == nil {
+        skipSettled()
+      }
+    }
     return delivery
   }
 
-  private func index(of tag: UInt64) -> Int? {
-    guard let first = deliveries.first, tag >= first.tag else { return nil }
-    if isDense {
-      // A client can name any tag, however far behind the last.
-      let distance = tag - first.tag
-      return distance < UInt64(deliveries.count) ? Int(distance) : nil
+  // MARK: Walking
+
+  /// Shows the deliveries with tags above `tag`, at most so many, to be changed but for their tags.
+  /// Returns the last tag that was shown; nil when there are no more.
+  mutating func walk(
+    behind tag: UInt64, atMost limit: Int, _ body: (inout PendingDelivery) -> Void
+  ) -> UInt64? {
+    var left = limit
+    var last = tag
+    for number in firstChunk(behind: tag)..<chunks.count {
+      guard let base = chunks[number].base else { continue }
+      let isLast = number == chunks.count - 1
+      for index in (number == 0 ? headIndex : 0)..<(isLast ? tailIndex : Self.chunkCount)
+      where base[index].tag > tag && base[index].queue != nil {
+        guard left > 0 else { return last }
+        left -= 1
+        last = base[index].tag
+        body(&base[index])
+      }
     }
-    var low = 0
-    var high = deliveries.count
-    while low < high {
-      let middle = (low + high) / 2
-      if deliveries[middle].tag < tag { low = middle + 1 } else { high = middle }
-    }
-    return low < deliveries.count && deliveries[low].tag == tag ? low : nil
+    return nil
   }
 
-  private mutating func compact() {
-    guard deliveries.count > Self.compactionMin, count < deliveries.count / 4 else { return }
-    for _ in 0..<deliveries.count {
-      let delivery = deliveries.removeFirst()
-      if delivery.queue != nil { deliveries.append(delivery) }
+  /// Changes every delivery that waits; its tag must stay as it is.
+  mutating func change(_ body: (inout PendingDelivery) -> Void) {
+    _ = walk(behind: 0, atMost: .max, body)
+  }
+
+  // MARK: Finding
+
+  /// The chunk, and the place in it, of a tag that was delivered and may have been settled.
+  private func find(
+    _ tag: UInt64
+  ) -> (chunk: Int, base: UnsafeMutablePointer<PendingDelivery>, index: Int)? {
+    guard let first, tag >= first.tag, tag < nextTag else { return nil }
+    if isDense {
+      let place = headIndex &+ Int(tag &- first.tag)
+      let number = place / Self.chunkCount
+      guard let base = chunks[number].base else { return nil }
+      return (number, base, place % Self.chunkCount)
     }
+    let number = firstChunk(behind: tag &- 1)
+    guard let base = chunks[number].base else { return nil }
+    let end = number == chunks.count - 1 ? tailIndex : Self.chunkCount
+    var low = number == 0 ? headIndex : 0
+    var high = end
+    while low < high {
+      let middle = (low + high) / 2
+      if base[middle].tag < tag { low = middle + 1 } else { high = middle }
+    }
+    guard low < end, base[low].tag == tag else { return nil }
+    return (number, base, low)
+  }
+
+  /// The chunk in which the first delivery above `tag` is, or would be.
+  private func firstChunk(behind tag: UInt64) -> Int {
+    var low = 0
+    var high = chunks.count
+    while low < high {
+      let middle = (low + high) / 2
+      if chunks[middle].firstTag <= tag &+ 1 { low = middle + 1 } else { high = middle }
+    }
+    return max(0, low - 1)
+  }
+
+  // MARK: Chunks
+
+  @inline(never)
+  private mutating func addChunk(_ tag: UInt64) {
+    let base: UnsafeMutablePointer<PendingDelivery>
+    if let spare {
+      base = spare
+      self.spare = nil
+    } else {
+      base = .allocate(capacity: Self.chunkCount)
+      chunksHeld += 1
+      meter?.add(Self.chunkBytes)
+    }
+    if chunks.isEmpty {
+      head = base
+      headIndex = 0
+    }
+    chunks.append(Chunk(base: base, firstTag: tag))
+    tail = base
+    tailIndex = 0
+  }
+
+  private mutating func release(_ base: UnsafeMutablePointer<PendingDelivery>) {
+    if spare == nil {
+      spare = base
+    } else {
+      base.deallocate()
+      chunksHeld -= 1
+      meter?.add(-Self.chunkBytes)
+    }
+  }
+
+  /// All is settled: tags may begin anew, and one chunk is left.
+  private mutating func reset() {
+    isDense = true
+    if chunks.count == 1 {
+      headIndex = 0
+      tailIndex = 0
+      // Its first tag and what was settled in it are of no use any more.
+      chunks[0] = Chunk(base: head, firstTag: nextTag)
+      return
+    }
+    while !chunks.isEmpty {
+      if let base = chunks.removeFirst().base { release(base) }
+    }
+    holes = 0
+    head = nil
+    headIndex = 0
+    tail = nil
+    tailIndex = Self.chunkCount
+  }
+
+  /// The first delivery goes, and those behind it that were settled before.
+  @inline(never)
+  private mutating func skipSettled() {
+    while true {
+      if headIndex == Self.chunkCount || chunks[0].base == nil {
+        if let base = chunks.removeFirst().base { release(base) } else { holes -= 1 }
+        head = chunks[0].base
+        headIndex = 0
+      } else if head.unsafelyUnwrapped[headIndex].queue == nil {
+        headIndex &+= 1
+        chunks[0].settled &-= 1
+      } else {
+        return
+      }
+    }
+  }
+
+  /// A chunk that is not the first, and full, is settled whole.
+  private mutating func dropInside(_ number: Int) {
+    if number == chunks.count - 1 {
+      tail = nil
+      tailIndex = Self.chunkCount
+    }
+    if let base = chunks[number].base { release(base) }
+    chunks[number].base = nil
+    holes += 1
+    guard holes > Self.holesMin, holes > chunks.count / 4 * 3 else { return }
+    // What is left is found by bisection.
     isDense = false
+    for _ in 0..<chunks.count {
+      let chunk = chunks.removeFirst()
+      if chunk.base != nil { chunks.append(chunk) }
+    }
+    holes = 0
   }
 }

@@ -130,8 +130,7 @@ extension VirtualHost {
   /// Deletes the ready messages of a queue; returns how many.
   public func purgeQueue(_ name: Name, on channel: Channel) throws(PeerError) -> (Int, Committed) {
     let queue = try accessible(channel.resolved(name), by: channel.peer)
-    let count = queue.purge()
-    queue.logProgress()
+    let count = queue.purge(for: channel.peer)
     return (count, queue.isDurable ? .whenDurable(broker.journal.endPosition) : .now)
   }
 

@@ -140,14 +140,10 @@ public final class VirtualHost {
     nodeBytes -= queue.memoryBytes
     let isSilent = queue.isAutoDelete && Sabotage.is(.revivesAutoDeleteQueue)
     if queue.isDurable, !broker.isRecovering, !isSilent { broker.catalog.appendDeleted(queue) }
-    for consumer in queue.consumers {
-      queue.remove(consumer)
-      consumer.channel.queueDeleted(consumer)
-    }
-    queue.dropAll()
+    queue.drop()
     broker.letGo(queue)
     broker.keepUntilSettled(queue)
-    queue.owner?.forget(queue)
+    queue.owner?.disown(queue)
     broker.retire(queue)
     broker.noteReleased()
     changed()

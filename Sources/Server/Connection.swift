@@ -59,7 +59,8 @@ package final class Connection {
   var wantsReads: Bool {
     if isInputEnded { return false }
     if isLingering { return true }
-    return session.pause == .none && !isThrottled && !isHeld && !session.isOutputFull
+    return session.wantsInput(kept: leftover.count) && !isThrottled && !isHeld
+      && !session.isOutputFull
       && session.out.count < session.settings.answersMax
   }
 

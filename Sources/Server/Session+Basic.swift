@@ -159,11 +159,6 @@ extension Session: Outlet {
     if pause == .none { pause = .untilDurable(0) }
   }
 
-  func consumerCancelled(_ tag: Name, on channel: Channel) {
-    guard client.wantsCancelNotify else { return }
-    send(.basicCancel(.init(consumerTag: tag, noWait: true)), on: channel.number)
-  }
-
   func consumerFailed(_ tag: Name, of queue: Name, on channel: Channel) {
     // Who cannot be told of the consumer is told of the connection.
     guard client.wantsCancelNotify else { return fail(.messageUnreadable(queue: queue)) }

@@ -43,10 +43,8 @@ extension Session {
     case (.open, .connectionBlocked), (.open, .connectionUnblocked): break
     case (_, .connectionClose(let arguments)):
       log.debug("\(peerName) closes: \(arguments.replyCode) \(arguments.replyText)")
-      release()
-      send(.connectionCloseOk(.init()), on: 0)
       isClosedByClient = true
-      state = .closed
+      close()
     case (.closing, .connectionCloseOk): state = .closed
     case (.closing, _): break
     default: fail(.unexpectedMethod(method: method.id), method.id)

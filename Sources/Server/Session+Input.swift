@@ -15,7 +15,7 @@ extension Session {
   /// left must come again with more behind it, unless the session pauses or ends, or with room in
   /// `out` if `isOutputFull`.
   func receive(_ bytes: RawSpan) -> Int {
-    var offset = 0
+    var offset = pause == .blocked ? receiveBlocked(bytes) : 0
     if state == .awaitingHeader {
       offset = receiveHeader(bytes)
       if state == .awaitingHeader { return offset }
@@ -42,6 +42,9 @@ extension Session {
       let taken = receiveFrame(bytes, offset)
       if taken == 0 { break }
       offset += taken
+    }
+    if pause == .blocked, !isPassing, offset < bytes.byteCount {
+      offset += receiveBlocked(bytes.extracting(offset..<bytes.byteCount))
     }
     if state == .closed { return bytes.byteCount }
     return offset
@@ -163,7 +166,7 @@ extension Session {
   @inline(__always)
   private func mayPublish() -> Bool {
     isPublisher = true
-    if let reason = broker.alarm {
+    if let reason = broker.alarm, !isPassing {
       block(reason)
       return false
     }

@@ -38,10 +38,12 @@ extension Session {
       return
     }
     if case .none = channel.content {
-      do throws(PeerError) {
-        try perform(method, channel)
-      } catch {
-        fail(error, method.id, on: channel)
+      performing {
+        do throws(PeerError) {
+          try perform(method, channel)
+        } catch {
+          fail(error, method.id, on: channel)
+        }
       }
     } else {
       fail(Self.outOfPlace(Frame.method, channel.content), method.id)
@@ -80,6 +82,7 @@ extension Session {
 
   /// Gives up what the channel holds in the broker and what is arriving on it.
   private func abandon(_ channel: SessionChannel) {
+    broker.pump()
     channel.core.close()
     channel.body.removeAll()
     channel.body.shrink(to: 0)
@@ -100,11 +103,13 @@ extension Session {
   }
 
   private func perform(_ method: Method, _ channel: SessionChannel) throws(PeerError) {
+    // Each request sees what those before it have led to; publishes look at nothing.
+    if method.id != BasicPublish.id { broker.pump() }
     switch method {
     case .channelClose:
       abandon(channel)
       forget(channel)
-      send(.channelCloseOk(.init()), on: channel.number)
+      reply(.channelCloseOk(.init()), on: channel.number, .now)
     case .channelFlow(let arguments):
       channel.core.setFlow(arguments.active)
       send(.channelFlowOk(.init(active: arguments.active)), on: channel.number)

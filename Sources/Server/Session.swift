@@ -34,6 +34,18 @@ final class Session {
   var isRepeating = false
   /// What is sent when the log is durable up to where `pause` says.
   private var delayedReply: (method: Method, channel: UInt16)?
+  /// Consumers that the broker ended, of which the client is told behind the answer to what it asked.
+  private var endedConsumers: [(tag: Name, channel: UInt16)] = []
+  /// A request is being performed, and not answered yet.
+  private var isPerforming = false
+  /// Told that it is blocked, and not that it no longer is.
+  private var isToldBlocked = false
+  /// Takes messages although the broker takes none, as the connection's or channel's close is behind.
+  var isPassing = false
+  /// Bytes that may still pass in this way while the client is blocked.
+  var passBytesLeft = Session.passBytesMax
+  /// Bytes of the input in which no close was found.
+  var bytesLookedAt = 0
   var out = ByteBuffer()
   /// Has something in `out`, and is in the loop's list of sessions to flush.
   var isDirty = false
@@ -54,6 +66,8 @@ final class Session {
   var user: Name = ""
   var client = ClientProperties()
   var peer: Peer?
+  /// The client closed the connection, and hears of it when all is given up.
+  private var leaving: Peer?
   var channels: [SessionChannel?] = []
   var channelCount = 0
   /// The largest frame. Its overhead of 8 bytes may come on top, since some clients count it and
@@ -112,6 +126,9 @@ final class Session {
     markDirty()
   }
 
+  /// What was asked for goes on between turns.
+  private var isWorking: Bool { (peer ?? leaving)?.isWorking == true }
+
   /// Sends a reply now, or as soon as the log is durable as far as it must be.
   func reply(_ method: Method, on channel: UInt16, _ committed: Committed) {
     let position: Int
@@ -120,7 +137,7 @@ final class Session {
     case .whenDurable(let end): position = end
     }
     let isDurable = position <= broker.journal.durablePosition
-    if isDurable, peer?.isWorking != true { return send(method, on: channel) }
+    if isDurable, !isWorking { return send(method, on: channel) }
     if !isDurable, let reason = broker.journal.failure {
       return fail(.journalFailed(reason: reason))
     }
@@ -130,12 +147,46 @@ final class Session {
 
   /// The log moved, or work was done. Returns whether parsing can go on.
   func resume(durable position: Int) -> Bool {
-    guard case .untilDurable(let wanted) = pause, wanted <= position, peer?.isWorking != true
+    guard case .untilDurable(let wanted) = pause, wanted <= position, !isWorking
     else { return false }
-    pause = .none
+    let worked = peer?.workedUpTo ?? 0
+    guard worked <= position else {
+      // Work that is done now has to be durable as well.
+      pause = .untilDurable(worked)
+      if let reason = broker.journal.failure { logFailed(reason) }
+      return false
+    }
+    pause = isToldBlocked && broker.alarm != nil ? .blocked : .none
     if let (method, channel) = delayedReply { send(method, on: channel) }
     delayedReply = nil
+    if leaving != nil {
+      leaving = nil
+      state = .closed
+    }
+    tellEndedConsumers()
     return true
+  }
+
+  /// Performs a request: what it leads to is told behind its answer.
+  func performing(_ body: () -> Void) {
+    isPerforming = true
+    body()
+    isPerforming = false
+    if delayedReply == nil { tellEndedConsumers() }
+  }
+
+  func consumerCancelled(_ tag: Name, on channel: Channel) {
+    guard client.wantsCancelNotify else { return }
+    endedConsumers.append((tag, channel.number))
+    if !isPerforming, delayedReply == nil { tellEndedConsumers() }
+  }
+
+  private func tellEndedConsumers() {
+    guard !endedConsumers.isEmpty else { return }
+    for (tag, channel) in endedConsumers {
+      send(.basicCancel(.init(consumerTag: tag, noWait: true)), on: channel)
+    }
+    endedConsumers = []
   }
 
   /// The log failed: what waits for it will not come.
@@ -194,15 +245,22 @@ final class Session {
   /// The broker cannot take more messages, and this client just sent one.
   func block(_ reason: String) {
     pause = .blocked
+    bytesLookedAt = 0
+    guard !isToldBlocked else { return }
+    isToldBlocked = true
     if client.wantsBlocked { send(.connectionBlocked(.init(reason: Name(reason))), on: 0) }
     log.tell(.blocked, of: peerName, "\(peerName) is blocked: \(reason)")
   }
 
   /// The broker takes messages again. Returns whether parsing can go on.
   func unblock() -> Bool {
+    if isToldBlocked {
+      isToldBlocked = false
+      passBytesLeft = Self.passBytesMax
+      if client.wantsBlocked { send(.connectionUnblocked(.init()), on: 0) }
+    }
     guard pause == .blocked else { return false }
     pause = .none
-    if client.wantsBlocked { send(.connectionUnblocked(.init()), on: 0) }
     return true
   }
 
@@ -226,10 +284,22 @@ final class Session {
     state = .closing
   }
 
+  /// The client closes the connection: that is answered when all that it held is given up.
+  func close() {
+    let peer = peer
+    release(isAnswered: true)
+    if peer?.isWorking == true { leaving = peer }
+    reply(.connectionCloseOk(.init()), on: 0, .now)
+    if leaving == nil { state = .closed }
+  }
+
   /// Gives up all that the connection held in the broker.
-  func release() {
-    peer?.close()
+  func release(isAnswered: Bool = false) {
+    // What came before the end is delivered, to whoever is to have it.
+    broker.pump()
+    peer?.close(isAnswered: isAnswered)
     peer = nil
+    leaving = nil
     channels = []
     channelCount = 0
     heldBytes = 0
@@ -238,6 +308,7 @@ final class Session {
     partialBody = nil
     pause = .none
     delayedReply = nil
+    endedConsumers = []
   }
 
   /// The broker stops: the client is told.

@@ -59,8 +59,10 @@ final class BrokerModel {
       guard channel.client.room != 0, channel.isFlowing else { return false }
       if isAutomatic { return true }
       let outstanding = channel.pending.count { $0.consumer === self }
+      // What basic.get has out is not counted.
+      let shared = channel.pending.count { $0.consumer != nil }
       return (prefetch == 0 || outstanding < prefetch)
-        && (channel.sharedPrefetch == 0 || channel.pending.count < channel.sharedPrefetch)
+        && (channel.sharedPrefetch == 0 || shared < channel.sharedPrefetch)
     }
   }
 

@@ -50,7 +50,7 @@ import Testing
     #expect(served() == ["c"])
     try channel.consume("q", tag: "d")
     try publish(4)
-    #expect(served() == ["d", "b", "c", "d"])
+    #expect(served() == ["b", "c", "d", "b"])
     channel.cancel("d")
     channel.cancel("b")
     try publish(2)
@@ -163,6 +163,75 @@ import Testing
     #expect(served() == ["a", "a"])
     channel.setPrefetch(0, isGlobal: true)
     #expect(served() == ["a", "a"])
+  }
+
+  @Test func consumersThatShareALimitTakeTurns() throws {
+    channel.setPrefetch(1, isGlobal: true)
+    for name in ["a", "b", "c"] as [Name] {
+      try channel.declare(name)
+      try channel.consume(name, tag: name)
+      try publish(4, to: name)
+    }
+    var order: [String] = []
+    for tag in 1...12 as ClosedRange<UInt64> {
+      order += served()
+      try channel.acknowledge(tag, isMultiple: false)
+    }
+    #expect(order == ["a", "a", "b", "c", "a", "b", "c", "a", "b", "c", "b", "c"])
+  }
+
+  @Test func consumersThatShareTheOutputTakeTurns() throws {
+    for name in ["a", "b"] as [Name] {
+      try channel.declare(name)
+      try channel.consume(name, tag: name, isAutomatic: true)
+    }
+    client.limitRoom(to: 2)
+    try publish(6, to: "a")
+    try publish(6, to: "b")
+    var order: [String] = served()
+    while order.count < 12 {
+      client.limitRoom(to: 2)
+      client.peer.roomMade()
+      order += served()
+    }
+    #expect(order.prefix(10) == ["a", "a", "a", "a", "b", "b", "a", "a", "b", "b"])
+  }
+
+  @Test func whatBasicGetHasOutNeedsNoCredit() throws {
+    channel.setPrefetch(1, isGlobal: true)
+    try publish(4)
+    _ = try channel.take("q", isAutomatic: false)
+    try channel.consume("q", tag: "a")
+    #expect(served() == ["a"])
+    try channel.acknowledge(1, isMultiple: false)
+    #expect(served() == [])
+    try channel.acknowledge(2, isMultiple: false)
+    #expect(served() == ["a"])
+  }
+
+  @Test func aQueueHasNoMoreThanSoManyPrioritiesOfConsumers() throws {
+    var limits = BrokerLimits()
+    limits.consumerPrioritiesMax = 2
+    let broker = try TestBroker(limits: limits)
+    let channel = broker.connect().open()
+    try channel.declare("q")
+    for priority in [1, 2, 1, 2] as [Int64] { try channel.consume("q", priority: priority) }
+    #expect(
+      mistake { try channel.consume("q", priority: 3) }
+        == .tooManyPriorities(queue: "q", vhost: "/", limit: 2))
+  }
+
+  @Test func flowLetsEveryConsumerGoOn() throws {
+    channel.setPrefetch(1, isGlobal: true)
+    try channel.declare("p")
+    try channel.consume("q", tag: "a")
+    try channel.consume("p", tag: "b", isAutomatic: true)
+    channel.setFlow(false)
+    try publish(2)
+    try publish(2, to: "p")
+    #expect(served() == [])
+    channel.setFlow(true)
+    #expect(served().sorted() == ["a", "b", "b"])
   }
 
   @Test func theChannelsPrefetchIsItsOwn() throws {

@@ -31,8 +31,8 @@ import Testing
     var next: UInt64 = 1
     var oldest: UInt64 = 1
     for phase in 0..<40 {
-      // Around one chunk of 170, several of them, and down to nothing.
-      let target = random.element([0, 1, 169, 170, 171, 340, 1000])!
+      // Around the ends of the first chunks, several large ones, and down to nothing.
+      let target = random.element([0, 1, 6, 7, 8, 38, 39, 165, 166, 420, 421, 1000])!
       while Int(next - oldest) != target {
         if Int(next - oldest) < target {
           lane.append(entry(next))
@@ -88,6 +88,21 @@ import Testing
     #expect(lane.count == count)
   }
 
+  @Test func anEmptyLaneKeepsLittleAndNothingWhenItIsTrimmed() {
+    var lane = EntryLane()
+    lane.append(entry(1))
+    #expect(lane.byteCount == 128)
+    for sequence in 2...100_000 { lane.append(entry(UInt64(sequence))) }
+    #expect(lane.byteCount < 100_000 * 17)
+    while lane.count > 0 { _ = lane.removeFirst() }
+    #expect(lane.byteCount == 4096)
+    lane.trim()
+    #expect(lane.byteCount == 0)
+    lane.append(entry(7))
+    expectSame(lane.first, entry(7), "after trimming")
+    #expect(lane.byteCount == 128)
+  }
+
   @Test(arguments: [0, 1, 255, 256, 600, 2000], [0, 1, 255])
   func lookingAheadShowsOneEntryOfEachChunkBehindTheFirst(count: Int, removed: Int) {
     var lane = EntryLane()
@@ -95,8 +110,9 @@ import Testing
     for _ in 0..<removed { _ = lane.removeFirst() }
     var seen: [UInt64] = []
     lane.forEachAhead(atMost: 3) { seen.append($0.sequence) }
-    let behind = (1..<20).map { UInt64($0 * 255) }
-      .filter { $0 < UInt64(count + removed) && $0 > UInt64(removed) }
+    // They have 7, 31, 127, 255 and 255 entries, and so on.
+    let firsts: [Int] = [7, 38, 165, 420, 675, 930, 1185]
+    let behind = firsts.filter { $0 < count + removed && $0 > removed }.map { UInt64($0) }
     #expect(seen == Array(behind.prefix(3)))
   }
 }

@@ -128,16 +128,20 @@ import Testing
 
     func purge() {
       var seen: [UInt64] = []
-      lane.removeAll(
-        entry: { entry in
-          seen.append(entry.sequence)
-          journal.release(entry.location.block)
-        },
-        run: { run in
-          seen += model.runs.first { $0.first == run.first } ?? []
-          #expect(run.last == seen.last, comment)
-          journal.release(run.block, count: Int(run.count))
-        })
+      while lane.count > 0 {
+        var steps = 5
+        _ = lane.removeFirst(
+          .max, upTo: .max, &steps,
+          entry: { entry in
+            seen.append(entry.sequence)
+            journal.release(entry.location.block)
+          },
+          run: { run in
+            seen += model.runs.first { $0.first == run.first } ?? []
+            #expect(run.last == seen.last, comment)
+            journal.release(run.block, count: Int(run.count))
+          })
+      }
       #expect(seen == model.all, comment)
       model = Model()
     }

@@ -59,6 +59,69 @@ import Testing
     #expect(unacknowledged.remove(5001)?.tag == 5001)
   }
 
+  @Test func aTagIsFoundBehindThatWasSettledLongBefore() {
+    var unacknowledged = Unacknowledged()
+    for tag in 1...100_000 as ClosedRange<UInt64> { unacknowledged.append(delivery(tag)) }
+    let bytes = unacknowledged.byteCount
+    for tag in 2...99_999 as ClosedRange<UInt64> where unacknowledged.remove(tag) == nil {
+      Issue.record("tag \(tag)")
+    }
+    #expect(unacknowledged.count == 2)
+    #expect(unacknowledged.byteCount < bytes / 100)
+    let found = (unacknowledged.contains(50_000), unacknowledged.contains(100_000))
+    #expect(found == (false, true))
+    unacknowledged.append(delivery(100_001))
+    #expect(unacknowledged.remove(100_001)?.tag == 100_001)
+    #expect(unacknowledged.remove(100_000)?.tag == 100_000)
+    #expect(unacknowledged.removeFirst().tag == 1)
+    #expect(unacknowledged.count == 0)
+    #expect(unacknowledged.byteCount < 3 * Unacknowledged.chunkBytes)
+  }
+
+  @Test func memoryIsCountedForTheConnectionAndForAll() {
+    let all = broker.broker
+    let own = DeliveryMeter(all)
+    do {
+      var unacknowledged = Unacknowledged()
+      unacknowledged.meter = own
+      for tag in 1...1000 as ClosedRange<UInt64> { unacknowledged.append(delivery(tag)) }
+      #expect(own.bytes >= 1000 * MemoryLayout<PendingDelivery>.stride)
+      #expect(all.deliveryBytes == own.bytes)
+      while unacknowledged.count > 1 { _ = unacknowledged.removeFirst() }
+      #expect(own.bytes <= 2 * Unacknowledged.chunkBytes)
+    }
+    #expect(own.bytes == 0)
+    #expect(all.deliveryBytes == 0)
+  }
+
+  @Test(arguments: [false, true])
+  func walkingShowsWhatWaitsOnceInSlices(hasGaps: Bool) {
+    var unacknowledged = Unacknowledged()
+    var expected: [UInt64] = []
+    for number in 1...1000 as ClosedRange<UInt64> {
+      unacknowledged.append(delivery(hasGaps ? number * 2 : number))
+    }
+    for number in 1...1000 as ClosedRange<UInt64> {
+      let tag = hasGaps ? number * 2 : number
+      if number % 3 == 0 || (300..<700).contains(number) {
+        _ = unacknowledged.remove(tag)
+      } else {
+        expected.append(tag)
+      }
+    }
+    var seen: [UInt64] = []
+    var last: UInt64? = 0
+    while let place = last {
+      var count = 0
+      last = unacknowledged.walk(behind: place, atMost: 37) {
+        seen.append($0.tag)
+        count += 1
+      }
+      #expect(count == 37 || last == nil)
+    }
+    #expect(seen == expected)
+  }
+
   /// Whether tags have gaps, and how many are outstanding: around the size where it compacts.
   @Test(arguments: Seeds.all, [false, true])
   func randomUseAgreesWithAModel(seed: UInt64, hasGaps: Bool) {

@@ -25,6 +25,8 @@ class Command:
         # `+`: follows the command before without waiting for what that one makes the broker send.
         self.joined = scanner.accept("+ ")
         self.eventually = scanner.accept("eventually ")
+        # `ordered`: what it makes the broker send stands in the trace as it came.
+        self.ordered = scanner.accept("ordered ")
         # `given`: the plain answer is not traced; anything else is.
         self.given = scanner.accept("given ")
         self.times = 1

@@ -51,6 +51,7 @@ class Play:
 
     def perform(self, command):
         """Does one command without waiting for its effects."""
+        self.trace.ordered = self.trace.ordered or command.ordered
         for copy in command.copies():
             handler = getattr(self, "do_" + copy.verb.translate(DASHES), None)
             if handler:

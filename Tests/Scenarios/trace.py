@@ -6,7 +6,9 @@ Within a channel, in this order, each part as it arrived:
   2. basic.return, then the set of tags that confirms newly settle, then those refused;
   3. per consumer tag (sorted): consume-ok, deliveries, cancels;
   4. channel.close.
-Delivery tags are shown as they would be if the broker had delivered in this order.
+Delivery tags are shown as they would be if the broker had delivered in this order. Where the order
+is a promise (`ordered`), each channel's lines stay as they came, and its confirms are where the last
+of them came.
 """
 
 import re
@@ -29,6 +31,8 @@ class Trace:
     def __init__(self, names):
         self.names = names
         self.events = []
+        # The lines of each channel stay as they came, until the command's end.
+        self.ordered = False
 
     def lines(self):
         events = self.arranged()
@@ -41,9 +45,13 @@ class Trace:
             event.deliveries.shown[tag] = event.arguments["delivery-tag"]
             event.deliveries.next_shown = tag + 1
         self.events = []
+        self.ordered = False
 
     def arranged(self):
-        return sorted(merge_confirms(self.events), key=self.rank)
+        return sorted(merge_confirms(self.events), key=self.place if self.ordered else self.rank)
+
+    def place(self, event):
+        return event.connection, event.channel or CONNECTION_LEVEL
 
     def rank(self, event):
         """Sorting is stable, so that what has the same rank stays as it arrived."""
@@ -137,17 +145,18 @@ def natural(text):
 
 
 def merge_confirms(events):
-    """One event for all acks of a channel and one for all nacks: the grouping is not promised."""
-    merged = {}
+    """One event for all acks of a channel and one for all nacks, where the last came: the grouping
+    is not promised."""
     out = []
     for event in events:
-        if event.kind != "confirm":
-            out.append(event)
-            continue
-        key = event.connection, event.channel, event.name
-        tags = merged[key].tags if key in merged else frozenset()
-        merged[key] = replace(event, tags=tags | event.tags)
-    return out + [event for event in merged.values() if event.tags]
+        if event.kind == "confirm":
+            same = [other for other in out if other.kind == "confirm" and
+                    (other.connection, other.channel, other.name) ==
+                    (event.connection, event.channel, event.name)]
+            out = [other for other in out if other not in same]
+            event = replace(event, tags=event.tags.union(*(other.tags for other in same)))
+        out.append(event)
+    return [event for event in out if event.kind != "confirm" or event.tags]
 
 
 def ranges(tags):

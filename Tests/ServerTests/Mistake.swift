@@ -231,6 +231,10 @@ extension Mistake {
       "invalid-queue-arg", with: ["x-expires", "q", "/", "{value_zero,0}"],
       .queueDeclare(QueueDeclare(queue: "q", arguments: ["x-expires": .int32(0)]))),
     Mistake(
+      "argument-of-other-type", with: ["x-stream-offset", "q", "/", "rabbit_classic_queue"],
+      after: [.queueDeclare(QueueDeclare(queue: "q", exclusive: true))],
+      .basicConsume(BasicConsume(queue: "q", arguments: ["x-stream-offset": .int32(1)]))),
+    Mistake(
       "invalid-exchange-arg",
       with: ["alternate-exchange", "x", "/", "{unacceptable_type,signedint}"],
       .exchangeDeclare(

@@ -48,8 +48,8 @@ import Testing
       "connection-limit", "frame-max-too-low", "frame-max-too-high", "channel-max-too-high",
       "too-many-channels", "frame-before-tune",
       // Below, since they need limits or a broker that has failed.
-      "too-many-consumers", "too-many-queues", "too-many-exchanges", "too-many-bindings",
-      "too-many-arguments", "too-many-routing-keys", "routing-too-long",
+      "too-many-consumers", "too-many-priorities", "too-many-queues", "too-many-exchanges",
+      "too-many-bindings", "too-many-arguments", "too-many-routing-keys", "routing-too-long",
       "too-much-content", "broker-stopping", "journal-failed", "no-route",
       // In MemoryTests.
       "content-stalled", "out-of-memory",
@@ -109,6 +109,23 @@ import Testing
     let frames = Wire.publish(
       BasicPublish(routingKey: "key"), body: [1], properties: properties.bytes)
     return Mistake(text, with: arguments, by: BasicPublish.id, frames.flatMap(\.self))
+  }
+
+  @Test func theLimitOfPrioritiesIsTold() throws {
+    var limits = BrokerLimits()
+    limits.consumerPrioritiesMax = 1
+    let loop = try TestLoop(limits: limits)
+    let client = loop.connect()
+    try client.open()
+    let mistake = Mistake(
+      "too-many-priorities", with: ["q", "/", "1"],
+      after: [
+        .queueDeclare(QueueDeclare(queue: "q", exclusive: true)),
+        .basicConsume(BasicConsume(queue: "q", consumerTag: "c")),
+      ],
+      .basicConsume(BasicConsume(queue: "q", arguments: ["x-priority": .int32(1)])))
+    _ = try client.exchange(mistake.before.flatMap(\.self))
+    #expect(try client.exchange(mistake.frames.flatMap(\.self)) == [mistake.reply])
   }
 
   @Test func unfinishedMessagesAreLimitedTogether() throws {

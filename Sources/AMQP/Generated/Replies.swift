@@ -147,6 +147,17 @@ extension PeerError {
     PeerError(.notAllowed, "number of consumers on the channel has reached the limit (\(limit))")
   }
 
+  /// 530: "number of priorities of consumers of queue '{queue}' in vhost '{vhost}' has reached the limit ({limit})"
+  public static func tooManyPriorities(
+    queue: some CustomStringConvertible, vhost: some CustomStringConvertible,
+    limit: some CustomStringConvertible
+  ) -> PeerError {
+    PeerError(
+      .notAllowed,
+      "number of priorities of consumers of queue '\(queue)' in vhost '\(vhost)' has reached the limit (\(limit))"
+    )
+  }
+
   /// 406: "cannot declare queue '{queue}': queue limit in vhost '{vhost}' ({limit}) is reached"
   public static func tooManyQueues(
     queue: some CustomStringConvertible, vhost: some CustomStringConvertible,
@@ -514,6 +525,16 @@ extension PeerError {
     PeerError(
       .preconditionFailed,
       "invalid arg '\(argument)' for queue '\(queue)' in vhost '\(vhost)': \(reason)")
+  }
+
+  /// 406: "invalid arg '{argument}' for queue '{queue}' in vhost '{vhost}' of queue type {type}"
+  public static func argumentOfOtherType(
+    argument: some CustomStringConvertible, queue: some CustomStringConvertible,
+    vhost: some CustomStringConvertible, type: some CustomStringConvertible
+  ) -> PeerError {
+    PeerError(
+      .preconditionFailed,
+      "invalid arg '\(argument)' for queue '\(queue)' in vhost '\(vhost)' of queue type \(type)")
   }
 
   /// 406: "invalid arg '{argument}' for exchange '{exchange}' in vhost '{vhost}': {reason}"

@@ -1,0 +1,56 @@
+import AMQP
+import Base
+import Broker
+
+/// A client that published while the broker takes no messages waits with all that it asks. Its own
+/// end does not: a close that stands behind few bytes is answered, and what it published before is
+/// taken, since nobody would send it again.
+extension Session {
+  /// So much passes for the sake of closes until the client is no longer blocked.
+  static let passBytesMax = 64 << 10
+
+  /// Whether more is to be read when `kept` bytes were read and not taken.
+  func wantsInput(kept: Int) -> Bool {
+    switch pause {
+    case .none: true
+    case .untilDurable: false
+    case .blocked: kept < passBytesLeft
+    }
+  }
+
+  /// Takes what comes with a close that is found among `bytes`; returns how much that was.
+  func receiveBlocked(_ bytes: RawSpan) -> Int {
+    var offset = 0
+    while pause == .blocked, state == .open {
+      let rest = bytes.extracting(offset..<bytes.byteCount)
+      guard let count = bytesWithClose(rest) else { break }
+      passBytesLeft -= count
+      bytesLookedAt = 0
+      pause = .none
+      isPassing = true
+      let taken = receive(rest.extracting(0..<count))
+      isPassing = false
+      offset += taken
+      if pause == .none, state == .open { pause = .blocked }
+      if taken == 0 { break }
+    }
+    return offset
+  }
+
+  /// How far it is to the end of the first close; nil if there is none within what may pass.
+  private func bytesWithClose(_ bytes: RawSpan) -> Int? {
+    while bytes.byteCount - bytesLookedAt >= Frame.headerSize + 4 {
+      let place = bytesLookedAt
+      let size = Int(bytes.bigEndian32(place + 3))
+      let end = place + Frame.overhead + size
+      guard size <= frameMax, end <= bytes.byteCount, end <= passBytesLeft else { return nil }
+      if bytes.byte(place) == Frame.method, size >= 4 {
+        let id = MethodID(
+          classID: bytes.bigEndian16(place + 7), methodID: bytes.bigEndian16(place + 9))
+        if id == ConnectionClose.id || id == ChannelClose.id { return end }
+      }
+      bytesLookedAt = end
+    }
+    return nil
+  }
+}
