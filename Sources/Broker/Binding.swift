@@ -119,8 +119,6 @@ struct BindingList {
   var last: Binding? { bindings.last }
   subscript(index: Int) -> Binding { bindings[index] }
 
-  subscript(place: Int) -> Binding { bindings[place] }
-
   mutating func add(_ binding: Binding) {
     binding.place = bindings.count
     bindings.append(binding)

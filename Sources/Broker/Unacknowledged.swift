@@ -13,7 +13,7 @@ struct PendingDelivery: BitwiseCopyable {
 /// Memory of a connection's deliveries that wait for acknowledgements, which the broker's account
 /// counts with that of all others.
 final class DeliveryMeter {
-  private unowned(unsafe) let broker: Broker
+  private weak var broker: Broker?
   private(set) var bytes = 0
 
   init(_ broker: Broker) {
@@ -22,7 +22,7 @@ final class DeliveryMeter {
 
   func add(_ delta: Int) {
     bytes += delta
-    broker.account.add(delta, to: .deliveries)
+    broker?.account.add(delta, to: .deliveries)
   }
 }
 

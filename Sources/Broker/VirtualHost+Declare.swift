@@ -74,7 +74,8 @@ extension VirtualHost {
     let isExclusive = wanted.isExclusive
     let isDurable = wanted.isDurable && !isExclusive
     let queue = Queue(
-      id: try broker.takeQueueID(isDurable: isDurable), name: name.isEmpty ? broker.makeName("amq.gen-") : name,
+      id: try broker.takeQueueID(isDurable: isDurable),
+      name: name.isEmpty ? broker.makeName("amq.gen-") : name,
       vhost: self, isDurable: isDurable,
       isAutoDelete: wanted.isAutoDelete, owner: isExclusive ? channel.peer : nil,
       arguments: arguments)
@@ -161,7 +162,8 @@ extension VirtualHost {
         reason: "{unacceptable_type,\(alternate.typeName)}")
     }
     let exchange = Exchange(
-      id: try broker.takeExchangeID(isDurable: wanted.isDurable), name: name, kind: kind, isDurable: wanted.isDurable,
+      id: try broker.takeExchangeID(isDurable: wanted.isDurable), name: name, kind: kind,
+      isDurable: wanted.isDurable,
       isAutoDelete: wanted.isAutoDelete, isInternal: wanted.isInternal,
       arguments: wanted.arguments)
     insert(exchange)

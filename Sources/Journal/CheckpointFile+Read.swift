@@ -37,7 +37,8 @@ extension CheckpointFile {
       switch error {
       case .newerVersion(let version): return .newer(version)
       case .damaged:
-        return .damaged("its checksum is wrong", payload: Array(bytes.dropFirst(headerBytes(of: bytes))))
+        return .damaged(
+          "its checksum is wrong", payload: Array(bytes.dropFirst(headerBytes(of: bytes))))
       }
     }
   }

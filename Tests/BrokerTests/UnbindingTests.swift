@@ -4,6 +4,7 @@ import Testbed
 import Testing
 
 @testable import Broker
+@testable import Journal
 
 /// Queues and exchanges with very many bindings are gone at once; the bindings go turn by turn.
 @Suite struct UnbindingTests {
