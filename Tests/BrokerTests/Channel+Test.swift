@@ -102,9 +102,13 @@ extension Channel {
   }
 
   /// Has the log written and gives way to its threads until it is durable up to `position`, and what
-  /// was asked for is read back.
+  /// was asked for is read back; work on queues goes on as in a turn.
   private func waitForLog(_ position: Int) {
     let journal = broker.journal
+    if !broker.chores.isEmpty {
+      broker.chores.renew()
+      broker.chores.advance()
+    }
     while journal.failure == nil && journal.durablePosition < position || journal.isLoading {
       broker.journal.commit(now: broker.now)
       broker.journalMoved()

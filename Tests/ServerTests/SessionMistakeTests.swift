@@ -53,6 +53,8 @@ import Testing
       "too-much-content", "broker-stopping", "journal-failed", "no-route",
       // In MemoryTests.
       "content-stalled", "out-of-memory",
+      // In NumbersTests of the broker.
+      "no-number-left",
       // In RecoveryTests of the broker: a disk that cannot be read.
       "message-unreadable",
     ]

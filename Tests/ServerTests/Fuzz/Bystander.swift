@@ -42,8 +42,8 @@ final class Bystander {
     try require(
       .queueDelete(QueueDelete(queue: Self.queue)),
       [
-        .method(.basicCancel(BasicCancel(consumerTag: "b", noWait: true)), channel: 1),
         .method(.queueDeleteOk(QueueDeleteOk(messageCount: 0)), channel: 1),
+        .method(.basicCancel(BasicCancel(consumerTag: "b", noWait: true)), channel: 1),
       ])
   }
 
