@@ -92,11 +92,18 @@ public final class Broker {
   /// Connections that are open.
   private(set) var peers: [ObjectIdentifier: Peer] = [:]
   /// Channels that are closed and have not given up all that they had.
-  private(set) var closingChannels: [Channel] = []
+  var closingChannels: [Channel] = []
   /// Where `tend` goes on among the queues that may have messages, for those that have none.
   private var idleIndex = 0
   /// Queues that are looked at each time.
   private static let idleLooks = 8192
+  /// What all consumers take.
+  var consumerBytes = 0
+  /// Clients that do not read keep more memory busy than they may: messages that are not small wait
+  /// in their queues, for everybody, until they read or are gone.
+  public internal(set) var isOutputExhausted = false
+  /// Queues whose next message waits for that to be over.
+  var stopped: [Queue] = []
   /// Channels that published in this turn and confirm.
   private var confirming: [Channel] = []
   /// Channels with publishes that wait for the log.
@@ -144,9 +151,6 @@ public final class Broker {
   /// Work is underway that goes on in the next turn, which is to come without waiting.
   public var hasChores: Bool { !chores.isEmpty || !moving.isEmpty }
 
-  /// Memory of the deliveries that wait for their acknowledgement.
-  public var deliveryBytes: Int { account[.deliveries] }
-
   /// Much was given up, and nothing that is underway gives up more: memory is to be given back to the
   /// system.
   public var hasReleasedMuch: Bool { releasedCount >= Self.releasedMany && chores.isEmpty }
@@ -181,55 +185,6 @@ public final class Broker {
       if line.isMoving { moving.append(line) }
     }
     for queue in heads where !queue.isDeleted { queue.pump() }
-  }
-
-  // MARK: Memory
-
-  /// Brings the account up to date with the journal; returns what does not go by itself.
-  public func memoryBytesPinned() -> Int {
-    let pinned = journal.pinnedBytes
-    account.set(pinned, of: .messages)
-    account.set(consumerBytes + vhosts.values.reduce(0) { $0 + $1.topologyBytes }, of: .topology)
-    account.set(vhosts.values.reduce(0) { $0 + $1.routeBytes }, of: .routes)
-    account.set(journal.memoryBytes - pinned, of: .cache)
-    return account.pinned
-  }
-
-  /// What all consumers take.
-  var consumerBytes = 0
-
-  /// Whether something more may be declared or begun; `what` is it, such as "a queue".
-  func requireRoom(for what: String) throws(PeerError) {
-    guard account.isOverBudget(.topology) || account.isOverBudget(.connections) else { return }
-    let used = account[.topology] + account[.connections]
-    throw .outOfMemory(what: what, used: used, limit: account.budgetBytes)
-  }
-
-  /// Larger messages wait while output is exhausted.
-  static let smallMessageBytes = 64 << 10
-
-  /// Clients that do not read keep more memory busy than they may: messages that are not small wait
-  /// in their queues, for everybody, until they read or are gone.
-  public private(set) var isOutputExhausted = false
-  /// Queues whose next message waits for that to be over.
-  private var stopped: [Queue] = []
-
-  /// Output takes too much memory. Nobody gets more before its connection `roomMade` again.
-  public func exhaustOutput() {
-    guard !isOutputExhausted else { return }
-    isOutputExhausted = true
-    for peer in peers.values { peer.roomFilled() }
-  }
-
-  public func relieveOutput() {
-    isOutputExhausted = false
-    for queue in stopped where !queue.isDeleted { queue.goOn() }
-    stopped = []
-  }
-
-  /// The queue's next message is too large for now.
-  func noteStopped(_ queue: Queue) {
-    stopped.append(queue)
   }
 
   // MARK: The turn's end
@@ -299,6 +254,8 @@ public final class Broker {
 
   /// Queues that have had no message for a while give back what they kept for the next ones.
   private func letGoOfIdleQueues() {
+    // Whoever walks over the list goes on where it was.
+    if isWalking { return }
     for _ in 0..<min(Self.idleLooks, holding.count) {
       if idleIndex >= holding.count { idleIndex = 0 }
       let queue = holding[idleIndex]
@@ -408,20 +365,6 @@ public final class Broker {
 
   func noteMoving(_ line: ConsumerLine) {
     moving.append(line)
-  }
-
-  func noteClosing(_ channel: Channel) {
-    channel.closingIndex = closingChannels.count
-    closingChannels.append(channel)
-  }
-
-  func noteClosed(_ channel: Channel) {
-    guard let index = channel.closingIndex else { return }
-    channel.closingIndex = nil
-    let last = closingChannels.removeLast()
-    guard last !== channel else { return }
-    closingChannels[index] = last
-    last.closingIndex = index
   }
 
   func noteConfirming(_ channel: Channel) {

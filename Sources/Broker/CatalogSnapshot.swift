@@ -132,8 +132,10 @@ final class CatalogSnapshot: Chore {
       return false
     }
     let binding = bindings[bindingIndex]
-    // What leads from a deleted exchange is taken out between turns.
-    if binding.isDurable, !binding.source.isDeleted { catalog.append(binding, to: &bytes) }
+    // What leads from or to what was deleted is taken out between turns.
+    if binding.isDurable, !binding.source.isDeleted, !binding.destination.isDeleted {
+      catalog.append(binding, to: &bytes)
+    }
     return true
   }
 

@@ -93,6 +93,22 @@ extension Channel {
   }
 }
 
+extension Broker {
+  func noteClosing(_ channel: Channel) {
+    channel.closingIndex = closingChannels.count
+    closingChannels.append(channel)
+  }
+
+  func noteClosed(_ channel: Channel) {
+    guard let index = channel.closingIndex else { return }
+    channel.closingIndex = nil
+    let last = closingChannels.removeLast()
+    guard last !== channel else { return }
+    closingChannels[index] = last
+    last.closingIndex = index
+  }
+}
+
 /// What a client asked for that concerns many deliveries of a channel, step by step in the order in
 /// which it was asked for. Deliveries move one by one, so that each of them is the channel's or its
 /// queue's at any time. A queue to which many come back is held until all of them are there.

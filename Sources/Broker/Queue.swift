@@ -28,9 +28,9 @@ public final class Queue {
   /// The checkpoint that is being made has what had moved up to there when the queue's turn came.
   var snapshot: (number: Int, upTo: UInt64) = (0, 0)
   /// A message in the log is damaged: it and what is behind it do not move.
-  private(set) var staysInLog = false
+  var staysInLog = false
   /// It was said that a message of it is damaged.
-  private var isDamageTold = false
+  var isDamageTold = false
 
   /// Never delivered, in order.
   var lane = Lane()
@@ -46,7 +46,7 @@ public final class Queue {
   private var lastSettled = SettledRange(first: 0, count: 0)
   private var settled: [SettledRange] = []
 
-  private var rounds = ConsumerRounds()
+  private(set) var rounds = ConsumerRounds()
   /// An exclusive consumer is alone.
   private(set) var hasExclusiveConsumer = false
   private(set) var hadConsumers = false
@@ -262,7 +262,7 @@ public final class Queue {
     nextBlock.map { journal.hasFailed($0) } ?? false
   }
 
-  private var nextBlock: UInt32? {
+  var nextBlock: UInt32? {
     (returned.first ?? lane.first)?.location.block ?? lane.nextRun?.block
   }
 
@@ -350,36 +350,11 @@ public final class Queue {
 
   // MARK: The end
 
-  /// The queue is deleted: its consumers end and its messages go, without a word to the log, which
-  /// knows that the queue is gone.
-  func drop() {
+  /// Nothing is to be told to the log any more, which knows that the queue is gone.
+  func markDeleted() {
     isDeleted = true
     settled = []
     lastSettled.count = 0
-    if rounds.count > 0 || lane.count > 0 || !returned.isEmpty {
-      broker.chores.begin(QueueEnd(self), for: nil)
-    }
-  }
-
-  /// Ends one of the consumers of a deleted queue; false when there is none.
-  func endConsumer() -> Bool {
-    guard let consumer = rounds.any else { return false }
-    remove(consumer)
-    consumer.channel.queueDeleted(consumer)
-    return true
-  }
-
-  /// Gives up some messages of a deleted queue; true when there are no more.
-  func dropMessages(_ steps: inout Int) -> Bool {
-    while steps > 0, !returned.isEmpty {
-      steps -= 1
-      journal.release(returned.removeFirst().location.block)
-    }
-    _ = lane.removeFirst(
-      .max, upTo: .max, &steps, entry: { journal.release($0.location.block) },
-      run: { journal.release($0.block, count: Int($0.count)) })
-    countEntries()
-    return returned.isEmpty && lane.count == 0
   }
 
   /// Whether the queue has been empty since it was looked at before; then it gives back memory.
@@ -479,36 +454,6 @@ public final class Queue {
   func unpark(_ consumer: Consumer) {
     rounds.unpark(consumer)
     if hasReady { touch() }
-  }
-
-  /// A message in the log was found damaged.
-  func stayInLog(since damage: String) {
-    staysInLog = true
-    tell(damage)
-  }
-
-  /// A round passes it over, unless it has been emptied.
-  func stayInLog() {
-    if messageCount == 0 { staysInLog = false }
-  }
-
-  private func tell(_ damage: String) {
-    guard !isDamageTold else { return }
-    isDamageTold = true
-    journal.note(
-      problem: "queue '\(name)' is stopped where \(damage); stop the broker and run"
-        + " `martlet journal repair`")
-  }
-
-  /// The next message is damaged: nobody is served before that is repaired, so that none is passed over
-  /// without a word. What waits behind it stays.
-  func stopConsumers() {
-    guard let block = nextBlock, let damage = journal.damage(of: block) else { return }
-    tell(damage)
-    while let consumer = rounds.any {
-      remove(consumer)
-      consumer.channel.queueStopped(consumer)
-    }
   }
 
   /// Somebody may be able to take a message now.

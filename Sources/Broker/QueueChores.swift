@@ -24,6 +24,36 @@ extension Queue {
     logProgress()
     letGo()
   }
+
+  /// The queue is deleted: its consumers end and its messages go, without a word to the log, which
+  /// knows that the queue is gone.
+  func drop() {
+    markDeleted()
+    if rounds.count > 0 || lane.count > 0 || !returned.isEmpty {
+      broker.chores.begin(QueueEnd(self), for: nil)
+    }
+  }
+
+  /// Ends one of the consumers of a deleted queue; false when there is none.
+  func endConsumer() -> Bool {
+    guard let consumer = rounds.any else { return false }
+    remove(consumer)
+    consumer.channel.queueDeleted(consumer)
+    return true
+  }
+
+  /// Gives up some messages of a deleted queue; true when there are no more.
+  func dropMessages(_ steps: inout Int) -> Bool {
+    while steps > 0, !returned.isEmpty {
+      steps -= 1
+      journal.release(returned.removeFirst().location.block)
+    }
+    _ = lane.removeFirst(
+      .max, upTo: .max, &steps, entry: { journal.release($0.location.block) },
+      run: { journal.release($0.block, count: Int($0.count)) })
+    countEntries()
+    return returned.isEmpty && lane.count == 0
+  }
 }
 
 /// The messages of a queue that are being purged. Those that are given back or published meanwhile

@@ -186,8 +186,8 @@ import Testing
     }
     append(version)
     append(UInt32(0))
-    for field in [77, 0x5000, 0x4000, 48] as [UInt64] { append(field) }
-    bytes += Array(0..<48)
+    for field in [77, 0x5000, 0x4000, UInt64(Self.payload.count)] as [UInt64] { append(field) }
+    bytes += Self.payload
     let sum = bytes.withUnsafeBytes {
       CRC32C.checksum(UnsafeRawBufferPointer(rebasing: $0[16...]))
     }
@@ -195,7 +195,7 @@ import Testing
     let read = try CheckpointFile(bytes)
     #expect(read.identity == 77 && read.position == 0x5000 && read.replayFrom == 0x4000)
     #expect(read.catalogPosition == 0x5000)
-    #expect(read.payload == Array(0..<48))
+    #expect(read.payload == Self.payload)
     bytes[60] ^= 1
     #expect(throws: CheckpointFile.Problem.damaged) { try CheckpointFile(bytes) }
   }
