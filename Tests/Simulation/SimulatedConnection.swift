@@ -166,6 +166,8 @@ final class SimulatedConnection {
 
   private func hear(_ heard: Heard) throws(BrokenPromise) {
     oracle.trace.note("  \(model.name) hears \(Self.describe(heard.event))")
+    // What it was given before left the queues before what it gives back came to them.
+    if case .method(.connectionClose, _) = heard.event { try oracle.compareDeliveries() }
     heard.copy = try oracle.heard(heard.event, on: model)
   }
 
