@@ -16,6 +16,8 @@ public enum Sabotage: String, CaseIterable, Sendable {
   case acknowledgesNeighbour, keepsStaleRoutes, miscountsReady
   // Queues that go by themselves, and who may use them.
   case keepsExclusiveQueue, keepsAutoDeleteQueue, revivesAutoDeleteQueue, opensLockedQueue
+  // Whose turn it is.
+  case servesLowestPriorityFirst, exceedsSharedPrefetch, countsGotMessages, namesWrongConsumer
   // Bindings.
   case forgetsHeadersBinding, forgetsExchangeBinding, looksAtOneHeader
   // Damage.

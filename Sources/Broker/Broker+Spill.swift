@@ -9,7 +9,7 @@ extension Broker {
     journal.beginRound()
     let selector = SpillSelector(self, cutoff: cutoff)
     self.selector = selector
-    chores.begin(selector, for: nil)
+    walks.begin(selector, for: nil)
   }
 
   /// A round is over: entries refer to the new blocks, and what still waits in its lane has none.
@@ -17,7 +17,7 @@ extension Broker {
     let mover = SpillMover(self, spilling, moved)
     spilling = []
     self.mover = mover
-    chores.begin(mover, for: nil)
+    walks.begin(mover, for: nil)
   }
 
   /// A message of a deleted queue is never read again.

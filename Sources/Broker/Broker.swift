@@ -21,8 +21,11 @@ public struct BrokerLimits: Equatable, Sendable {
   public var unreadReplyBytesMax = 16 << 20
   /// Memory above which publishers are blocked; its parts have budgets from it.
   public var memoryBytes = Int.max
-  /// Steps in a turn of what takes many turns, all of it together: one or two milliseconds.
+  /// Steps in a turn of what clients asked for and takes many turns, all of it together: one or two
+  /// milliseconds.
   public var choreStepsPerTurn = 8192
+  /// The same of checkpoints and of rounds of spilling.
+  public var walkStepsPerTurn = 4096
 
   public init() {}
 
@@ -48,6 +51,8 @@ public final class Broker {
   public private(set) var time: Int64 = 0
   /// Work that is too large for one turn.
   let chores: Chores
+  /// That of checkpoints and of rounds of spilling, for which no client waits.
+  let walks: Chores
   /// Bindings and queues that went since memory was given back to the system.
   private var releasedCount = 0
   /// So many leave memory that is worth giving back.
@@ -121,6 +126,7 @@ public final class Broker {
     self.limits = limits
     account = MemoryAccount(limitBytes: limits.memoryBytes)
     chores = Chores(stepsPerTurn: limits.choreStepsPerTurn)
+    walks = Chores(stepsPerTurn: limits.walkStepsPerTurn)
     self.random = random
     vhosts["/"] = VirtualHost(name: "/", broker: self)
   }
@@ -145,11 +151,12 @@ public final class Broker {
     now = moment.wall
     time = moment.monotonic
     chores.renew()
+    walks.renew()
     consumersLeft = Self.consumersPerTurn
   }
 
   /// Work is underway that goes on in the next turn, which is to come without waiting.
-  public var hasChores: Bool { !chores.isEmpty || !moving.isEmpty }
+  public var hasChores: Bool { !chores.isEmpty || !walks.isEmpty || !moving.isEmpty }
 
   /// Much was given up, and nothing that is underway gives up more: memory is to be given back to the
   /// system.
@@ -193,6 +200,7 @@ public final class Broker {
   /// gathered.
   public func end() {
     chores.advance()
+    walks.advance()
     pump()
     if !confirming.isEmpty {
       let position = journal.endPosition
@@ -214,7 +222,7 @@ public final class Broker {
     if journal.wantsCheckpoint(now: time) {
       let snapshot = CatalogSnapshot(self)
       self.snapshot = snapshot
-      chores.begin(snapshot, for: nil)
+      walks.begin(snapshot, for: nil)
     }
     journal.commit(now: now)
   }
@@ -266,9 +274,11 @@ public final class Broker {
 
   /// Writes all that is left and ends the journal.
   public func close() {
-    while !chores.isEmpty {
-      chores.renew()
-      chores.advance()
+    for underway in [chores, walks] {
+      while !underway.isEmpty {
+        underway.renew()
+        underway.advance()
+      }
     }
     for queue in unlogged { queue.logProgress() }
     unlogged = []

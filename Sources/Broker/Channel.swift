@@ -60,7 +60,9 @@ public final class Channel {
   /// Whether the limits of the channel as a whole let its consumers take one more.
   @inline(__always) var hasCredit: Bool {
     let count = unacknowledged.count
-    return (channelPrefetch == 0 || count &- gottenCount < channelPrefetch)
+    let limit = channelPrefetch &+ (Sabotage.is(.exceedsSharedPrefetch) ? 1 : 0)
+    let free = Sabotage.is(.countsGotMessages) ? 0 : gottenCount
+    return (channelPrefetch == 0 || count &- free < limit)
       && count < broker.limits.unacknowledgedMax
   }
 
@@ -74,8 +76,9 @@ public final class Channel {
     let tag = nextTag
     nextTag &+= 1
     if consumer.line != nil { consumer.leaveLine() }
+    let named = Sabotage.is(.namesWrongConsumer) ? anyConsumer(but: consumer) : consumer
     outlet.deliver(
-      MessageView(record), to: consumer, on: self, tag: tag, isRedelivered: entry.isRedelivered)
+      MessageView(record), to: named, on: self, tag: tag, isRedelivered: entry.isRedelivered)
     if consumer.isAutomatic {
       queue.settle(entry)
     } else {
@@ -86,6 +89,11 @@ public final class Channel {
           tag: tag, entry: entry, queue: .passUnretained(queue),
           consumer: .passUnretained(consumer)))
     }
+  }
+
+  /// For a defect: another consumer if there is one.
+  private func anyConsumer(but consumer: Consumer) -> Consumer {
+    consumers.values.first { $0 !== consumer } ?? consumer
   }
 
   /// What a `basic.get` came to.

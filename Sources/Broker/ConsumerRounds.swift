@@ -1,3 +1,5 @@
+import Base
+
 /// A queue's consumers in the order of service: those of the highest priority that can take a message
 /// first, and equals in turns. Whoever cannot take one when it is their turn is parked, and costs
 /// nothing until what held them back has changed.
@@ -110,7 +112,10 @@ struct ConsumerRounds {
     var high = rounds.count
     while low < high {
       let middle = (low + high) / 2
-      if rounds[middle].priority > priority { low = middle + 1 } else { high = middle }
+      let isBefore =
+        Sabotage.is(.servesLowestPriorityFirst)
+        ? rounds[middle].priority < priority : rounds[middle].priority > priority
+      if isBefore { low = middle + 1 } else { high = middle }
     }
     return low
   }

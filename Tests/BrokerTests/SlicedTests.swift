@@ -13,6 +13,7 @@ import Testing
   {
     var limits = BrokerLimits()
     limits.choreStepsPerTurn = steps
+    limits.walkStepsPerTurn = steps
     return try TestBroker(settings: settings, limits: limits, disk: FaultyDisk())
   }
 
@@ -20,7 +21,7 @@ import Testing
     broker.durableTurn()
     let snapshot = CatalogSnapshot(broker.broker)
     broker.broker.snapshot = snapshot
-    broker.broker.chores.begin(snapshot, for: nil)
+    broker.broker.walks.begin(snapshot, for: nil)
   }
 
   private func finish(_ broker: TestBroker) {

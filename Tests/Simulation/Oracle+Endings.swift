@@ -30,9 +30,16 @@ extension Oracle {
     queue.deleted(at: endPosition)
   }
 
-  /// Consumers are ended by the broker only when their queue is gone.
-  func explainCancelled() throws(BrokenPromise) {
-    for consumer in cancelled where consumer.queue.consumers.contains(where: { $0 === consumer }) {
+  /// Consumers are ended by the broker only when their queue is gone, or damaged. What goes with a
+  /// request may be heard before it is known that the request was taken.
+  func explainCancelled(before command: Command?) throws(BrokenPromise) {
+    var deleted: String?
+    if case .delete(let name) = command?.action { deleted = name }
+    let left = cancelled.filter { $0.queue.name == deleted }
+    for consumer in cancelled
+    where consumer.queue.name != deleted
+      && consumer.queue.consumers.contains(where: { $0 === consumer })
+    {
       try promise(
         isRotten, "consumers are cancelled with their queue",
         "\(consumer.tag) of \(consumer.queue.name)")
@@ -41,6 +48,6 @@ extension Oracle {
       // The queue stays with what is in it, whatever its kind.
       consumer.queue.remove(consumer)
     }
-    cancelled.removeAll()
+    cancelled = left
   }
 }

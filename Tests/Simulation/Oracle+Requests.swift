@@ -9,7 +9,7 @@ extension Oracle {
   func took(
     _ command: Command, from connection: ConnectionModel, refused: String?
   ) throws(BrokenPromise) {
-    if isRotten { try explainCancelled() }
+    if isRotten { try explainCancelled(before: command) }
     guard !connection.isClosed else { return }
     if case .connect = command.action { return }
     if case .openChannel = command.action {
@@ -37,7 +37,20 @@ extension Oracle {
       throw BrokenPromise("what is wrong is refused", "\(command.action), \(obstacle)")
     }
     try apply(command, channel, connection)
-    try explainCancelled()
+    try explainCancelled(before: nil)
+  }
+
+  /// The broker must refuse it.
+  func isMistaken(_ command: Command, from connection: ConnectionModel) -> Bool {
+    guard let channel = connection.channels[command.channel], !channel.isClosing else {
+      return false
+    }
+    switch command.action {
+    case .mistake: return true
+    case .acknowledge(let tag, let isMultiple), .reject(let tag, let isMultiple, _):
+      return !(isMultiple && tag == 0) && !channel.deliveries.contains { $0.tag == tag }
+    default: return obstacle(command.action, connection) != nil
+    }
   }
 
   /// Why a request must be refused.

@@ -69,7 +69,7 @@ extension Run {
         try restoreTopology(life)
         endEpisode()
         life.hurry()
-        let limit = world.random.oneIn(3) && false ? world.random.number(1...3) : nil
+        let limit = world.random.oneIn(3) ? world.random.number(1...3) : nil
         try confirmAll(life, for: limit)
         if world.may(.clockSteps) { life.setClock() }
         try drain(life, limit)

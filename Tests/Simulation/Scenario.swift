@@ -40,7 +40,7 @@ struct Scenario {
   let episodeOneIn: Int
   let lifeTurns: Int
   let memoryLimitBytes: Int
-  let choreSteps: Int
+  let walkSteps: Int
 
   init(_ random: inout SeededGenerator, _ options: RunOptions) {
     topology = Topology(&random)
@@ -75,7 +75,7 @@ struct Scenario {
     lifeTurns = random.choose([10, 30, 30, 80])
     memoryLimitBytes = random.choose([1 << 20, 64 << 20])
     // Chores are small here: they take many turns only when a turn gives them little.
-    choreSteps = [1, 8192, 10, 50][(turns + lifeTurns + persistentOf10) % 4]
+    walkSteps = [1, 8192, 10, 50][(turns + lifeTurns + persistentOf10) % 4]
   }
 }
 
@@ -83,7 +83,7 @@ extension Scenario {
   var limits: BrokerLimits {
     var limits = BrokerLimits()
     limits.memoryBytes = memoryLimitBytes
-    limits.choreStepsPerTurn = choreSteps
+    limits.walkStepsPerTurn = walkSteps
     return limits
   }
 

@@ -111,33 +111,45 @@ final class SimulatedConnection {
     return (count, isMore)
   }
 
-  /// The session got bytes: the broker may have taken a request.
+  /// The session got bytes: the broker may have taken a request, or some of them when those of a
+  /// blocked client pass with a close that is behind them.
   func took() throws(BrokenPromise) {
-    let count = readBytes - connection.untakenBytes
-    let rest = commands.first.map { $0.bytes.count } ?? 0
-    invariant(count <= rest, "the session took more than it was given")
-    taken = count
-    let events = try newEvents()
-    guard let command = commands.first, taken == rest else {
-      for heard in events { try hear(heard) }
-      return
+    taken = readBytes - connection.untakenBytes
+    var events = try newEvents()[...]
+    while let command = commands.first, taken >= command.bytes.count {
+      // What was delivered before its reply was delivered before it was taken.
+      while let first = events.first, case .content(let content) = first.event, content.isDelivery {
+        try hear(events.removeFirst())
+      }
+      try oracle.compareDeliveries()
+      taken -= command.bytes.count
+      readBytes -= command.bytes.count
+      waitingBytes -= command.bytes.count
+      commands.removeFirst()
+      oracle.trace.note("\(model.name) \(Self.describe(command))")
+      let isLast = commands.first.map { taken < $0.bytes.count } ?? true
+      let isRefused = isLast || oracle.isMistaken(command, from: model)
+      let refused = isRefused ? Self.refusal(command.channel, events) : nil
+      try oracle.took(command, from: model, refused: refused)
+      if isLast { break }
+      try hearAnswer(command.channel, isRefused: refused != nil, &events)
     }
-    // What was delivered before its reply was delivered before it was taken.
-    let before = events.prefix {
-      if case .content(let content) = $0.event { content.isDelivery } else { false }
-    }
-    for heard in before { try hear(heard) }
-    try oracle.compareDeliveries()
-    taken = 0
-    readBytes -= rest
-    waitingBytes -= rest
-    commands.removeFirst()
-    oracle.trace.note("\(model.name) \(Self.describe(command))")
-    try oracle.took(command, from: model, refused: Self.refusal(command.channel, Array(events)))
-    for heard in events.dropFirst(before.count) { try hear(heard) }
+    for heard in events { try hear(heard) }
   }
 
-  private static func refusal(_ channel: UInt16, _ events: [Heard]) -> String? {
+  /// Hears what the broker said to one of several requests.
+  private func hearAnswer(
+    _ channel: UInt16, isRefused: Bool, _ events: inout ArraySlice<Heard>
+  ) throws(BrokenPromise) {
+    while let next = events.first {
+      let model = model.channels[channel]
+      guard isRefused ? model?.isClosing == false : model?.expected.isEmpty == false else { return }
+      events.removeFirst()
+      try hear(next)
+    }
+  }
+
+  private static func refusal(_ channel: UInt16, _ events: ArraySlice<Heard>) -> String? {
     for case .method(let method, let number) in events.map(\.event) {
       switch method {
       case .channelClose(let close) where number == channel: return close.replyText.description

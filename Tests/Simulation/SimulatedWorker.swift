@@ -12,6 +12,8 @@ final class SimulatedWorker: Worker, @unchecked Sendable {
   private var isInJob = false
   private var thread: Thread?
   private var isEnding = false
+  /// The process is gone, though what is left of it may still be told to end.
+  private var isAbandoned = false
   private let mayRun = Semaphore()
   private let hasPaused = Semaphore()
 
@@ -23,6 +25,7 @@ final class SimulatedWorker: Worker, @unchecked Sendable {
   var hasWork: Bool { isInJob || !jobs.isEmpty }
 
   func submit(_ job: @escaping @Sendable () -> Void) {
+    if isAbandoned { return }
     invariant(!isEnding, "a job for a worker that was stopped")
     jobs.append(job)
   }
@@ -48,6 +51,7 @@ final class SimulatedWorker: Worker, @unchecked Sendable {
   /// The process is gone: what it had to do is not done, and what it does finds no disk.
   func abandon() {
     jobs.removeAll()
+    isAbandoned = true
     while isInJob { step() }
     if !isEnding { end() }
   }
