@@ -2,40 +2,6 @@ import AMQP
 import Base
 import Journal
 
-/// What a broker accepts at most.
-public struct BrokerLimits: Equatable, Sendable {
-  public var queuesMax = 1_000_000
-  public var exchangesMax = 100_000
-  public var bindingsMax = 10_000_000
-  public var consumersMax = 65_535
-  /// Different priorities of a queue's consumers.
-  public var consumerPrioritiesMax = 1024
-  public var unacknowledgedMax = 10_000_000
-  /// Of a queue, an exchange, a binding.
-  public var argumentsMax = 256
-  /// Of a message, in its headers CC and BCC.
-  public var routingKeysMax = 256
-  /// Look-ups for one message: routing keys times exchanges, patterns that begin like a key, headers.
-  public var routingStepsMax = 50_000
-  /// Bytes of direct replies for a connection whose output is full; more are dropped.
-  public var unreadReplyBytesMax = 16 << 20
-  /// Memory above which publishers are blocked; its parts have budgets from it.
-  public var memoryBytes = Int.max
-  /// Steps in a turn of what clients asked for and takes many turns, all of it together: one or two
-  /// milliseconds.
-  public var choreStepsPerTurn = 8192
-  /// The same of checkpoints and of rounds of spilling.
-  public var walkStepsPerTurn = 4096
-
-  public init() {}
-
-  func check(_ arguments: FieldTable) throws(PeerError) {
-    guard arguments.entries.count <= argumentsMax else {
-      throw .tooManyArguments(count: arguments.entries.count, limit: argumentsMax)
-    }
-  }
-}
-
 /// All state of the broker, owned by one thread. It has no clock, socket or file of its own: it is
 /// told what happens and when, turn by turn.
 public final class Broker {
