@@ -58,6 +58,8 @@ final class SegmentWriter: @unchecked Sendable {
   private let isSynced: Bool
   private var target: WriteTarget?
   private var targetStart = -1
+  /// The header of the segment that was made last, as it was written then.
+  private var made: SegmentHeader?
   /// The last page of a batch, which is padded with zeros up to 4096 bytes.
   private let tailPage: UnsafeMutableRawBufferPointer
   private var vectors: [iovec] = []
@@ -170,11 +172,13 @@ final class SegmentWriter: @unchecked Sendable {
     }
   }
 
+  /// Keeps the header that was made last in `made`, so that the one before need not be read again.
   private func open(_ segment: Int, firstRecord: Int, epoch: UInt64) throws(WriteFailure) {
     guard segment != targetStart else { return }
     target = nil
     targetStart = -1
     let before = segment - files.segmentBytes
+    let previous = made
     do throws(SystemError) {
       if files.disk.exists(files.path(SegmentFiles.name(segment))) {
         // It may have got its name without that having become durable.
@@ -186,9 +190,10 @@ final class SegmentWriter: @unchecked Sendable {
           firstRecord: firstRecord, epoch: epoch)
         if Sabotage.is(.marksSegmentEarly) { try files.mark(before, hasSuccessor: true) }
         target = try files.create(header, isSynced: isSynced)
+        made = header
       }
       // Before anything stands in it: from now on it is known if it is missing.
-      if before >= 0 { try files.mark(before, hasSuccessor: true) }
+      if before >= 0 { try files.mark(before, hasSuccessor: true, known: previous) }
     } catch {
       throw .noSegment(error)
     }

@@ -142,7 +142,10 @@ final class SegmentFiles: Sendable {
 
   /// Says in a segment, durably, whether there is another behind it. One that is gone, because a
   /// checkpoint has let go of it meanwhile, or that cannot be understood, is left as it is.
-  func mark(_ firstPosition: Int, hasSuccessor: Bool) throws(SystemError) {
+  /// Its header is read unless it is the one that is `known`.
+  func mark(
+    _ firstPosition: Int, hasSuccessor: Bool, known: SegmentHeader? = nil
+  ) throws(SystemError) {
     let path = path(Self.name(firstPosition))
     let file: any DiskFile
     do throws(SystemError) {
@@ -154,6 +157,12 @@ final class SegmentFiles: Sendable {
     let page = UnsafeMutableRawBufferPointer.allocate(
       byteCount: SegmentHeader.pageBytes, alignment: SegmentHeader.pageBytes)
     defer { page.deallocate() }
+    if var header = known, header.firstPosition == firstPosition {
+      header.hasSuccessor = hasSuccessor
+      header.write(to: page)
+      try file.write(at: 0, UnsafeRawBufferPointer(page))
+      return try file.sync()
+    }
     let count = try file.read(at: 0, into: page)
     do throws(SegmentHeader.Problem) {
       var header = try SegmentHeader(UnsafeRawBufferPointer(rebasing: page[..<count]))
