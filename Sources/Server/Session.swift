@@ -183,10 +183,16 @@ final class Session {
 
   private func tellEndedConsumers() {
     guard !endedConsumers.isEmpty else { return }
-    for (tag, channel) in endedConsumers {
+    // Who hears that the channel is closed hears nothing more on it.
+    for (tag, channel) in endedConsumers where isOpen(channel) {
       send(.basicCancel(.init(consumerTag: tag, noWait: true)), on: channel)
     }
     endedConsumers = []
+  }
+
+  private func isOpen(_ channel: UInt16) -> Bool {
+    guard Int(channel) < channels.count, let open = channels[Int(channel)] else { return false }
+    return !open.isClosing
   }
 
   /// The log failed: what waits for it will not come.

@@ -76,6 +76,11 @@ final class SimulatedConnection {
       && model.channels.values.allSatisfy { $0.expected.isEmpty && $0.unconfirmed.isEmpty }
   }
 
+  /// What it asked for next is a message.
+  var isGetting: Bool {
+    if case .get = commands.first?.action { true } else { false }
+  }
+
   // MARK: To the broker
 
   func send(_ action: Command.Action, on channel: UInt16 = 1) {
@@ -109,6 +114,13 @@ final class SimulatedConnection {
     readBytes += count
     let isMore = count == rest && count < available && (isFast || !random.oneIn(6))
     return (count, isMore)
+  }
+
+  /// What the session gets of bytes that were read before: request by request, but for those of a
+  /// blocked client, which are looked through for a close.
+  func portion(of count: Int) -> Int {
+    guard let first = commands.first, !connection.isBlocked else { return count }
+    return min(count, first.bytes.count - taken)
   }
 
   /// The session got bytes: the broker may have taken a request, or some of them when those of a
