@@ -24,7 +24,8 @@ package protocol LoopWitness: AnyObject {
   /// How many of these bytes the session gets at once, at least one: all, unless what comes of each
   /// request is to be seen by itself.
   func portion(of count: Int, from connection: Connection) -> Int
-  func didTake(from connection: Connection)
+  /// The session has not taken so many of the bytes that it got.
+  func didTake(from connection: Connection, untaken: Int)
   /// The broker ends its turn: the log gets what gathered. Output follows.
   func willEnd()
   func didEnd()
@@ -256,7 +257,7 @@ package final class Loop {
       isMore = count < rest.count && (taken == count || session.pause == .blocked)
       rest = UnsafeRawBufferPointer(rebasing: rest[taken...])
       keep(rest, of: connection)
-      witness?.didTake(from: connection)
+      witness?.didTake(from: connection, untaken: rest.count)
     } while isMore
     countUnproven(connection)
   }

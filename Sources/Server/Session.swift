@@ -56,6 +56,9 @@ final class Session {
   /// What the account of memory has of `out`.
   private var countedOutput = 0
   var onDirty: (() -> Void)?
+  /// A frame of a blocked client has passed for the sake of a close behind it; so many bytes that the
+  /// session got are not taken yet.
+  var onPassed: ((_ untaken: Int) -> Void)?
   /// The handshake is over.
   var onOpen: (() -> Void)?
   /// The client has closed, and was told close-ok.

@@ -292,10 +292,10 @@ extension Life: LoopWitness {
     connections.first { $0.connection === connection }?.portion(of: count) ?? count
   }
 
-  func didTake(from connection: Connection) {
+  func didTake(from connection: Connection, untaken: Int) {
     note { () throws(BrokenPromise) in
       for other in connections where other.connection !== connection { try other.listen() }
-      try connections.first { $0.connection === connection }?.took()
+      try connections.first { $0.connection === connection }?.took(untaken)
     }
     listen()
   }

@@ -123,10 +123,10 @@ final class SimulatedConnection {
     return min(count, first.bytes.count - taken)
   }
 
-  /// The session got bytes: the broker may have taken a request, or some of them when those of a
-  /// blocked client pass with a close that is behind them.
-  func took() throws(BrokenPromise) {
-    taken = readBytes - connection.untakenBytes
+  /// The session got bytes and has not taken the last so many: the broker may have taken a request, or
+  /// some of them.
+  func took(_ untaken: Int) throws(BrokenPromise) {
+    taken = readBytes - untaken
     var events = try newEvents()[...]
     while let command = commands.first, taken >= command.bytes.count {
       // What was delivered before its reply was delivered before it was taken.
