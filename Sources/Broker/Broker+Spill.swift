@@ -12,8 +12,10 @@ extension Broker {
     walks.begin(selector, for: nil)
   }
 
-  /// A round is over: entries refer to the new blocks, and what still waits in its lane has none.
-  func finishSpill(_ moved: [MovedLane]) {
+  /// A round is over, and no checkpoint is being made: entries refer to the new blocks, and what still
+  /// waits in its lane has none.
+  func takeWritten() {
+    guard snapshot == nil, let moved = written.take() else { return }
     let mover = SpillMover(self, spilling, moved)
     spilling = []
     self.mover = mover
