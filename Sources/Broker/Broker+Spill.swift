@@ -12,10 +12,8 @@ extension Broker {
     walks.begin(selector, for: nil)
   }
 
-  /// A round is over, and no checkpoint is being made: entries refer to the new blocks, and what still
-  /// waits in its lane has none.
-  func takeWritten() {
-    guard snapshot == nil, let moved = written.take() else { return }
+  /// A round is over: entries refer to the new blocks, and what still waits in its lane has none.
+  func finishSpill(_ moved: [MovedLane]) {
     let mover = SpillMover(self, spilling, moved)
     spilling = []
     self.mover = mover

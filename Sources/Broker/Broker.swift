@@ -57,9 +57,6 @@ public final class Broker {
   var snapshot: CatalogSnapshot? { didSet { noteWalking() } }
   var selector: SpillSelector? { didSet { noteWalking() } }
   var mover: SpillMover? { didSet { noteWalking() } }
-  /// A round that is written and waits for a checkpoint to have been made: of a file the checkpoint is
-  /// to name all lanes or none, since what a start finds unnamed there may come to be named later.
-  var written: [MovedLane]?
   private(set) var isWalking = false
   /// Queues whose next message is damaged.
   private var damaged: [Queue] = []
@@ -169,7 +166,10 @@ public final class Broker {
   /// gathered.
   public func end() {
     chores.advance()
+    let wasMakingCheckpoint = snapshot != nil
     walks.advance()
+    // A round that was written meanwhile has waited for it.
+    if wasMakingCheckpoint, snapshot == nil { journalMoved() }
     pump()
     if !confirming.isEmpty {
       let position = journal.endPosition
@@ -178,7 +178,6 @@ public final class Broker {
       }
       confirming.removeAll(keepingCapacity: true)
     }
-    takeWritten()
     commit()
     if journal.failure != nil { refuseAwaiting() }
     spill()
@@ -189,7 +188,8 @@ public final class Broker {
     guard !journal.isCommitting, journal.failure == nil else { return }
     for queue in unlogged { queue.logProgress() }
     unlogged.removeAll(keepingCapacity: true)
-    if mover == nil, written == nil, journal.wantsCheckpoint(now: time) {
+    // What a checkpoint says of one lane and of the next is to be from before a round, or from behind it.
+    if mover == nil, journal.wantsCheckpoint(now: time) {
       let snapshot = CatalogSnapshot(self)
       self.snapshot = snapshot
       walks.begin(snapshot, for: nil)
@@ -203,10 +203,7 @@ public final class Broker {
     for block in progress.loaded {
       for queue in fetching.removeValue(forKey: block) ?? [] { queue.fetched() }
     }
-    if let moved = progress.moved {
-      written = moved
-      takeWritten()
-    }
+    if let moved = progress.moved { finishSpill(moved) }
     guard progress.hasCommitted else { return }
     for queue in reserving { queue.touch() }
     reserving.removeAll(keepingCapacity: true)

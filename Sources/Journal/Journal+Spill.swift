@@ -162,8 +162,14 @@ extension Journal {
 
   /// Takes a round that is over; returns the lanes that have moved. Each new block is kept until the
   /// broker, which lets its entries refer to them, calls `finishSpill`.
+  ///
+  /// It waits while the broker makes a checkpoint, which is to name a lane file only together with all
+  /// that its lanes have in it: of a block that it does not know a start would take the messages out of
+  /// the log, move them again, and by the next checkpoint find them in both files.
   func takeSpill() -> [MovedLane]? {
-    guard let pending = pendingSpill, let outcome = background.takeSpillOutcome() else {
+    guard !isMakingCheckpoint, let pending = pendingSpill,
+      let outcome = background.takeSpillOutcome()
+    else {
       return nil
     }
     pendingSpill = nil

@@ -4,6 +4,8 @@ import Journal
 /// What a broker may take while messages wait, whatever has happened before.
 extension Life {
   private static let restTurnsMax = 600
+  /// So many where a turn gives checkpoints and rounds a few steps only.
+  private static let slowRestTurnsMax = 20_000
   private static let blockBytes = 256 << 10
   /// Besides what messages need: the log's open block, the transient one, the one for what is
   /// forgotten, and one that is being read.
@@ -15,7 +17,8 @@ extension Life {
   func rest() throws(Interruption) {
     world.coverage.note(.rests)
     var excess: String?
-    for _ in 0..<Self.restTurnsMax {
+    let isSlow = world.scenario.walkSteps < 100
+    for _ in 0..<(isSlow ? Self.slowRestTurnsMax : Self.restTurnsMax) {
       try turnAlone()
       guard journal.failure == nil else { return }
       excess = isIdle && !journal.isSpilling ? tooMuch() : "rounds and commits do not end"
