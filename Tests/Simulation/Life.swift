@@ -80,8 +80,8 @@ final class Life {
     speeds = workers.map { _ in world.random.choose([5, 30, 80, 100]) }
     world.coverage.note(.messagesRecovered, recovered)
     world.oracle.journal = journal
-    world.oracle.isThere = { [unowned self] in
-      broker.vhost("/")?.hasQueue(Name($0)) == true
+    world.oracle.isThere = { [weak self] in
+      self?.broker.vhost("/")?.hasQueue(Name($0)) == true
     }
     loop.witness = self
   }

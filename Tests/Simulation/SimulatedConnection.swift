@@ -46,7 +46,7 @@ final class SimulatedConnection {
 
   init(
     name: String, on loop: Loop, oracle: Oracle, topology: Topology, random: SeededGenerator,
-    willWrite: @escaping () -> Void
+    listenToAll: @escaping () -> Void
   ) {
     self.oracle = oracle
     self.topology = topology
@@ -56,10 +56,14 @@ final class SimulatedConnection {
     socket.roomBytes = roomBytes
     socket.onRead = { [unowned self] available, room in read(available, room) }
     socket.onWrite = { [unowned self] _, room in
-      willWrite()
+      listenToAll()
       return write(room)
     }
-    socket.onClose = { [unowned self] in model.close() }
+    socket.onClose = { [unowned self] in
+      // What it gives back has not been delivered to others yet.
+      listenToAll()
+      model.close()
+    }
     do throws(SystemError) {
       connection = try loop.add(name: name, isLoopback: true) { _ in socket }
     } catch {
