@@ -339,6 +339,7 @@ final class Oracle {
   /// All that could be delivered in a turn was.
   func turned() throws(BrokenPromise) {
     turn += 1
+    try explainCancelled(before: nil)
     if let since = cancelledForDamage, turn > since + 1 {
       try promise(isDamageTold(), "damage is told", "consumers were cancelled without a word")
       cancelledForDamage = nil
