@@ -51,6 +51,8 @@ public final class VirtualHost {
     return exchange
   }
 
+  package func hasQueue(_ name: Name) -> Bool { queues[name] != nil }
+
   func queue(_ name: Name) throws(PeerError) -> Queue {
     guard let queue = queues[name] else { throw .noQueue(queue: name, vhost: self.name) }
     return queue

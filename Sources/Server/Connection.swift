@@ -100,9 +100,6 @@ extension Connection {
   /// What the session has written and the transport has not taken; valid until the next call.
   package var unsent: UnsafeRawBufferPointer { session.out.readable }
 
-  /// Bytes that were read and that the session has not taken.
-  package var untakenBytes: Int { leftover.count }
-
   /// What it waits for.
   package var isWaitingForLog: Bool {
     if case .untilDurable = session.pause { true } else { false }

@@ -33,6 +33,12 @@ extension Loop {
       connection.deadline = .max
       prove(connection)
     }
+    if let witness {
+      session.onPassed = { [unowned connection] untaken in
+        witness.didTake(from: connection, untaken: untaken)
+        witness.willTake(from: connection)
+      }
+    }
     log.debug("\(name) connected")
     return connection
   }
@@ -43,6 +49,8 @@ extension Loop {
     connection.isClosed = true
     let session = connection.session
     tellEnd(of: connection, reason)
+    // What it can no longer read is not delivered to it: without acknowledgements that would be lost.
+    session.peer?.roomFilled()
     session.release()
     session.state = .closed
     session.out.removeAll()

@@ -21,7 +21,11 @@ package struct LoopSettings {
 package protocol LoopWitness: AnyObject {
   /// A session gets a batch of bytes; consumers are served behind it.
   func willTake(from connection: Connection)
-  func didTake(from connection: Connection)
+  /// How many of these bytes the session gets at once, at least one: all, unless what comes of each
+  /// request is to be seen by itself.
+  func portion(of count: Int, from connection: Connection) -> Int
+  /// The session has not taken so many of the bytes that it got.
+  func didTake(from connection: Connection, untaken: Int)
   /// The broker ends its turn: the log gets what gathered. Output follows.
   func willEnd()
   func didEnd()
@@ -163,6 +167,9 @@ package final class Loop {
       return
     }
     stopDeadline = now + Self.stopMilliseconds
+    // What comes back from one client is not handed to the next, who is about to be told as well.
+    broker.pump()
+    for case let connection? in connections { connection.session.peer?.roomFilled() }
     for connection in connections.compactMap(\.self) {
       if connection.isLingering { connection.transport.shutdownWrite() }
       connection.session.stop()
@@ -240,15 +247,28 @@ package final class Loop {
 
   /// Gives the session bytes and keeps what it does not take.
   private func take(_ connection: Connection, _ bytes: UnsafeRawBufferPointer) {
-    witness?.willTake(from: connection)
-    let taken = connection.session.receive(bytes.bytes)
-    if taken < bytes.count {
-      connection.leftover.append(UnsafeRawBufferPointer(rebasing: bytes[taken...]))
+    let session = connection.session
+    var rest = bytes
+    var isMore: Bool
+    repeat {
+      witness?.willTake(from: connection)
+      let count = witness?.portion(of: rest.count, from: connection) ?? rest.count
+      let taken = session.receive(rest.bytes.extracting(0..<count))
+      isMore = count < rest.count && (taken == count || session.pause == .blocked)
+      rest = UnsafeRawBufferPointer(rebasing: rest[taken...])
+      keep(rest, of: connection)
+      witness?.didTake(from: connection, untaken: rest.count)
+    } while isMore
+    countUnproven(connection)
+  }
+
+  private func keep(_ bytes: UnsafeRawBufferPointer, of connection: Connection) {
+    connection.leftover.removeAll()
+    if !bytes.isEmpty {
+      connection.leftover.append(bytes)
     } else if connection.leftover.capacity > 0 {
       connection.leftover.shrink(to: 0)
     }
-    countUnproven(connection)
-    witness?.didTake(from: connection)
   }
 
   /// After the session did something: notes what it waits for.

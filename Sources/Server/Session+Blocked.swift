@@ -27,12 +27,25 @@ extension Session {
       passBytesLeft -= count
       bytesLookedAt = 0
       pause = .none
-      isPassing = true
-      let taken = receive(rest.extracting(0..<count))
-      isPassing = false
+      let taken = pass(rest, count)
       offset += taken
       if pause == .none, state == .open { pause = .blocked }
       if taken == 0 { break }
+    }
+    return offset
+  }
+
+  /// Takes the first `count` bytes frame by frame, which all are whole.
+  private func pass(_ bytes: RawSpan, _ count: Int) -> Int {
+    isPassing = true
+    defer { isPassing = false }
+    var offset = 0
+    while offset < count, state == .open, pause == .none {
+      let size = Int(bytes.bigEndian32(offset + 3)) + Frame.overhead
+      let taken = receive(bytes.extracting(offset..<offset + size))
+      if taken == 0 { break }
+      offset += taken
+      onPassed?(bytes.byteCount - offset)
     }
     return offset
   }

@@ -56,6 +56,9 @@ final class Session {
   /// What the account of memory has of `out`.
   private var countedOutput = 0
   var onDirty: (() -> Void)?
+  /// A frame of a blocked client has passed for the sake of a close behind it; so many bytes that the
+  /// session got are not taken yet.
+  var onPassed: ((_ untaken: Int) -> Void)?
   /// The handshake is over.
   var onOpen: (() -> Void)?
   /// The client has closed, and was told close-ok.
@@ -183,10 +186,16 @@ final class Session {
 
   private func tellEndedConsumers() {
     guard !endedConsumers.isEmpty else { return }
-    for (tag, channel) in endedConsumers {
+    // Who hears that the channel is closed hears nothing more on it.
+    for (tag, channel) in endedConsumers where isOpen(channel) {
       send(.basicCancel(.init(consumerTag: tag, noWait: true)), on: channel)
     }
     endedConsumers = []
+  }
+
+  private func isOpen(_ channel: UInt16) -> Bool {
+    guard Int(channel) < channels.count, let open = channels[Int(channel)] else { return false }
+    return !open.isClosing
   }
 
   /// The log failed: what waits for it will not come.

@@ -42,6 +42,8 @@ extension Life {
     guard simulated.waitingBytes > 0, broker.alarm == nil, !connection.isOutputFull,
       !connection.isHeldForMemory, unsent < 4 * settings.outputMax
     else { return nil }
+    // A large message that is asked for waits, too.
+    if broker.isOutputExhausted, simulated.isGetting { return nil }
     return "\(simulated.model.name) has sent a request that nobody takes"
   }
 }

@@ -80,6 +80,9 @@ final class Life {
     speeds = workers.map { _ in world.random.choose([5, 30, 80, 100]) }
     world.coverage.note(.messagesRecovered, recovered)
     world.oracle.journal = journal
+    world.oracle.isThere = { [unowned self] in
+      broker.vhost("/")?.hasQueue(Name($0)) == true
+    }
     loop.witness = self
   }
 
@@ -285,10 +288,14 @@ final class Life {
 extension Life: LoopWitness {
   func willTake(from connection: Connection) { listen() }
 
-  func didTake(from connection: Connection) {
+  func portion(of count: Int, from connection: Connection) -> Int {
+    connections.first { $0.connection === connection }?.portion(of: count) ?? count
+  }
+
+  func didTake(from connection: Connection, untaken: Int) {
     note { () throws(BrokenPromise) in
       for other in connections where other.connection !== connection { try other.listen() }
-      try connections.first { $0.connection === connection }?.took()
+      try connections.first { $0.connection === connection }?.took(untaken)
     }
     listen()
   }

@@ -20,6 +20,8 @@ extension Oracle {
   /// A consumer of the queue ended: the queue may go with it.
   func consumerLeft(_ queue: QueueModel) {
     guard queue.isLeft else { return }
+    // Its consumer may have been cancelled for damage, which leaves it, and not have heard of that.
+    if isRotten, isThere(queue.name) { return }
     coverage.note(.autoDeletions)
     delete(queue)
   }

@@ -31,6 +31,8 @@ final class Oracle {
   var isRotten = false
   /// The log of the broker speaks of damage since the bit flipped.
   var isDamageTold: () -> Bool = { true }
+  /// Whether the broker has a queue of this name now.
+  var isThere: (String) -> Bool = { _ in false }
   private(set) var turn = 0
   /// The turn in which consumers were last cancelled for damage, until it is seen that this is told.
   var cancelledForDamage: Int?
@@ -150,9 +152,12 @@ final class Oracle {
       guard let queue = expected.queue else { break }
       if queue.existence == nil { try queue.observed(exists: true) }
       try check(expected, count: Int(ok.messageCount))
+      let consumers = expected.consumers ?? -1
+      // That consumers were cancelled for damage is told behind the answer.
+      let isCancelled = isRotten && ok.consumerCount < consumers
       try promise(
-        expected.consumers == Int(ok.consumerCount), "counts are right",
-        "\(queue.name) has \(ok.consumerCount) consumers, not \(expected.consumers ?? -1)")
+        consumers == Int(ok.consumerCount) || isCancelled, "counts are right",
+        "\(queue.name) has \(ok.consumerCount) consumers, not \(consumers)")
     case .queuePurgeOk(let ok): try check(expected, count: Int(ok.messageCount))
     case .queueDeleteOk(let ok): try check(expected, count: Int(ok.messageCount))
     case .basicGetEmpty:

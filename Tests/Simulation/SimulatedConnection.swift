@@ -76,6 +76,11 @@ final class SimulatedConnection {
       && model.channels.values.allSatisfy { $0.expected.isEmpty && $0.unconfirmed.isEmpty }
   }
 
+  /// What it asked for next is a message.
+  var isGetting: Bool {
+    if case .get = commands.first?.action { true } else { false }
+  }
+
   // MARK: To the broker
 
   func send(_ action: Command.Action, on channel: UInt16 = 1) {
@@ -111,10 +116,17 @@ final class SimulatedConnection {
     return (count, isMore)
   }
 
-  /// The session got bytes: the broker may have taken a request, or some of them when those of a
-  /// blocked client pass with a close that is behind them.
-  func took() throws(BrokenPromise) {
-    taken = readBytes - connection.untakenBytes
+  /// What the session gets of bytes that were read before: request by request, but for those of a
+  /// blocked client, which are looked through for a close.
+  func portion(of count: Int) -> Int {
+    guard let first = commands.first, !connection.isBlocked else { return count }
+    return min(count, first.bytes.count - taken)
+  }
+
+  /// The session got bytes and has not taken the last so many: the broker may have taken a request, or
+  /// some of them.
+  func took(_ untaken: Int) throws(BrokenPromise) {
+    taken = readBytes - untaken
     var events = try newEvents()[...]
     while let command = commands.first, taken >= command.bytes.count {
       // What was delivered before its reply was delivered before it was taken.
