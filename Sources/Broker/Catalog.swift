@@ -154,7 +154,8 @@ final class Catalog {
     exchanges.append((exchange, vhost))
   }
 
-  /// The last one takes its place, so that whoever goes from the end to the beginning misses nothing.
+  /// The last one takes its place, so that whoever goes from the end to the beginning misses nothing, and
+  /// may see some twice.
   func remove(_ queue: Queue) {
     guard let index = queue.catalogIndex else { return }
     queue.catalogIndex = nil

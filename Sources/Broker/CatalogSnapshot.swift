@@ -31,8 +31,12 @@ final class CatalogSnapshot: Chore {
   private let newExchanges: UInt32
 
   private var part = Part.exchanges
-  /// The objects before this one in the catalog's list are still to come.
+  /// The objects before this one in the catalog's list are still to come. One of those that were seen
+  /// takes the place of one that is deleted, and is not to be written twice: recovery would keep one of
+  /// the two for ever, with the state of then.
   private var index: Int
+  /// Whose bindings are being taken; by its place it would be another one when something is deleted.
+  private var exchange: Exchange?
   private var queue: (queue: Queue, part: QueuePart)?
   /// The bindings before this one are still to come.
   private var bindingIndex = Int.max
@@ -106,20 +110,30 @@ final class CatalogSnapshot: Chore {
     }
     let (exchange, vhost) = catalog.exchanges[index]
     steps -= Self.stepsPerRecord
-    if exchange.id < newExchanges, !exchange.isPredeclared {
-      catalog.append(exchange, in: vhost, to: &bytes)
-    }
+    guard exchange.id < newExchanges, !exchange.isPredeclared, exchange.snapshotNumber != number
+    else { return }
+    exchange.snapshotNumber = number
+    catalog.append(exchange, in: vhost, to: &bytes)
   }
 
   private func takeExchangeBinding(_ steps: inout Int) {
-    index = min(index, catalog.exchanges.count)
-    guard index > 0 else {
+    if let current = exchange {
+      if current.isDeleted {
+        bindingIndex = .max
+      } else if take(current.incoming, &steps) {
+        return
+      }
+      exchange = nil
+      return
+    }
+    index = min(index, catalog.exchanges.count) - 1
+    guard index >= 0 else {
       part = .queues
       index = catalog.queues.count
       return
     }
-    let exchange = catalog.exchanges[index - 1].exchange
-    if !take(exchange.incoming, &steps) { index -= 1 }
+    steps -= 1
+    exchange = catalog.exchanges[index].exchange
   }
 
   /// The next binding of those that lead to something; false if there is none. Those that are removed
@@ -162,11 +176,11 @@ final class CatalogSnapshot: Chore {
     }
     let queue = catalog.queues[index]
     steps -= 2 * Self.stepsPerRecord
-    guard queue.id < newQueues else { return }
+    guard queue.id < newQueues, queue.snapshot.number != number else { return }
+    queue.snapshot = (number, queue.movedUpTo)
     catalog.append(queue, to: &bytes)
     catalog.appendState(of: queue, to: &bytes)
     if queue.movedUpTo > 0 {
-      queue.snapshot = (number, queue.movedUpTo)
       moved.append(queue)
       self.queue = (queue, .lane(behind: 0))
     } else {

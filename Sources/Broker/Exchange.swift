@@ -24,6 +24,8 @@ public final class Exchange {
   var declaredAt = 0
   /// Where it is in the catalog, if it is durable.
   var catalogIndex: Int?
+  /// The last checkpoint that has it.
+  var snapshotNumber = 0
 
   /// All bindings from here.
   private(set) var bindings: SpreadDictionary<BindingKey, Binding> = SpreadDictionary()

@@ -25,7 +25,7 @@ public final class Queue {
   var declaredAt = 0
   /// Where it is in the catalog, if it is durable.
   var catalogIndex: Int?
-  /// The checkpoint that is being made has what had moved up to there when the queue's turn came.
+  /// The last checkpoint that has it, with what had moved up to there when the queue's turn came.
   var snapshot: (number: Int, upTo: UInt64) = (0, 0)
   /// A message in the log is damaged: it and what is behind it do not move.
   var staysInLog = false

@@ -95,6 +95,8 @@ final class SpillSelector: Chore {
     }
     steps -= 1
     let queue = broker.holding[index]
+    // It took the place of a queue that was deleted: a lane must not be there twice.
+    if places[queue.id] != nil { return }
     if queue.staysInLog { return queue.stayInLog() }
     if queue.messageCount == 0, !queue.isTouched { return broker.letGo(queue) }
     if queue.returned.count > 0 { returned.append(queue) }

@@ -63,7 +63,7 @@ extension Journal {
     let merges = sparse.prefix(Self.mergedFilesMax).map { number in
       SpillRound.Merge(
         file: number, path: lanePath(number),
-        blocks: laneFiles.slots(number).compactMap { neededBlock($0, of: number) })
+        blocks: laneFiles.slots(number).map { neededBlock($0, of: number) })
     }
     let round = SpillRound(
       number: laneFiles.takeNumber(), lanes: [], sources: [:], merges: merges, isScratch: false)
@@ -72,10 +72,11 @@ extension Journal {
     background.spill(round)
   }
 
-  /// nil for a block that died since the log was last told.
-  private func neededBlock(_ slot: UInt32, of number: UInt32) -> SpillRound.Merge.Block? {
+  private func neededBlock(_ slot: UInt32, of number: UInt32) -> SpillRound.Merge.Block {
     let block = blocks[Int(slot)]
-    guard block.home == .lane, block.file == number else { return nil }
+    invariant(
+      block.home == .lane && block.file == number,
+      "lane file \(number) has a block that is not its own")
     return SpillRound.Merge.Block(slot: slot, offset: block.start, size: block.used)
   }
 

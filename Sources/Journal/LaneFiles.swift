@@ -7,8 +7,9 @@ struct LaneFiles {
     let offset: Int
     let size: Int
     var isAlive: Bool
-    /// The journal's block, while it is alive.
-    var slot: UInt32 = .max
+    /// The journal's block, as long as somebody needs it; then the slot is another block's, which may be
+    /// of this file too.
+    var slot: UInt32?
   }
 
   private struct LaneFile {
@@ -103,6 +104,7 @@ struct LaneFiles {
       invariantFailed("a block of lane file \(number) died that is not there")
     }
     files[number]!.dying.append(index)
+    files[number]!.extents[index].slot = nil
     if Sabotage.is(.makesHolesEarly) {
       files[number]!.extents[index].isAlive = false
       files[number]!.dead.append(index)
@@ -187,10 +189,8 @@ struct LaneFiles {
     files[number]?.isKept = true
   }
 
-  /// The journal's blocks for what was alive when the log was last told.
-  func slots(_ number: UInt32) -> [UInt32] {
-    files[number]?.extents.filter(\.isAlive).map(\.slot) ?? []
-  }
+  /// The journal's blocks for what somebody needs.
+  func slots(_ number: UInt32) -> [UInt32] { files[number]?.extents.compactMap(\.slot) ?? [] }
 
   /// Everything that somebody needs has moved out of the file.
   mutating func retire(_ number: UInt32) {

@@ -40,6 +40,8 @@ package final class Connection {
   /// Monotonic milliseconds.
   var receivedAt: Int64
   var sentAt: Int64
+  /// Since when nothing of what there is to write was taken; nil when all was written.
+  private(set) var unreadSince: Int64?
   /// When it is closed if it is still in the handshake, or lingering, by then.
   var deadline: Int64
 
@@ -82,7 +84,10 @@ package final class Connection {
       case .count(let count):
         session.out.consume(count)
         sentAt = now
-      case .wouldBlock: return .partial
+        unreadSince = nil
+      case .wouldBlock:
+        if unreadSince == nil { unreadSince = now }
+        return .partial
       case .ended, .failed: return .failed
       }
     }

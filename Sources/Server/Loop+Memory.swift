@@ -123,7 +123,7 @@ extension Loop {
 
   /// The connection holds memory for output that it does not take, while that is exhausted.
   func isHoldingUp(_ connection: Connection) -> Bool {
-    broker.isOutputExhausted && !connection.session.out.isEmpty
-      && now - connection.sentAt > Self.shortageMilliseconds
+    guard broker.isOutputExhausted, let since = connection.unreadSince else { return false }
+    return now - since > Self.shortageMilliseconds
   }
 }

@@ -451,7 +451,9 @@ package final class Loop {
         return drop(connection, "no heartbeat for \(2 * session.heartbeat) seconds")
       }
       let isUnread = session.out.count >= settings.session.answersMax
-      if isUnread, now - connection.sentAt > 2 * interval + Self.sweepMilliseconds {
+      if isUnread, let since = connection.unreadSince,
+        now - since > 2 * interval + Self.sweepMilliseconds
+      {
         return drop(connection, "it has not read for \(2 * session.heartbeat) seconds")
       }
       if now - connection.sentAt >= interval / 2, session.out.isEmpty {

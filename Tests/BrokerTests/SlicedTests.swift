@@ -83,6 +83,89 @@ import Testing
     #expect(broker.journal.segmentCount <= 3 + 5 * broker.journal.lastCheckpointBytes / (256 << 10))
   }
 
+  /// What is deleted while a checkpoint is made gives its place in the catalog to another one, which was
+  /// seen. What the checkpoint had twice would come back after it was deleted, too.
+  @Test(arguments: 0..<16)
+  func whatTakesThePlaceOfTheDeletedIsThereOnce(turns: Int) throws {
+    let broker = try Self.broker(steps: 12)
+    let channel = broker.connect().open()
+    for number in 0..<8 {
+      try channel.declare(Name("q\(number)"), isDurable: true)
+      try broker.vhost.declare(exchange: Name("x\(number)"), isDurable: true)
+    }
+    begin(broker)
+    for _ in 0..<turns { broker.turn() }
+    try channel.delete("q0")
+    try broker.vhost.delete(exchange: "x0")
+    finish(broker)
+    broker.durableTurn()
+    let again = try broker.crashed(settings: .moving)
+    let next = again.connect().open()
+    for number in 1..<8 {
+      try next.delete(Name("q\(number)"))
+      try again.vhost.delete(exchange: Name("x\(number)"))
+    }
+    begin(again)
+    finish(again)
+    again.durableTurn()
+    let last = try again.crashed(settings: .moving)
+    #expect(last.vhost.queueCount == 0)
+    #expect(last.vhost.exchanges.values.filter { !$0.isPredeclared }.isEmpty)
+  }
+
+  /// An exchange is deleted while its bindings, or those of another one, are being written.
+  @Test(arguments: 0..<24, ["x0", "x1", "x2"] as [Name])
+  func bindingsOfOtherExchangesAreThereAfterACrash(turns: Int, deleted: Name) throws {
+    let broker = try Self.broker(steps: 12)
+    for number in 0..<3 {
+      let name = Name("x\(number)")
+      try broker.vhost.declare(exchange: name, isDurable: true)
+      for key in 0..<12 {
+        try broker.vhost.bind(exchange: name, to: "amq.direct", key: Name("\(key)"))
+      }
+    }
+    begin(broker)
+    for _ in 0..<turns { broker.turn() }
+    try broker.vhost.delete(exchange: deleted)
+    finish(broker)
+    broker.durableTurn()
+    #expect(broker.vhost.bindings == 24)
+    #expect(try broker.crashed(settings: .moving).vhost.bindings == 24)
+  }
+
+  /// A queue is deleted while others are looked at for a round of spilling: one that was seen takes its
+  /// place, and its messages must not move twice.
+  @Test(arguments: 0..<8)
+  func whatTakesThePlaceOfTheDeletedMovesOnce(turns: Int) throws {
+    let broker = try Self.broker(steps: 4)
+    let channel = broker.connect().open()
+    try channel.declare("junk", isDurable: true)
+    let names = (0..<8).map { Name("q\($0)") }
+    for name in names {
+      try channel.declare(name, isDurable: true)
+      for text in ["a", "b", "c"] { try channel.publish(text, key: name, isPersistent: true) }
+    }
+    broker.durableTurn()
+    while broker.broker.selector == nil {
+      try broker.durableTurn {
+        try channel.publish([UInt8](repeating: 0, count: 30_000), key: "junk", isPersistent: true)
+        try channel.purge("junk")
+      }
+    }
+    for _ in 0..<turns { broker.turn() }
+    try channel.delete("q0")
+    broker.spillTurns()
+    #expect(broker.journal.statistics.spills > 0)
+    let again = try broker.crashed(settings: .moving)
+    let next = again.connect().open()
+    for name in names.dropFirst() {
+      #expect(try next.drain(name).map(\.text) == ["a", "b", "c"], "\(name)")
+      #expect(try channel.drain(name).map(\.text) == ["a", "b", "c"], "\(name)")
+    }
+    broker.spillTurns()
+    broker.expectNothingHeld()
+  }
+
   /// Whatever is declared, bound and deleted while a checkpoint is made: a crash behind it finds what
   /// there was.
   @Test(arguments: Seeds.all)

@@ -281,6 +281,42 @@ import Testing
     broker.expectNothingHeld()
   }
 
+  /// A block of which only a message that need not survive was left dies while it is recovered, and the
+  /// next one gets its slot; a merge that comes before the log was told must take that one once.
+  @Test func aMergeBehindAStartTakesEachBlockOnce() throws {
+    var settings = Journal.Settings.moving
+    settings.windowBytes = 512 << 10
+    let broker = try TestBroker.moving(settings: settings)
+    let channel = broker.connect().open()
+    for queue in ["q", "p"] as [Name] { try channel.declare(queue, isDurable: true) }
+    let large = String(repeating: "x", count: 200_000)
+    for text in ["first", "fleeting", "left"] {
+      let isFleeting = text == "fleeting"
+      try channel.publish(
+        isFleeting ? text : text + large, key: "q", isPersistent: !isFleeting)
+    }
+    try broker.moveOut(channel)
+    try channel.publish("other", key: "p", isPersistent: true)
+    try broker.moveOut(channel)
+    #expect(try broker.files(".lanes").count == 2, "two blocks of q are in one")
+    #expect(try #require(try channel.take("q")).text == "first" + large)
+    broker.durableTurn()
+
+    settings.sparseFilesMin = 2
+    let again = try broker.crashed(settings: settings)
+    #expect(again.queue("q")?.readyCount == 1)
+    again.turns { again.journal.statistics.laneFilesMerged == 2 && !again.journal.isSpilling }
+    try again.moveOut(again.connect().open())
+    again.drainWorkers()
+    #expect(try again.files(".lanes").count == 1)
+    let last = try again.crashed(settings: settings)
+    #expect(last.queue("q")?.readyCount == 1)
+    let next = last.connect().open()
+    #expect(try next.drain("q").map(\.text) == ["left" + large])
+    #expect(try next.drain("p").map(\.text) == ["other"])
+    last.expectNothingHeld()
+  }
+
   /// One message of each block is left, as slow consumers leave them.
   @Test func recoveryReadsBlocksWithinTheCache() throws {
     var settings = Journal.Settings.moving

@@ -81,6 +81,30 @@ import Testing
     #expect(loop.broker.account[.bodies] == 0)
   }
 
+  // MARK: Output
+
+  /// Who has heard nothing for a while, and is sent something in the turn in which slow readers are
+  /// looked for, has had no chance to take it.
+  @Test func whatWasJustSaidIsNotCountedAsUnread() throws {
+    let loop = try TestLoop(limits: Self.limits(16 << 20))
+    let client = try open(loop, count: 1)[0]
+    loop.broker.account.add(9 << 20, to: .output)
+    loop.turn()
+    #expect(loop.broker.isOutputExhausted)
+    for _ in 0..<10 { loop.turn(after: 1000) }
+    client.send(Wire.method(.queueDeclare(QueueDeclare(queue: "q"))))
+    loop.turn(after: 1000)
+    #expect(!client.isClosed)
+    #expect(try client.takeEvents().count == 1)
+    client.isReading = false
+    client.send(Wire.method(.queueDeclare(QueueDeclare(queue: "q"))))
+    for _ in 0..<5 { loop.turn(after: 1000) }
+    #expect(!client.isClosed)
+    for _ in 0..<2 { loop.turn(after: 1000) }
+    #expect(client.isClosed)
+    loop.broker.account.add(-9 << 20, to: .output)
+  }
+
   // MARK: Unfinished input
 
   @Test func aMessageThatDoesNotGoOnIsGivenUp() throws {
