@@ -68,6 +68,7 @@ public final class Broker {
   private var idleIndex = 0
   /// Queues that are looked at each time.
   private static let idleLooks = 8192
+  let deliveryChunks = DeliveryChunks()
   /// What all consumers take.
   var consumerBytes = 0
   /// Clients that do not read keep more memory busy than they may: messages that are not small wait

@@ -28,30 +28,39 @@ enum CatalogRecord {
     payload.storeBytes(of: sequence, as: UInt64.self)
   }
 
-  /// `ranges` in ascending order; neighbours are written as one.
+  /// `ranges` in ascending order; neighbours become one.
   static func appendSettled(
-    _ journal: Journal, queue: UInt32, ranges: [Queue.SettledRange]
+    _ journal: Journal, queue: UInt32, ranges: inout [Queue.SettledRange]
   ) {
-    var merged: [Queue.SettledRange] = []
-    for range in ranges {
-      if let last = merged.last, last.first + last.count == range.first {
-        merged[merged.count - 1].count += range.count
-      } else {
-        merged.append(range)
-      }
-    }
+    merge(&ranges)
     var start = 0
-    while start < merged.count {
-      let count = min(rangesMax, merged.count - start)
+    while start < ranges.count {
+      let count = min(rangesMax, ranges.count - start)
       let (_, payload) = journal.append(
         kind: settle, count: UInt16(count), word: queue, payloadSize: 16 * count)
       for index in 0..<count {
-        let range = merged[start + index]
+        let range = ranges[start + index]
         payload.storeBytes(of: range.first, toByteOffset: 16 * index, as: UInt64.self)
         payload.storeBytes(of: range.count, toByteOffset: 16 * index + 8, as: UInt64.self)
       }
       start += count
     }
+  }
+
+  /// In place, since it is done for every commit.
+  private static func merge(_ ranges: inout [Queue.SettledRange]) {
+    guard ranges.count > 1 else { return }
+    var last = 0
+    for index in 1..<ranges.count {
+      let range = ranges[index]
+      if ranges[last].first + ranges[last].count == range.first {
+        ranges[last].count += range.count
+      } else {
+        last += 1
+        ranges[last] = range
+      }
+    }
+    ranges.removeLast(ranges.count - 1 - last)
   }
 }
 

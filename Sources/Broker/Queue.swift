@@ -421,7 +421,7 @@ public final class Queue {
       lastSettled.count = 0
       if settled.count > 1 { settled.sort { $0.first < $1.first } }
       if Sabotage.is(.dropsSettlement), settled.count > 1 { settled.removeLast() }
-      CatalogRecord.appendSettled(journal, queue: id, ranges: settled)
+      CatalogRecord.appendSettled(journal, queue: id, ranges: &settled)
       settled.removeAll(keepingCapacity: settled.count <= 64)
       countEntries()
     }

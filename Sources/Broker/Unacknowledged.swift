@@ -14,15 +14,37 @@ struct PendingDelivery: BitwiseCopyable {
 /// counts with that of all others.
 final class DeliveryMeter {
   private weak var broker: Broker?
+  let chunks: DeliveryChunks
   private(set) var bytes = 0
 
   init(_ broker: Broker) {
     self.broker = broker
+    chunks = broker.deliveryChunks
   }
 
   func add(_ delta: Int) {
     bytes += delta
     broker?.account.add(delta, to: .deliveries)
+  }
+}
+
+/// Chunks of `Unacknowledged` that all channels have emptied, for those that need one next: a client that
+/// settles what it has and gets as much again would cost one for every few messages.
+final class DeliveryChunks {
+  /// 160 KiB.
+  private static let countMax = 64
+  private var chunks: [UnsafeMutablePointer<PendingDelivery>] = []
+
+  deinit {
+    for chunk in chunks { chunk.deallocate() }
+  }
+
+  func take() -> UnsafeMutablePointer<PendingDelivery> {
+    chunks.popLast() ?? .allocate(capacity: Unacknowledged.chunkCount)
+  }
+
+  func give(_ chunk: UnsafeMutablePointer<PendingDelivery>) {
+    if chunks.count < Self.countMax { chunks.append(chunk) } else { chunk.deallocate() }
   }
 }
 
@@ -208,7 +230,7 @@ struct Unacknowledged: ~Copyable {
       base = spare
       self.spare = nil
     } else {
-      base = .allocate(capacity: Self.chunkCount)
+      base = meter?.chunks.take() ?? .allocate(capacity: Self.chunkCount)
       chunksHeld += 1
       meter?.add(Self.chunkBytes)
     }
@@ -225,7 +247,7 @@ struct Unacknowledged: ~Copyable {
     if spare == nil {
       spare = base
     } else {
-      base.deallocate()
+      if let meter { meter.chunks.give(base) } else { base.deallocate() }
       chunksHeld -= 1
       meter?.add(-Self.chunkBytes)
     }

@@ -13,8 +13,13 @@ public protocol Worker: AnyObject, Sendable {
 
 /// A thread that does jobs.
 public final class ThreadWorker: Worker {
+  /// An array of bare closures would box each one.
+  private struct Job: Sendable {
+    let run: @Sendable () -> Void
+  }
+
   private struct State {
-    var jobs: [@Sendable () -> Void] = []
+    var jobs: [Job] = []
     var isStopping = false
   }
 
@@ -35,6 +40,7 @@ public final class ThreadWorker: Worker {
   }
 
   public func submit(_ job: @escaping @Sendable () -> Void) {
+    let job = Job(run: job)
     let wasIdle = state.withLock { state in
       invariant(!state.isStopping, "a job for a worker that was stopped")
       state.jobs.append(job)
@@ -55,14 +61,14 @@ public final class ThreadWorker: Worker {
   }
 
   private func run() {
-    var jobs: [@Sendable () -> Void] = []
+    var jobs: [Job] = []
     while true {
       work.wait()
       let isStopping = state.withLock { state in
         swap(&jobs, &state.jobs)
         return state.isStopping
       }
-      for job in jobs { job() }
+      for job in jobs { job.run() }
       jobs.removeAll(keepingCapacity: true)
       if isStopping { return }
     }

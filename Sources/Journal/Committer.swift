@@ -162,14 +162,17 @@ final class SegmentWriter: @unchecked Sendable {
   }
 
   private func flush(at offset: Int) throws(WriteFailure) {
-    let copy = UnsafeMutableBufferPointer<iovec>.allocate(capacity: vectors.count)
-    defer { copy.deallocate() }
-    _ = copy.initialize(from: vectors)
-    do throws(SystemError) {
-      try target?.write(at: offset, vectors: copy)
-    } catch {
-      throw .unknown(error)
+    guard let target else { return }
+    // A write that was cut short leaves its mark in the vectors, which are not used again.
+    let failure = vectors.withUnsafeMutableBufferPointer { vectors -> SystemError? in
+      do throws(SystemError) {
+        try target.write(at: offset, vectors: vectors)
+        return nil
+      } catch {
+        return error
+      }
     }
+    if let failure { throw .unknown(failure) }
   }
 
   /// Keeps the header that was made last in `made`, so that the one before need not be read again.

@@ -21,22 +21,30 @@ struct PendingCheckpoint {
 /// reading the log over them gives the right state all the same.
 extension Journal {
   static let checkpointRetryMilliseconds: Int64 = 5000
-  /// The next checkpoint is not begun before the log has grown by so many times the bytes of the last.
+  /// The next checkpoint is not begun before the log has grown, and so much of it can be recycled, by so
+  /// many times the bytes of the last, in the mean of the two.
   static let checkpointGrowth = 4
 
   /// Segments, or lane files, could be given up if the catalog were written down. `now` is monotonic
   /// milliseconds.
   public func wantsCheckpoint(now: Int64) -> Bool {
-    pendingCheckpoint == nil && failure == nil && now >= nextCheckpointAt && hasGrown
-      && (segments.firstLive(notAbove: durablePosition) > segments.first
+    pendingCheckpoint == nil && failure == nil && now >= nextCheckpointAt && isWorthCheckpoint
+      && (recyclableBytes > 0
         || laneFiles.retiredCount > 0 || wantsCheckpointForSpace(now: now))
   }
 
-  /// What checkpoints cost is bounded by what is logged, however large the catalog is. Without space
-  /// for more there is nothing to wait for.
-  private var hasGrown: Bool {
-    endPosition - lastCheckpointBegin >= Self.checkpointGrowth * lastCheckpointBytes
+  /// What checkpoints cost is bounded by what is logged, however large the catalog is: no byte of the
+  /// log grows, or is recycled, twice. If only growth counted, a log that is not written to would keep
+  /// for good what moved out of it last. Without space for more there is nothing to wait for.
+  private var isWorthCheckpoint: Bool {
+    let grown = endPosition - lastCheckpointBegin
+    return grown + recyclableBytes >= 2 * Self.checkpointGrowth * lastCheckpointBytes
       || spaceProblem != nil
+  }
+
+  /// Of the log, by a checkpoint that is made now.
+  private var recyclableBytes: Int {
+    (segments.firstLive(notAbove: durablePosition) - segments.first) * settings.segmentBytes
   }
 
   /// Where writes are not synced, only a checkpoint lets space of lane files go.

@@ -31,6 +31,7 @@ extension Journal {
     }
     appendBatchRecord(now: now)
     var slices: [CommitBatch.Slice] = []
+    slices.reserveCapacity(closedBlocks.count + 1)
     var bytes = 0
     var taken = 0
     while taken < closedBlocks.count, bytes < settings.batchBytesMax {
