@@ -15,8 +15,11 @@ final class SimulatedConnection {
   private let topology: Topology
   private let roomBytes: Int
   private var random: SeededGenerator
-  /// Everything that can be read is read in one turn.
-  var isFast = false
+  /// Everything that can be read is read in one turn, and written.
+  var isFast = false {
+    didSet { if isFast { socket.roomBytes = Self.roomBytesMax } }
+  }
+  private static let roomBytesMax = 1 << 20
 
   /// Sent by the client and not taken by the session.
   private var commands: [Command] = []
@@ -51,7 +54,7 @@ final class SimulatedConnection {
     self.oracle = oracle
     self.topology = topology
     self.random = random
-    roomBytes = self.random.choose([1000, 20_000, 1 << 20])
+    roomBytes = self.random.choose([1000, 20_000, Self.roomBytesMax])
     model = ConnectionModel(name: name, oracle: oracle)
     socket.roomBytes = roomBytes
     socket.onRead = { [unowned self] available, room in read(available, room) }
