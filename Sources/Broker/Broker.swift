@@ -185,12 +185,15 @@ public final class Broker {
     guard !journal.isCommitting, journal.failure == nil else { return }
     for queue in unlogged { queue.logProgress() }
     unlogged.removeAll(keepingCapacity: true)
-    if journal.wantsCheckpoint(now: time) {
-      let snapshot = CatalogSnapshot(self)
-      self.snapshot = snapshot
-      walks.begin(snapshot, for: nil)
-    }
+    if mover == nil, journal.wantsCheckpoint(now: time) { beginCheckpoint() }
     journal.commit(now: now)
+  }
+
+  /// Writes all that exists into a checkpoint, from now on; no round is being taken.
+  func beginCheckpoint() {
+    let snapshot = CatalogSnapshot(self)
+    self.snapshot = snapshot
+    walks.begin(snapshot, for: nil)
   }
 
   /// Takes what the journal's threads have done, and confirms what became durable.

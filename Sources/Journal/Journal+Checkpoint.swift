@@ -62,7 +62,12 @@ extension Journal {
 
   /// Whether the checkpoint is still being made.
   public func isMakingCheckpoint(_ number: Int) -> Bool {
-    pendingCheckpoint.map { $0.number == number && $0.header == nil } ?? false && failure == nil
+    isMakingCheckpoint && pendingCheckpoint?.number == number
+  }
+
+  /// The same of any.
+  var isMakingCheckpoint: Bool {
+    pendingCheckpoint.map { $0.header == nil } ?? false && failure == nil
   }
 
   /// Records for the checkpoint, whole ones.

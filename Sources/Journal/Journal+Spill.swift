@@ -162,10 +162,14 @@ extension Journal {
 
   /// Takes a round that is over; returns the lanes that have moved. Each new block is kept until the
   /// broker, which lets its entries refer to them, calls `finishSpill`.
+  ///
+  /// A round waits for the checkpoint that is being made: of a queue whose turn came before, it would
+  /// name blocks behind "moved up to". Their messages come from the log at a start, move once more, and
+  /// are there twice when the next checkpoint names both files.
   func takeSpill() -> [MovedLane]? {
-    guard let pending = pendingSpill, let outcome = background.takeSpillOutcome() else {
-      return nil
-    }
+    guard let pending = pendingSpill, !isMakingCheckpoint || !pending.merges.isEmpty,
+      let outcome = background.takeSpillOutcome()
+    else { return nil }
     pendingSpill = nil
     release(kept: pending.kept)
     if let failure = outcome.failure, !pending.merges.isEmpty {
