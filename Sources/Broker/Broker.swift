@@ -167,10 +167,7 @@ public final class Broker {
   /// gathered.
   public func end() {
     chores.advance()
-    let wasMakingCheckpoint = snapshot != nil
     walks.advance()
-    // A round that was written meanwhile has waited for it.
-    if wasMakingCheckpoint, snapshot == nil { journalMoved() }
     pump()
     if !confirming.isEmpty {
       let position = journal.endPosition
@@ -189,13 +186,15 @@ public final class Broker {
     guard !journal.isCommitting, journal.failure == nil else { return }
     for queue in unlogged { queue.logProgress() }
     unlogged.removeAll(keepingCapacity: true)
-    // What a checkpoint says of one lane and of the next is to be from before a round, or from behind it.
-    if mover == nil, journal.wantsCheckpoint(now: time) {
-      let snapshot = CatalogSnapshot(self)
-      self.snapshot = snapshot
-      walks.begin(snapshot, for: nil)
-    }
+    if mover == nil, journal.wantsCheckpoint(now: time) { beginCheckpoint() }
     journal.commit(now: now)
+  }
+
+  /// Writes all that exists into a checkpoint, from now on; no round is being taken.
+  func beginCheckpoint() {
+    let snapshot = CatalogSnapshot(self)
+    self.snapshot = snapshot
+    walks.begin(snapshot, for: nil)
   }
 
   /// Takes what the journal's threads have done, and confirms what became durable.

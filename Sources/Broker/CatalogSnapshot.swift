@@ -55,6 +55,7 @@ final class CatalogSnapshot: Chore {
 
   /// Begins at the log's present end.
   init(_ broker: Broker) {
+    invariant(broker.mover == nil, "a checkpoint begins while messages move")
     self.broker = broker
     journal = broker.journal
     catalog = broker.catalog

@@ -68,12 +68,14 @@ extension Journal {
 
   public var isCheckpointing: Bool { pendingCheckpoint != nil }
 
-  /// The broker has not said all that goes into a checkpoint.
-  var isMakingCheckpoint: Bool { pendingCheckpoint.map { $0.header == nil } ?? false }
-
   /// Whether the checkpoint is still being made.
   public func isMakingCheckpoint(_ number: Int) -> Bool {
-    pendingCheckpoint.map { $0.number == number && $0.header == nil } ?? false && failure == nil
+    isMakingCheckpoint && pendingCheckpoint?.number == number
+  }
+
+  /// The same of any.
+  var isMakingCheckpoint: Bool {
+    pendingCheckpoint.map { $0.header == nil } ?? false && failure == nil
   }
 
   /// Records for the checkpoint, whole ones.

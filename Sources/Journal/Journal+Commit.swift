@@ -97,8 +97,9 @@ extension Journal {
     problems.add(background.takeProblems())
     var progress = Progress()
     progress.loaded = takeLoaded()
-    progress.moved = takeSpill()
+    // A round waits for a checkpoint, which nobody goes on with when the log has failed.
     progress.hasCommitted = takeCommit()
+    progress.moved = takeSpill()
     return progress
   }
 

@@ -163,15 +163,13 @@ extension Journal {
   /// Takes a round that is over; returns the lanes that have moved. Each new block is kept until the
   /// broker, which lets its entries refer to them, calls `finishSpill`.
   ///
-  /// It waits while the broker makes a checkpoint, which is to name a lane file only together with all
-  /// that its lanes have in it: of a block that it does not know a start would take the messages out of
-  /// the log, move them again, and by the next checkpoint find them in both files.
+  /// A round waits for the checkpoint that is being made: of a queue whose turn came before, it would
+  /// name blocks behind "moved up to". Their messages come from the log at a start, move once more, and
+  /// are there twice when the next checkpoint names both files.
   func takeSpill() -> [MovedLane]? {
-    guard !isMakingCheckpoint, let pending = pendingSpill,
+    guard let pending = pendingSpill, !isMakingCheckpoint || !pending.merges.isEmpty,
       let outcome = background.takeSpillOutcome()
-    else {
-      return nil
-    }
+    else { return nil }
     pendingSpill = nil
     release(kept: pending.kept)
     if let failure = outcome.failure, !pending.merges.isEmpty {
