@@ -207,7 +207,7 @@ final class Life {
   /// Looks at all that sessions have written, and at what that means for the queues.
   private func listen() {
     note { () throws(BrokenPromise) in
-      for connection in connections { try connection.listen() }
+      try SimulatedConnection.listen(to: connections)
       try world.oracle.compareDeliveries()
     }
   }
@@ -294,7 +294,8 @@ extension Life: LoopWitness {
 
   func didTake(from connection: Connection, untaken: Int) {
     note { () throws(BrokenPromise) in
-      for other in connections where other.connection !== connection { try other.listen() }
+      let others = connections.filter { $0.connection !== connection }
+      try SimulatedConnection.listen(to: others)
       try connections.first { $0.connection === connection }?.took(untaken)
     }
     listen()

@@ -269,6 +269,14 @@ final class Oracle {
     return message
   }
 
+  /// The message that was delivered is locked for somebody, as far as is known.
+  func isLocked(_ content: Content, on connection: ConnectionModel) -> Bool {
+    guard case .delivery(_, _, let consumer) = content.kind, let id = content.id, id > 0,
+      id <= messages.count, let channel = connection.channels[content.channel]
+    else { return false }
+    return channel.consumers[consumer]?.queue.copy(of: messages[id - 1])?.place == .locked
+  }
+
   private func findCopy(_ message: Message, _ queue: QueueModel) throws(BrokenPromise) -> Copy {
     guard let destinations = message.destinations else {
       throw BrokenPromise("nothing comes that was not published", "m\(message.id)")

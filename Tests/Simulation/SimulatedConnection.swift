@@ -45,6 +45,10 @@ final class SimulatedConnection {
       self.event = event
       self.bytes = bytes
     }
+
+    var isEnd: Bool {
+      if case .method(.connectionClose, _) = event { true } else { false }
+    }
   }
 
   init(
@@ -190,9 +194,35 @@ final class SimulatedConnection {
 
   // MARK: From the broker
 
-  /// Looks at what the session has written since the last time.
-  func listen() throws(BrokenPromise) {
-    for heard in try newEvents() { try hear(heard) }
+  /// Looks at what sessions have written since the last time. Which of them wrote first is not seen, but
+  /// what a connection that ended had locked comes to others only behind its end, and all else before.
+  static func listen(to connections: [SimulatedConnection]) throws(BrokenPromise) {
+    var news: [(connection: SimulatedConnection, events: ArraySlice<Heard>)] = []
+    for connection in connections {
+      let events = try connection.newEvents()
+      if !events.isEmpty { news.append((connection, events[...])) }
+    }
+    while !news.isEmpty {
+      for index in news.indices {
+        let connection = news[index].connection
+        while let first = news[index].events.first, !connection.isBehindEnd(first) {
+          try connection.hear(news[index].events.removeFirst())
+        }
+      }
+      news.removeAll { $0.events.isEmpty }
+      // Those that end, or whatever must not be there.
+      let ends = news.indices.filter { news[$0].events.first?.isEnd ?? false }
+      for index in ends.isEmpty ? Array(news.indices) : ends {
+        try news[index].connection.hear(news[index].events.removeFirst())
+      }
+      news.removeAll { $0.events.isEmpty }
+    }
+  }
+
+  /// It can have been written only when some connection had ended, perhaps this one.
+  private func isBehindEnd(_ heard: Heard) -> Bool {
+    guard case .content(let content) = heard.event else { return heard.isEnd }
+    return oracle.isLocked(content, on: model)
   }
 
   private func hear(_ heard: Heard) throws(BrokenPromise) {
