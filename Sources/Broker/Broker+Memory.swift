@@ -30,7 +30,7 @@ extension Broker {
   public func exhaustOutput() {
     guard !isOutputExhausted else { return }
     isOutputExhausted = true
-    for peer in peers.values { peer.roomFilled() }
+    for peer in peers { peer.roomFilled() }
   }
 
   public func relieveOutput() {

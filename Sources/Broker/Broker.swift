@@ -61,7 +61,7 @@ public final class Broker {
   /// Queues whose next message is damaged.
   private var damaged: [Queue] = []
   /// Connections that are open.
-  private(set) var peers: [ObjectIdentifier: Peer] = [:]
+  private(set) var peers: [Peer] = []
   /// Channels that are closed and have not given up all that they had.
   var closingChannels: [Channel] = []
   /// Where `tend` goes on among the queues that may have messages, for those that have none.
@@ -324,11 +324,16 @@ public final class Broker {
   }
 
   func add(_ peer: Peer) {
-    peers[ObjectIdentifier(peer)] = peer
+    peer.index = peers.count
+    peers.append(peer)
   }
 
   func remove(_ peer: Peer) {
-    peers[ObjectIdentifier(peer)] = nil
+    invariant(peers[peer.index] === peer, "a connection is closed twice")
+    let last = peers.removeLast()
+    guard last !== peer else { return }
+    peers[peer.index] = last
+    last.index = peer.index
   }
 
   func noteUnlogged(_ queue: Queue) {

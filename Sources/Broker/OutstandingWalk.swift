@@ -18,7 +18,7 @@ struct OutstandingWalk {
   init(_ broker: Broker, returnedTo queues: [Queue]) {
     self.queues = queues
     channels = broker.closingChannels
-    for peer in broker.peers.values { channels += peer.channels }
+    for peer in broker.peers { channels += peer.channels }
   }
 
   /// Returns whether everything was shown.

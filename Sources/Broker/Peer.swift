@@ -39,6 +39,8 @@ public final class Peer {
   /// Bytes of direct replies since there was room; no queue could hold them back.
   private var unreadReplyBytes = 0
   var channels: [Channel] = []
+  /// Its place among the broker's.
+  var index = 0
   /// Each knows its place here.
   private(set) var exclusiveQueues: [Queue] = []
   /// Consumers that wait for room in the output.

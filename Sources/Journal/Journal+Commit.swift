@@ -109,6 +109,7 @@ extension Journal {
     switch result {
     case .durable(let end):
       durablePosition = end
+      takeClaims()
       stuckReason = nil
       commitBackoff.succeeded()
       for index in committingBlocks { finished(index) }
@@ -147,6 +148,14 @@ extension Journal {
     let (_, payload) = append(kind: Record.batch, payloadSize: 16)
     payload.storeBytes(of: UInt64(claim), as: UInt64.self)
     payload.storeBytes(of: now, toByteOffset: 8, as: Int64.self)
+    claims.append((endPosition, claim))
+  }
+
+  private func takeClaims() {
+    while let (end, claim) = claims.first, end <= durablePosition {
+      provenPosition = claim
+      _ = claims.removeFirst()
+    }
   }
 
   /// A closed block became durable.

@@ -105,6 +105,12 @@ public final class Journal {
 
   /// Everything before is durable (or written, as the settings say).
   public internal(set) var durablePosition: Int
+  /// Damage of the log before this position can be told from a write that was not finished: a batch
+  /// behind it that is durable says that it was. A batch is proven by the next one that has such a record,
+  /// so that the last is not.
+  public internal(set) var provenPosition = 0
+  /// Where records that say so end, as long as they are not durable themselves.
+  var claims = Ring<(end: Int, position: Int)>()
   /// Where writes are not synced: everything before was, at a start or an orderly stop.
   var syncedPosition = 0
   /// Everything before was handed to the commit thread.

@@ -26,7 +26,6 @@ final class Oracle {
   /// Damage of the log before this position can be told from a write that was not finished: a batch was
   /// written behind it that says that it was durable.
   private(set) var provenPosition = 0
-  private var movedPosition = 0
   /// A bit of the journal may have flipped: what stands there is not delivered, and nothing else.
   var isRotten = false
   /// The log of the broker speaks of damage since the bit flipped.
@@ -389,10 +388,7 @@ final class Oracle {
 
   /// The log moved.
   func moved() {
-    if let position = journal?.durablePosition, position > movedPosition {
-      provenPosition = movedPosition
-      movedPosition = position
-    }
+    if let position = journal?.provenPosition { provenPosition = max(provenPosition, position) }
     for queue in queues.values { queue.settle(syncedBound) }
     if topologyChanges.count > 100, topologyChanges.allSatisfy({ $0.isSure(syncedBound) }) {
       topologyChanges = []
