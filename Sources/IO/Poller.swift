@@ -15,6 +15,8 @@ public struct PollEvent: Sendable {
 public final class Poller {
   private let descriptor: FileDescriptor
   private var events: [epoll_event]
+  /// Those of the last call that were not handed over yet.
+  private var rest = 0..<0
 
   public init(eventsMax: Int = 256) throws(SystemError) {
     let raw = epoll_create1(Int32(EPOLL_CLOEXEC))
@@ -44,14 +46,29 @@ public final class Poller {
   public func wait(
     timeoutMilliseconds: Int32, _ body: (PollEvent) -> Void
   ) throws(SystemError) {
-    let count = epoll_wait(
-      descriptor.raw, &events, Int32(events.count), timeoutMilliseconds)
-    if count < 0 {
-      if errno == EINTR { return }
-      throw SystemError("epoll_wait")
+    try waitInPortions(timeoutMilliseconds: timeoutMilliseconds) { event in
+      body(event)
+      return true
     }
-    for index in 0..<Int(count) {
-      body(event(at: index))
+  }
+
+  /// The same until `body` returns false: the next call goes on with the others, without waiting,
+  /// so that nobody is passed over. What they tell may be over by then.
+  public func waitInPortions(
+    timeoutMilliseconds: Int32, _ body: (PollEvent) -> Bool
+  ) throws(SystemError) {
+    if rest.isEmpty {
+      let count = epoll_wait(
+        descriptor.raw, &events, Int32(events.count), timeoutMilliseconds)
+      if count < 0 {
+        if errno == EINTR { return }
+        throw SystemError("epoll_wait")
+      }
+      rest = 0..<Int(count)
+    }
+    while let index = rest.first {
+      rest.removeFirst()
+      if !body(event(at: index)) { break }
     }
   }
 

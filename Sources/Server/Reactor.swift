@@ -28,6 +28,10 @@ final class Reactor {
   private let room: ClientRoom
 
   private static let acceptRetryMilliseconds: Int64 = 250
+  /// After so long a turn takes no more of what is ready: that is for the next one.
+  private static let eventsNanoseconds: Int64 = 4_000_000
+  /// Clients that a turn takes from a listener.
+  private static let acceptsPerTurn = 64
   private static let receiveBufferBytes: Int32 = 1 << 20
 
   private enum Token {
@@ -66,7 +70,7 @@ final class Reactor {
     var isWoken = false
     var hasSignal = false
     var hasBegun = false
-    try poller.wait(timeoutMilliseconds: waitMilliseconds()) { event in
+    try poller.waitInPortions(timeoutMilliseconds: waitMilliseconds()) { event in
       if !hasBegun {
         begin()
         hasBegun = true
@@ -80,6 +84,7 @@ final class Reactor {
           event.token, reads: event.isReadable, writes: event.isWritable,
           isBroken: event.isHangup)
       }
+      return Clock.monotonicNanoseconds() - begun < Self.eventsNanoseconds
     }
     if !hasBegun { begin() }
     if isWoken {
@@ -127,9 +132,9 @@ final class Reactor {
 
   // MARK: Clients
 
-  /// Takes all clients that wait at the listener.
+  /// Takes clients that wait at the listener, of which it tells again while there are more.
   private func accept(_ listener: Listener) {
-    while true {
+    for _ in 0..<Self.acceptsPerTurn {
       do throws(SystemError) {
         guard let accepted = try listener.socket.accept() else { return }
         guard loop.connectionCount < room.socketsMax else {
