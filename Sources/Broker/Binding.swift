@@ -33,6 +33,7 @@ enum Destination {
 /// A row of the binding table: messages of an exchange with a key, or with headers, go to a queue
 /// or to another exchange.
 final class Binding {
+  // Unsafe but sound: a deleted exchange is kept by `Unbinding` until its bindings are taken out.
   unowned(unsafe) let source: Exchange
   let destination: Destination
   let key: Name

@@ -82,6 +82,7 @@ public struct BrokerRecords: LaneRecords {
 
 /// Writes declarations to the log, and all of them to a checkpoint.
 final class Catalog {
+  // Unsafe but sound: the broker owns this, and outlives it.
   private unowned(unsafe) let broker: Broker
   private let journal: Journal
   /// Where the log ended behind the last change.

@@ -22,6 +22,7 @@ final class CatalogSnapshot: Chore {
     case bindings
   }
 
+  // Unsafe but sound: the broker owns this, and outlives it.
   private unowned(unsafe) let broker: Broker
   private let journal: Journal
   private let catalog: Catalog

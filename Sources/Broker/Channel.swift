@@ -9,6 +9,8 @@ public final class Channel {
   static let memoryBytes = 640
 
   public let number: UInt16
+  // Unsafe but sound: the session, which is the outlet, keeps peer and channel until both are
+  // closed, and a `ChannelWork` keeps them until it is over. A closed channel calls no outlet.
   public unowned(unsafe) let peer: Peer
   unowned(unsafe) let broker: Broker
   unowned(unsafe) let outlet: any Outlet

@@ -13,6 +13,8 @@ public final class Consumer {
   let priority: Int64
   let arguments: FieldTable
 
+  // Unsafe but sound: the channel keeps its consumers; a queue keeps those in its rounds from
+  // outliving it (`Queue.endConsumer`), and is not asked once `place` is `.nowhere`.
   unowned(unsafe) let channel: Channel
   unowned(unsafe) let queue: Queue
 
@@ -25,6 +27,7 @@ public final class Consumer {
 
   /// Where its queue has it.
   var place = Place.nowhere
+  // Unsafe but sound: `ConsumerRounds.remove` takes a consumer out of ring and line before it goes.
   unowned(unsafe) var next: Consumer?
   unowned(unsafe) var previous: Consumer?
   /// Where it waits with others, until it gets a message; nil if it waits for its own deliveries.

@@ -123,6 +123,8 @@ struct ConsumerRounds {
 
 /// Consumers in a ring that goes through themselves, so that any of them leaves at once.
 struct ConsumerRing {
+  // Unsafe but sound: a consumer is taken out (`ConsumerRounds.remove`) before its channel lets it
+  // go.
   unowned(unsafe) private(set) var turn: Consumer?
 
   /// It comes last.
@@ -175,6 +177,7 @@ final class ConsumerLine {
 
   /// Set by those whose line it is.
   var cause: Cause?
+  // Unsafe but sound, as in `ConsumerRing`: who leaves its queue leaves its line.
   unowned(unsafe) private var first: Consumer?
   unowned(unsafe) private var last: Consumer?
   /// It is in the broker's list of lines that go on.

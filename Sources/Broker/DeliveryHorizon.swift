@@ -1,8 +1,19 @@
-/// How far a queue's durable messages may be delivered. The log says of a message that it may have
-/// been delivered before any client can see it, so that after a crash `redelivered` is never false
-/// for a message that somebody has seen. The log is told ahead, by a window that is one message for
-/// a queue that is looked at now and then, and grows for a busy one, so that a busy queue does not
-/// wait and at most a window of messages is called redelivered without having been.
+/// How far a queue's durable messages may be delivered, so that after a crash `redelivered` is
+/// never false for a message that a client has seen.
+///
+/// The log says "delivered up to S" (record 18) durably before a message with sequence S leaves the
+/// queue. `covers` is the quick question for each message. When it says no, the queue asks `wants`
+/// what to write, tells of it with `requested`, and asks `allows` whether the message may leave
+/// already; if not the queue waits for the next commit, and `reached` moves the durable bound.
+///
+/// One record for each message would have each delivery wait for the disk. So the log is told
+/// ahead, by a window: one message for a queue that is used now and then, doubled each time that
+/// somebody had to wait, and told anew when half of it is left, so that a busy queue does not wait.
+/// When nobody takes messages any more, `tightened` writes down what was really delivered.
+///
+/// What would break: a bound that is too high calls messages redelivered that nobody has seen,
+/// which AMQP allows, a window of them at most. One that is taken for durable too early hides from
+/// a consumer that another has had the message, and may have acted on it.
 struct DeliveryHorizon: BitwiseCopyable {
   /// The log durably knows of everything up to here.
   private var durable: UInt64 = 0

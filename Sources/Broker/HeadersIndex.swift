@@ -195,11 +195,13 @@ final class HeaderName {
 /// Something that bindings ask of a header.
 final class HeaderCondition {
   struct Place {
+    // Unsafe but sound: a row strikes itself out of its conditions before its binding lets it go.
     unowned(unsafe) let row: HeadersRow
     /// Which of the row's conditions this is.
     let index: Int
   }
 
+  // Unsafe but sound: the index keeps a name as long as it has a condition.
   unowned(unsafe) let name: HeaderName
   let form: [UInt8]
   let hash: UInt64
@@ -227,6 +229,7 @@ final class HeaderCondition {
 
 /// A binding in the index.
 final class HeadersRow {
+  // Unsafe but sound: the binding keeps its row.
   unowned(unsafe) let binding: Binding
   var requiresAll = false
   /// It asks for nothing.

@@ -31,6 +31,8 @@ public final class Peer {
   public let name: String
   public let user: Name
   public let vhost: VirtualHost
+  // Unsafe but sound: the broker outlives its peers, and the session, which is the outlet, closes
+  // the peer before it goes; a closed peer calls no outlet.
   unowned(unsafe) let broker: Broker
   unowned(unsafe) let outlet: any Outlet
 

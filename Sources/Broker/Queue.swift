@@ -6,6 +6,7 @@ import Journal
 public final class Queue {
   public let id: UInt32
   public let name: Name
+  // Unsafe but sound: all of these outlive the queue; its owner goes after it (`ExclusiveQueues`).
   unowned(unsafe) let vhost: VirtualHost
   unowned(unsafe) let broker: Broker
   unowned(unsafe) let journal: Journal
@@ -176,7 +177,7 @@ public final class Queue {
     returned.isEmpty ? lane.removeFirst() : returned.removeFirst()
   }
 
-  /// Has the log know that messages up to this one, and some more, may have been delivered.
+  /// Tells the log that messages up to this one, and some more, may have been delivered.
   @inline(never)
   private func reserve(_ sequence: UInt64) -> Bool {
     // A log that failed learns nothing more; what is there is served all the same.
@@ -191,7 +192,7 @@ public final class Queue {
     return false
   }
 
-  /// Has the log know exactly what was delivered, once nobody takes messages any more.
+  /// Tells the log exactly what was delivered, once nobody takes messages any more.
   func tightenHorizon() {
     guard isDurable, !isDeleted, journal.failure == nil, let exact = horizon.tightened() else {
       return
@@ -483,8 +484,7 @@ public final class Queue {
     }
   }
 
-  /// The same while slow readers hold too much memory: a message that is not small stops the queue until
-  /// that is over.
+  /// As `pump`, while slow readers hold too much memory: a large message stops the queue meanwhile.
   @inline(never)
   private func pumpSmall() {
     while hasReady, let consumer = rounds.nextReady(), let record = nextRecord() {

@@ -6,6 +6,7 @@ import Journal
 /// refers to its old one, which stays as long; what changes its place meanwhile is seen to at once, so
 /// that nothing is left behind: a message must not move twice.
 final class SpillMover: Chore {
+  // Unsafe but sound: the broker owns this, and outlives it.
   private unowned(unsafe) let broker: Broker
   private let journal: Journal
   private let queues: [Queue]

@@ -30,6 +30,7 @@ final class SpillSelector: Chore {
   static let lanesMax = 1 << 14
   private static let entriesPerStep = 16
 
+  // Unsafe but sound: the broker owns this, and outlives it.
   private unowned(unsafe) let broker: Broker
   private let journal: Journal
   private let cutoff: SpillCutoff

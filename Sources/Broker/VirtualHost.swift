@@ -4,6 +4,7 @@ import Base
 /// A name space of exchanges and queues with the bindings between them.
 public final class VirtualHost {
   public let name: Name
+  // Unsafe but sound: the broker owns this, and outlives it.
   unowned(unsafe) let broker: Broker
 
   private(set) var exchanges: SpreadDictionary<Name, Exchange> = SpreadDictionary()

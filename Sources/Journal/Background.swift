@@ -3,14 +3,14 @@ import IO
 import Synchronization
 
 /// The core's end of the background thread: prepares spare segments, writes checkpoints, recycles
-/// segments. What goes wrong here is tried again, and said; nothing confirmed depends on it.
+/// segments. What fails here is reported to the operator and tried again; no confirm depends on it.
 final class Background: Sendable {
   private struct State {
     var finished: CheckpointOutcome?
     var spilled: SpillOutcome?
     var spaceProblem: String?
     var problems = ProblemList()
-    /// What the watch said last.
+    /// The last answer of `watch`, so that the operator is told of each change once.
     var watched: String?
     /// After a spare segment could not be made.
     var backoff = Backoff()
@@ -112,7 +112,7 @@ final class Background: Sendable {
     }
   }
 
-  /// What went wrong besides, once.
+  /// Problems of this thread that were not yet reported to the operator; each is returned once.
   func takeProblems() -> [String] { state.withLock { $0.problems.take() } }
 
   /// Makes the spare segments that are missing, or finds out why that cannot be done.
@@ -135,7 +135,7 @@ final class Background: Sendable {
     worker.stop()
   }
 
-  /// Says once what is wrong around the journal.
+  /// Reports once what `watch` finds wrong around the journal, such as a directory that was moved.
   private func look() {
     let text = watch()
     let isNews = state.withLock { state in

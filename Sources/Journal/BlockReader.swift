@@ -5,6 +5,7 @@ import Synchronization
 /// The core's end of the reader thread, which reads blocks back from segments and lane files and
 /// checks them.
 final class BlockReader: Sendable {
+  /// Sendable, unchecked: `memory` is the reader's alone from `submit` until the request has ended.
   struct Request: @unchecked Sendable {
     let slot: UInt32
     let source: Source
@@ -24,6 +25,7 @@ final class BlockReader: Sendable {
     let isDamage: Bool
   }
 
+  /// Sendable, unchecked: the reader is done with the memory of the request, the core has it back.
   struct Finished: @unchecked Sendable {
     let request: Request
     let problem: Problem?

@@ -1,8 +1,10 @@
 import Base
 import IO
 
-/// Writes a checkpoint beside the others, piece by piece as the core makes it; on the background thread
-/// alone.
+/// Writes a checkpoint beside the others, piece by piece as the core makes it.
+///
+/// Sendable, unchecked: after `init` only jobs of the background worker touch it, one after the
+/// other.
 final class CheckpointWriter: @unchecked Sendable {
   private let files: SegmentFiles
   private let temporary: String
@@ -12,7 +14,6 @@ final class CheckpointWriter: @unchecked Sendable {
   /// Why it cannot be stored.
   private var failure: SystemError?
 
-  /// Nobody but the worker that gets the calls touches it: they come one after the other.
   init(_ files: SegmentFiles, at position: Int) {
     self.files = files
     temporary = files.path(CheckpointFile.name(position) + ".new")

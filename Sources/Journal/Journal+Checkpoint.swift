@@ -42,7 +42,7 @@ extension Journal {
       || spaceProblem != nil
   }
 
-  /// Of the log, by a checkpoint that is made now.
+  /// Bytes of the log in segments that a checkpoint made now would let go.
   private var recyclableBytes: Int {
     (segments.firstLive(notAbove: durablePosition) - segments.first) * settings.segmentBytes
   }
@@ -73,7 +73,7 @@ extension Journal {
     isMakingCheckpoint && pendingCheckpoint?.number == number
   }
 
-  /// The same of any.
+  /// Whether any checkpoint is still being made.
   var isMakingCheckpoint: Bool {
     pendingCheckpoint.map { $0.header == nil } ?? false && failure == nil
   }
@@ -106,7 +106,7 @@ extension Journal {
     pendingCheckpoint = nil
   }
 
-  /// The same at once.
+  /// A whole checkpoint at once; for tests, and where the catalog is small.
   public func checkpoint(payload: [UInt8], now: Int64) {
     _ = beginCheckpoint(now: now)
     appendToCheckpoint(payload)

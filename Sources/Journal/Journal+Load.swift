@@ -27,7 +27,8 @@ extension Journal {
     reader.submit(request(index, into: memory.allocate(capacity)))
   }
 
-  /// Begins what had to wait; returns blocks that nobody needs any more.
+  /// Begins loads that had to wait. Returns those of blocks that nobody needs any more, which end
+  /// without having been read.
   private func submitWaitingLoads() -> [UInt32] {
     var forgotten: [UInt32] = []
     while let next = waitingLoads.first {
@@ -45,7 +46,7 @@ extension Journal {
     return forgotten
   }
 
-  /// The same for a block that will be needed soon: only while there is room for it.
+  /// As `load`, for a block that will be needed soon: only while the cache has room for it.
   public func loadAhead(_ index: UInt32) {
     guard loadingBytes < Self.loadingBytesMax, cachedBytes + loadingBytes < settings.cacheBytes
     else { return }
@@ -64,7 +65,7 @@ extension Journal {
     blocks[Int(index)].isDamaged ? damage[index] : nil
   }
 
-  /// Says something in the log once.
+  /// Reports a problem to the operator, once.
   public func note(problem: String) { problems.add(problem) }
 
   /// Lets all blocks that could not be read, also those that were read ahead, be tried again.

@@ -26,6 +26,24 @@ public protocol JournalReplay: AnyObject {
   ) throws(JournalError)
 }
 
+/// Recovery: what a start makes of the files.
+///
+/// The newest checkpoint says what held before its replay position; it must be whole, since nobody
+/// else knows. Then come the tables of the lane files that it names (their blocks stay on disk),
+/// then the log from the replay position to its end, record by record, into the broker
+/// (`JournalReplay`). Records get places in blocks whose bytes stay on disk as well, so that a
+/// start takes as long as the log's window, whatever waits. At last the log is set up to go on
+/// behind its end, in a new epoch.
+///
+/// The end is the first place without a valid record. If something behind it proves that a record
+/// there had been durable, this is damage, and the broker does not start; otherwise it is the torn
+/// tail of the last batch, which nobody was promised. Lane files that no checkpoint names are
+/// rounds that were not over, and are removed; their messages are still in the log.
+///
+/// What would break: going on without a checkpoint, a segment or a lane file that is missing would
+/// lose messages silently. Segments behind the end go from the last on, each with its mark taken
+/// away first; in any other order a crash in between would look like a segment that somebody
+/// removed.
 extension Journal {
   /// Opens the log in `directory`, or begins one, and replays it. `now` is wall-clock milliseconds;
   /// `wake` is called on other threads when `poll` has something to take.

@@ -14,10 +14,23 @@ public struct RecordLocation: BitwiseCopyable, Equatable, Sendable {
 }
 
 /// The core's end of the write-ahead log and of the lane files, and the memory of transient messages,
-/// which have the same form but no file. The core thread alone uses it; commits, reading back, and
-/// spilling with recycling run on threads of their own.
+/// which have the same form but no file. The core thread alone uses it.
 ///
-/// A block lives while a queue entry refers to it, while it is open, and until it is durable.
+/// `append` writes a record into the open block and returns where its payload goes: nothing is
+/// copied later. At the turn's end `commit` hands all that was appended to the commit thread, one
+/// batch at a time, and `poll` takes what the threads have done: a batch is durable, a block was
+/// read back, a round or a checkpoint is over. The background thread writes lane files and
+/// checkpoints, the reader thread reads blocks; each gets values, and results wait until they are
+/// taken.
+///
+/// A block is a piece of memory or of a file with many records. It lives while a queue entry refers
+/// to it, while it is open, and until it is durable. With its last reference it is dead: then its
+/// segment can be recycled, or its place in a lane file be given back.
+///
+/// What must hold: a block that is being committed, or read by a round, stays where it is in memory
+/// (`isPending`, `isKept`); every `retain` has one `release`, or a segment is recycled under a
+/// message (too many) or never (too few); nothing is taken for durable before `durablePosition`
+/// says so; and after a commit has failed nothing is appended that somebody is promised.
 public final class Journal {
   public struct Settings: Sendable {
     public var segmentBytes = 64 << 20
@@ -109,7 +122,7 @@ public final class Journal {
   /// behind it that is durable says that it was. A batch is proven by the next one that has such a record,
   /// so that the last is not.
   public internal(set) var provenPosition = 0
-  /// Where records that say so end, as long as they are not durable themselves.
+  /// Batch records that are not durable yet: where each ends, and what it says was durable before.
   var claims = Ring<(end: Int, position: Int)>()
   /// Where writes are not synced: everything before was, at a start or an orderly stop.
   var syncedPosition = 0
@@ -127,7 +140,7 @@ public final class Journal {
   /// Set when a commit failed; nothing is accepted then.
   public internal(set) var failure: String?
 
-  /// What went wrong besides, until somebody says it.
+  /// Problems since the last `takeProblems`, not yet reported to the operator.
   var problems = ProblemList()
 
   var segments: SegmentLiveness
@@ -196,7 +209,7 @@ public final class Journal {
     memory.trim()
   }
 
-  /// What went wrong since it was last asked for, besides a failure: for the log.
+  /// Problems that stop nothing and were not yet reported to the operator; each is returned once.
   public func takeProblems() -> [String] { problems.take() }
 
   func submit(_ batch: CommitBatch) {
@@ -254,7 +267,8 @@ public final class Journal {
     if blocks[Int(block)].references == 0 { drained(block) }
   }
 
-  /// A block for messages that somebody still counts, but nobody will read.
+  /// A block without bytes, for the entries of deleted queues: clients still have to acknowledge
+  /// them, but nobody reads them again, and their real blocks need not stay for that.
   public var forgotten: UInt32 {
     if let forgottenBlock { return forgottenBlock }
     let index = takeSlot()

@@ -1,5 +1,5 @@
-/// What went wrong in the background and was not said yet: the first few, each once, and how many came
-/// behind them.
+/// Problems not yet reported to the operator: the first few, each once, and how many came behind
+/// them.
 struct ProblemList: Sendable {
   static let countMax = 16
   private var texts: [String] = []

@@ -1,7 +1,17 @@
 import Base
 
-/// The lane files that hold something, and what of them is alive. What has died is given back to the
-/// file system only when the log durably says why.
+/// The lane files that hold something, and what of them is alive: the books by which space goes
+/// back to the file system. It touches no file; the journal does what it says.
+///
+/// A block of a file goes through four states. Alive: somebody needs it. Dying: nobody does, but
+/// the log was not told why. Sealed: the log says so when it is durable up to some position. Dead:
+/// it is, so that the block may become a hole. A file of which all is dead is doomed: a record says
+/// that it goes, and it is removed when that record is durable. A file whose blocks were merged
+/// into another is retired, and goes when a durable checkpoint names the other one.
+///
+/// What would break: recovery takes as alive whatever checkpoint and log do not settle. A hole, or
+/// a removed file, of which the log does not durably say that it is dead is a message lost, or a
+/// start refused for a missing file, after the next crash. Giving back too late costs only space.
 struct LaneFiles {
   private struct Extent {
     let offset: Int
@@ -21,7 +31,7 @@ struct LaneFiles {
     var neededBytes = 0
     /// All that was alive has moved into another file; this one goes when a checkpoint says so.
     var isRetired = false
-    /// It is damaged and stays by itself.
+    /// A block of it is damaged, so that it is not merged with others.
     var isKept = false
     /// Blocks that have died and of which the log was not told, as places in `extents`.
     var dying: [Int] = []

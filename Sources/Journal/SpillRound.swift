@@ -3,7 +3,9 @@ import Base
 /// A round of spilling as the background thread gets it: what is to be copied into a new lane file.
 ///
 /// Blocks of the log are read from their segments, which are recycled only after a checkpoint, by the
-/// same thread. Blocks in memory are kept by the core until the round is over.
+/// same thread. Sendable, unchecked: blocks in memory are kept by the core until the round is over,
+/// and the records that are copied are written no more. The core appends only behind them, and the
+/// checksums that the commit thread may still fill in are not looked at: a lane's copy has none.
 struct SpillRound: @unchecked Sendable {
   enum Source {
     /// Bytes of the log; `checkedFrom` as in `Block`.
@@ -63,7 +65,7 @@ struct SpillOutcome: Sendable {
   }
 }
 
-/// What of a record goes into a lane.
+/// How records are copied from the log into lane files: the broker leaves out the destinations.
 public protocol LaneRecords: Sendable {
   /// Bytes with the header.
   func size(of record: RecordView) -> Int
