@@ -2,7 +2,7 @@ import AMQP
 import Base
 import Journal
 
-/// What recovery keeps besides the broker itself.
+/// What recovery knows of queues and exchanges by their ids, until the log was read to its end.
 struct RecoveringQueues {
   fileprivate var messages: [UInt32: RecoveringQueue] = [:]
   fileprivate var queues: [UInt32: Queue] = [:]

@@ -17,7 +17,7 @@ public final class Broker {
   public private(set) var time: Int64 = 0
   /// Work that is too large for one turn.
   let chores: Chores
-  /// That of checkpoints and of rounds of spilling, for which no client waits.
+  /// The chores of checkpoints and of rounds of spilling, for which no client waits.
   let walks: Chores
   /// Bindings and queues that went since memory was given back to the system.
   private var releasedCount = 0

@@ -22,7 +22,7 @@ public struct BrokerLimits: Equatable, Sendable {
   /// Steps in a turn of what clients asked for and takes many turns, all of it together: one or two
   /// milliseconds.
   public var choreStepsPerTurn = 8192
-  /// The same of checkpoints and of rounds of spilling.
+  /// Steps in a turn of checkpoints and of rounds of spilling.
   public var walkStepsPerTurn = 4096
 
   public init() {}

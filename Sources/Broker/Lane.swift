@@ -140,7 +140,7 @@ struct Lane: ~Copyable {
     if isSplit { tail.forEach(body) } else { front.forEach(body) }
   }
 
-  /// The same from the first one behind a sequence on.
+  /// As `forEachUnmoved`, from the first message behind a sequence on.
   func forEachUnmoved(behind sequence: UInt64, _ body: (Entry) -> Bool) {
     if isSplit {
       tail.forEach(behind: sequence, body)

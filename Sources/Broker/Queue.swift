@@ -30,7 +30,7 @@ public final class Queue {
   var snapshot: (number: Int, upTo: UInt64) = (0, 0)
   /// A message in the log is damaged: it and what is behind it do not move.
   var staysInLog = false
-  /// It was said that a message of it is damaged.
+  /// The operator was told that a message of it is damaged, which is told once.
   var isDamageTold = false
 
   /// Never delivered, in order.
@@ -53,7 +53,7 @@ public final class Queue {
   private(set) var hadConsumers = false
   /// Reasons why nobody is served for a while: many messages come back, or leave.
   private(set) var holds = 0
-  /// Who held the queue last.
+  /// The work that held the queue last, so that the same work holds it once.
   private weak var holder: ChannelWork?
   /// Messages of the lane that are being purged: the first ones.
   var doomedCount = 0

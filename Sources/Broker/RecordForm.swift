@@ -66,7 +66,7 @@ public enum RecordForm {
     record.kind == MessageView.kind && isSound(record)
   }
 
-  /// The same for all kinds of the log and of checkpoints, the journal's among them.
+  /// Whether a record of any kind, also one of the journal's own, can be understood.
   public static func isUnderstood(_ record: RecordView) -> Bool {
     record.kind < Record.brokerKinds || isSound(record)
   }

@@ -108,7 +108,7 @@ final class RecoveringQueue {
     return result
   }
 
-  /// The same, and keeps them.
+  /// As `remainingEntries`, without taking them out.
   func forEachRemaining(_ body: (Entry) -> Void) {
     for index in 0..<entries.count where !entries[index].isSettled { body(entries[index]) }
   }

@@ -13,7 +13,7 @@ public final class VirtualHost {
   private(set) var bindings = 0
   /// About what all bindings and the tables that route by them take of the memory.
   private(set) var bindingBytes = 0
-  /// The same for queues and exchanges, without bindings and messages.
+  /// About what all queues and exchanges take, without bindings and messages.
   private var nodeBytes = 0
   /// Goes up with everything that may change a route.
   private(set) var bindingGeneration = 0

@@ -17,7 +17,7 @@ extension Journal {
   static let mergedFilesMax = 256
   static let mergeRetryMilliseconds: Int64 = 60_000
 
-  /// Gives back what has died, as far as the log durably says so.
+  /// Gives back the space of what has died, as far as the log durably says that it has.
   func returnSpace() {
     laneFiles.seal(at: endPosition)
     returnSettledSpace()
