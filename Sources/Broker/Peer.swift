@@ -41,8 +41,9 @@ public final class Peer {
   /// Bytes of direct replies since there was room; no queue could hold them back.
   private var unreadReplyBytes = 0
   var channels: [Channel] = []
-  /// Its place among the broker's.
+  /// Its place among the broker's, while it is open.
   var index = 0
+  private var isClosed = false
   /// Each knows its place here.
   private(set) var exclusiveQueues: [Queue] = []
   /// Consumers that wait for room in the output.
@@ -126,6 +127,8 @@ public final class Peer {
   /// The connection is over: what it held goes back, what was exclusive to it goes. The peer `isWorking`
   /// until that is done if the client `isAnswered` then.
   public func close(isAnswered: Bool = false) {
+    guard !isClosed else { return }
+    isClosed = true
     let waiting = isAnswered ? self : nil
     for channel in channels { channel.giveUp(for: waiting) }
     channels = []
