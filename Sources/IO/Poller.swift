@@ -52,6 +52,9 @@ public final class Poller {
     }
   }
 
+  /// The last call left something for the next one.
+  public var hasMore: Bool { !rest.isEmpty }
+
   /// The same until `body` returns false: the next call goes on with the others, without waiting,
   /// so that nobody is passed over. What they tell may be over by then.
   public func waitInPortions(

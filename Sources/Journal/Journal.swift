@@ -121,7 +121,7 @@ public final class Journal {
   /// Damage of the log before this position can be told from a write that was not finished: a batch
   /// behind it that is durable says that it was. A batch is proven by the next one that has such a record,
   /// so that the last is not.
-  public internal(set) var provenPosition = 0
+  package internal(set) var provenPosition = 0
   /// Batch records that are not durable yet: where each ends, and what it says was durable before.
   var claims = Ring<(end: Int, position: Int)>()
   /// Where writes are not synced: everything before was, at a start or an orderly stop.

@@ -33,10 +33,10 @@ extension Loop {
       connection.deadline = .max
       prove(connection)
     }
-    if let witness {
-      session.onPassed = { [unowned connection] untaken in
-        witness.didTake(from: connection, untaken: untaken)
-        witness.willTake(from: connection)
+    if witness != nil {
+      session.onPassed = { [unowned self, unowned connection] untaken in
+        witness?.didTake(from: connection, untaken: untaken)
+        witness?.willTake(from: connection)
       }
     }
     log.debug("\(name) connected")

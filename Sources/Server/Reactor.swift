@@ -87,10 +87,9 @@ final class Reactor {
       return Clock.monotonicNanoseconds() - begun < Self.eventsNanoseconds
     }
     if !hasBegun { begin() }
-    if isWoken {
-      journalWake.clear()
-      loop.journalMoved()
-    }
+    if isWoken { journalWake.clear() }
+    // The journal is not to wait until everybody else had a turn.
+    if isWoken || poller.hasMore { loop.journalMoved() }
     if hasSignal { handleSignals() }
     watchListeners()
     loop.end()
@@ -134,6 +133,7 @@ final class Reactor {
 
   /// Takes clients that wait at the listener, of which it tells again while there are more.
   private func accept(_ listener: Listener) {
+    if loop.isStopping { return }
     for _ in 0..<Self.acceptsPerTurn {
       do throws(SystemError) {
         guard let accepted = try listener.socket.accept() else { return }

@@ -35,15 +35,17 @@ extension Session {
     return offset
   }
 
-  /// Takes the first `count` bytes frame by frame, which all are whole.
+  /// Takes the first `count` bytes, which are whole frames, in the smallest pieces that are taken: a frame,
+  /// or a message that is looked at only when all of it is there.
   private func pass(_ bytes: RawSpan, _ count: Int) -> Int {
     isPassing = true
     defer { isPassing = false }
     var offset = 0
-    while offset < count, state == .open, pause == .none {
-      let size = Int(bytes.bigEndian32(offset + 3)) + Frame.overhead
-      let taken = receive(bytes.extracting(offset..<offset + size))
-      if taken == 0 { break }
+    var end = 0
+    while end < count, state == .open, pause == .none {
+      end += Int(bytes.bigEndian32(end + 3)) + Frame.overhead
+      let taken = receive(bytes.extracting(offset..<end))
+      if taken == 0 { continue }
       offset += taken
       onPassed?(bytes.byteCount - offset)
     }

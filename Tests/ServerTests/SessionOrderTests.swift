@@ -104,6 +104,39 @@ import Testing
     #expect(answers.last == status(0))
   }
 
+  // MARK: Endings
+
+  /// What is given back by one client of a broker that stops is not handed to the next.
+  @Test func aStopHandsNothingOn() throws {
+    try consume("q", "first", isAutomatic: false)
+    _ = try client.exchange(publish())
+    let other = loop.connect()
+    try other.open()
+    _ = try other.call(.basicConsume(BasicConsume(queue: "q", consumerTag: "second")))
+    loop.loop.stop()
+    let heard = try other.takeEvents()
+    #expect(heard.count == 1)
+    guard case .method(.connectionClose(let close), channel: 0) = heard.first else {
+      Issue.record("\(heard)")
+      return
+    }
+    #expect(close.replyCode == 320)
+  }
+
+  /// A message that waits for nothing but the end of the batch stays when its consumer is gone by then.
+  @Test func whoIsGoneGetsNothing() throws {
+    try consume("q", "c")
+    let other = loop.connect()
+    try other.open()
+    let peer = try #require(client.session.peer)
+    peer.roomFilled()
+    _ = try other.exchange(publish())
+    peer.roomMade()
+    loop.drop(client)
+    #expect(
+      try other.call(.queueDeclare(QueueDeclare(queue: "q", passive: true))) == [status(1)])
+  }
+
   // MARK: Blocked
 
   private let blocked = ClientEvent.method(
@@ -133,6 +166,30 @@ import Testing
       try client.exchange(publish() + Wire.method(.connectionClose(close), on: 0)) == [
         blocked, .method(.connectionCloseOk(ConnectionCloseOk()), channel: 0),
       ])
+  }
+
+  /// Names decide whether the beginning of a message is looked at before the rest of it has come.
+  @Test(arguments: [0, 1, 5000])
+  func whatPassesWithACloseMayHaveLongNames(bodySize: Int) throws {
+    let name: Name = "a.queue.with.a.rather.long.name"
+    _ = try client.call(.queueDeclare(QueueDeclare(queue: name)))
+    loop.setAlarm("low on memory")
+    let message = Wire.publish(
+      BasicPublish(routingKey: name), body: [UInt8](repeating: 1, count: bodySize)
+    ).flatMap(\.self)
+    let closing = Wire.method(.channelClose(channelClose))
+    #expect(
+      try client.exchange(message + message + closing) == [
+        blocked, .method(.channelCloseOk(ChannelCloseOk()), channel: 1),
+      ])
+    loop.setAlarm(nil)
+    loop.settle()
+    _ = try client.takeEvents()
+    _ = try client.call(.channelOpen(ChannelOpen()))
+    let status = QueueDeclareOk(queue: name, messageCount: 2, consumerCount: 0)
+    #expect(
+      try client.call(.queueDeclare(QueueDeclare(queue: name, passive: true)))
+        == [.method(.queueDeclareOk(status), channel: 1)])
   }
 
   @Test func aBlockedClientCanCloseAChannelAndStaysBlocked() throws {
