@@ -48,7 +48,8 @@ let package = Package(
     .testTarget(
       name: "AMQPTests", dependencies: ["Base", "IO", "AMQP", "Arbitrary"], swiftSettings: common),
     .testTarget(
-      name: "ClientTests", dependencies: ["Client", "IO", "Arbitrary"], swiftSettings: common),
+      name: "ClientTests", dependencies: ["Base", "IO", "AMQP", "Client", "Arbitrary"],
+      swiftSettings: common),
     .target(
       name: "Testbed", dependencies: ["Base", "IO", "Journal", "Broker", "Server"],
       path: "Tests/Testbed", swiftSettings: common),

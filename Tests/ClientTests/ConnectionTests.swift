@@ -60,29 +60,43 @@ import Testing
     await #expect(throws: end) { try await connection.close() }
   }
 
-  @Test(.needsBroker) func heartbeatsKeepAnIdleConnection() async throws {
-    var url = try ConnectionURL(try #require(Broker.url))
-    url.heartbeatSeconds = 1
-    let connection = try await Connection.open(url)
-    let channel = try await connection.openChannel()
-    try await Task.sleep(for: .seconds(4))
-    try await channel.declareQueue(exclusive: true)
+  /// Five of its heartbeats take longer than a client waits for a sign of life.
+  @Test func heartbeatsKeepAnIdleConnection() async throws {
+    let broker = try PatientBroker()
+    let connection = try await Connection.open(broker.url)
+    var count = 0
+    for await _ in broker.heartbeats {
+      count += 1
+      if count == 5 { break }
+    }
+    #expect(count == 5)
     try await connection.close()
   }
 
-  @Test(.needsBroker) func heartbeatsGoOnWhileNothingIsRead() async throws {
-    var url = try ConnectionURL(try #require(Broker.url))
-    url.heartbeatSeconds = 1
+  @Test func aBrokerThatSaysNothingIsGivenUp() async throws {
+    let broker = try PatientBroker(answersHeartbeats: false)
+    let connection = try await Connection.open(broker.url)
+    let end = try #require(await connection.waitUntilClosed())
+    guard case .timedOut = end else { throw end }
+  }
+
+  /// It says nothing, and what it said before is not read: that is no reason to give it up.
+  @Test func heartbeatsGoOnWhileNothingIsRead() async throws {
+    let body = [UInt8](repeating: 1, count: 1000)
+    let broker = try PatientBroker(
+      messages: Array(repeating: body, count: 60), answersHeartbeats: false)
     var options = ConnectionOptions()
     options.undeliveredMaxBytes = 10_000
-    let connection = try await Connection.open(url, options: options)
+    let connection = try await Connection.open(broker.url, options: options)
     let channel = try await connection.openChannel()
-    let queue = try await channel.declareQueue(exclusive: true).name
-    let body = [UInt8](repeating: 1, count: 10_000)
-    for _ in 0..<2000 { try await channel.publish(body, key: queue) }
-    let consumer = try await channel.consume(queue, withoutAck: true)
-    try await Task.sleep(for: .seconds(4))
-    for _ in 0..<2000 { #expect(try await consumer.next()?.body.count == 10_000) }
+    let consumer = try await channel.consume("q", withoutAck: true)
+    var count = 0
+    for await _ in broker.heartbeats {
+      count += 1
+      if count == 12 { break }
+    }
+    #expect(count == 12)
+    for _ in 0..<60 { #expect(try await consumer.next()?.body.count == 1000) }
     try await connection.close()
   }
 
