@@ -87,6 +87,7 @@ final class ConnectionLoop {
   private func watch(writes: Bool) throws(SystemError) {
     let reads = connection.mayRead(wasReading: isReading)
     guard reads != isReading || writes != isWriting else { return }
+    if reads, !isReading { wire.listenAgain() }
     isReading = reads
     isWriting = writes
     try poller.change(wire.descriptor, token: Self.socketToken, reads: reads, writes: writes)

@@ -80,11 +80,12 @@ import Testing
     guard case .timedOut = end else { throw end }
   }
 
-  /// It says nothing, and what it said before is not read: that is no reason to give it up.
-  @Test func heartbeatsGoOnWhileNothingIsRead() async throws {
+  /// It says nothing, and what it said before is not read: that is no reason to give it up, nor when
+  /// reading begins again and there is nothing more (all 12 messages come with one read).
+  @Test(arguments: [12, 60]) func heartbeatsGoOnWhileNothingIsRead(messages: Int) async throws {
     let body = [UInt8](repeating: 1, count: 1000)
     let broker = try PatientBroker(
-      messages: Array(repeating: body, count: 60), answersHeartbeats: false)
+      messages: Array(repeating: body, count: messages), answersHeartbeats: false)
     var options = ConnectionOptions()
     options.undeliveredMaxBytes = 10_000
     let connection = try await Connection.open(broker.url, options: options)
@@ -96,7 +97,7 @@ import Testing
       if count == 12 { break }
     }
     #expect(count == 12)
-    for _ in 0..<60 { #expect(try await consumer.next()?.body.count == 1000) }
+    for _ in 0..<messages { #expect(try await consumer.next()?.body.count == 1000) }
     try await connection.close()
   }
 

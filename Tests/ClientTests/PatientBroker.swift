@@ -84,9 +84,11 @@ final class PatientBroker: Sendable {
       guard case .basicConsume(let consume)? = try Method.decode(id, from: &reader) else { return }
       write(
         .basicConsumeOk(BasicConsumeOk(consumerTag: consume.consumerTag)), on: channel, to: client)
+      var out = ByteBuffer()
       for (index, body) in messages.enumerated() {
-        deliver(body, UInt64(index + 1), consume.consumerTag, on: channel, to: client)
+        deliver(body, UInt64(index + 1), consume.consumerTag, on: channel, into: &out)
       }
+      write(Array(out.readable), to: client)
     case ConnectionClose.id: write(.connectionCloseOk(ConnectionCloseOk()), on: 0, to: client)
     default: break
     }
@@ -94,9 +96,8 @@ final class PatientBroker: Sendable {
 
   private func deliver(
     _ body: [UInt8], _ tag: UInt64, _ consumer: Name, on channel: UInt16,
-    to client: borrowing Socket
+    into out: inout ByteBuffer
   ) {
-    var out = ByteBuffer()
     out.append(
       .basicDeliver(
         BasicDeliver(
@@ -109,7 +110,6 @@ final class PatientBroker: Sendable {
           body: body, frameMax: 131_072)
       }
     }
-    write(Array(out.readable), to: client)
   }
 
   private static let heartbeat: [UInt8] = [Frame.heartbeat, 0, 0, 0, 0, 0, 0, Frame.end]

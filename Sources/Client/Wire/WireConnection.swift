@@ -235,6 +235,9 @@ public final class WireConnection {
     }
   }
 
+  /// Nothing was read for a while, on purpose: that the broker was not heard says nothing of it.
+  func listenAgain() { lastReceivedNanoseconds = Clock.monotonicNanoseconds() }
+
   // MARK: Private
 
   private func react(to method: Method, channel: UInt16) throws(ClientError) {
