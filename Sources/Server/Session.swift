@@ -38,6 +38,8 @@ final class Session {
   private var endedConsumers: [(tag: Name, channel: UInt16)] = []
   /// A request is being performed, and not answered yet.
   private var isPerforming = false
+  /// The last that is for this connection is delivered, and then all that it held is given up.
+  private(set) var isReleasing = false
   /// Told that it is blocked, and not that it no longer is.
   private var isToldBlocked = false
   /// Takes messages although the broker takes none, as the connection's or channel's close is behind.
@@ -305,7 +307,9 @@ final class Session {
   /// Gives up all that the connection held in the broker.
   func release(isAnswered: Bool = false) {
     // What came before the end is delivered, to whoever is to have it.
+    isReleasing = true
     broker.pump()
+    isReleasing = false
     peer?.close(isAnswered: isAnswered)
     peer = nil
     leaving = nil

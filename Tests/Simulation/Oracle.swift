@@ -152,7 +152,7 @@ final class Oracle {
       if queue.existence == nil { try queue.observed(exists: true) }
       try check(expected, count: Int(ok.messageCount))
       let consumers = expected.consumers ?? -1
-      // That consumers were cancelled for damage is told behind the answer.
+      // Whoever waits for another answer hears behind that one that its consumers were cancelled for damage.
       let isCancelled = isRotten && ok.consumerCount < consumers
       try promise(
         consumers == Int(ok.consumerCount) || isCancelled, "counts are right",

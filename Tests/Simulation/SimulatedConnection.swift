@@ -49,6 +49,15 @@ final class SimulatedConnection {
     var isEnd: Bool {
       if case .method(.connectionClose, _) = event { true } else { false }
     }
+
+    /// No request leads to it, but what queues do by themselves.
+    var isUnasked: Bool {
+      switch event {
+      case .content(let content): content.isDelivery
+      case .method(.basicCancel, _): true
+      case .method: false
+      }
+    }
   }
 
   init(
@@ -140,10 +149,9 @@ final class SimulatedConnection {
     taken = readBytes - untaken
     var events = try newEvents()[...]
     while let command = commands.first, taken >= command.bytes.count {
-      // What was delivered before its reply was delivered before it was taken.
-      while let first = events.first, case .content(let content) = first.event, content.isDelivery {
-        try hear(events.removeFirst())
-      }
+      // What was delivered before its reply was delivered before it was taken, and consumers whose end
+      // is told there had ended. What ends with the request is told behind the reply.
+      while let first = events.first, first.isUnasked { try hear(events.removeFirst()) }
       try oracle.compareDeliveries()
       taken -= command.bytes.count
       readBytes -= command.bytes.count
