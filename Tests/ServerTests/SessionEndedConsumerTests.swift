@@ -186,6 +186,18 @@ import Testing
       events == [started("c"), .method(.connectionCloseOk(ConnectionCloseOk()), channel: 0)])
   }
 
+  /// The damage may be found in a turn in which the client says nothing; it may never say anything again.
+  @Test func aClientThatDoesNotAnswerIsDropped() throws {
+    let loop = try damaged()
+    let client = try open(loop, isTold: false)
+    let events = try client.exchange(consume("bad", "c"))
+    #expect(events.first == started("c"))
+    #expect(isConnectionClose(events.last, 541))
+    #expect(!client.isClosed)
+    for _ in 0..<3 { loop.turn(after: 5000) }
+    #expect(client.isClosed)
+  }
+
   // MARK: Deleted queues
 
   private func twoChannels(_ loop: TestLoop, isDurable: Bool) throws -> TestClient {
