@@ -26,6 +26,8 @@ package protocol LoopWitness: AnyObject {
   func portion(of count: Int, from connection: Connection) -> Int
   /// The session has not taken so many of the bytes that it got.
   func didTake(from connection: Connection, untaken: Int)
+  /// All that came before a connection's end was delivered; now what it held is given up, for others.
+  func willRelease(_ connection: Connection)
   /// The broker ends its turn: the log gets what gathered. Output follows.
   func willEnd()
   func didEnd()

@@ -63,6 +63,8 @@ final class Session {
   var onPassed: ((_ untaken: Int) -> Void)?
   /// The handshake is over.
   var onOpen: (() -> Void)?
+  /// All that was to be delivered was, and what the connection held is given up now.
+  var onRelease: (() -> Void)?
   /// The client has closed, and was told close-ok.
   var isClosedByClient = false
   /// There are too many connections; this one is refused when it opens its virtual host.
@@ -310,7 +312,10 @@ final class Session {
     isReleasing = true
     broker.pump()
     isReleasing = false
-    peer?.close(isAnswered: isAnswered)
+    if let peer {
+      onRelease?()
+      peer.close(isAnswered: isAnswered)
+    }
     peer = nil
     leaving = nil
     channels = []
