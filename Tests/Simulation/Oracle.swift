@@ -120,7 +120,8 @@ final class Oracle {
       coverage.note(
         .refusals, try channel.confirmed(nack.deliveryTag, isMultiple: nack.multiple).count)
     case .basicCancel(let cancel):
-      guard let consumer = channel.consumers.removeValue(forKey: cancel.consumerTag.description)
+      guard connection.isTold,
+        let consumer = channel.consumers.removeValue(forKey: cancel.consumerTag.description)
       else { throw BrokenPromise("only consumers are cancelled", "\(cancel.consumerTag)") }
       cancelled.append(consumer)
     default: try replied(method, channel, connection)
