@@ -114,6 +114,8 @@ final class ConnectionModel {
   var isTold = true
   /// The broker writes deliveries for it, since not too much is unsent.
   var hasRoom: () -> Bool = { true }
+  /// The broker has not answered yet what it asked for last.
+  var isWaiting: () -> Bool = { false }
   private unowned let oracle: Oracle
 
   init(name: String, oracle: Oracle) {

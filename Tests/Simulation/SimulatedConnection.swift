@@ -92,6 +92,7 @@ final class SimulatedConnection {
       invariantFailed("a simulated socket failed: \(error)")
     }
     model.hasRoom = { [unowned self] in !connection.isOutputFull }
+    model.isWaiting = { [unowned self] in connection.isWaitingForLog }
   }
 
   var isOver: Bool { model.isClosed || connection.isOver || connection.isClosed }
