@@ -270,10 +270,22 @@ extension Journal {
       sealedPosition = end
       try resumeTail(at: end)
     }
-    begin(epoch: lastEpoch + 1 + UInt64(truncatingIfNeeded: now) % LogReader.epochStepMax)
+    begin(epoch: Self.epoch(after: lastEpoch, lastRecord: reader.epoch, now: now))
     let (_, payload) = append(kind: Record.epoch, payloadSize: 16)
     payload.storeBytes(of: epoch, as: UInt64.self)
     payload.storeBytes(of: now, toByteOffset: 8, as: Int64.self)
+  }
+
+  /// Above those of lives that came to nothing, whose records may still be somewhere; and near that of the
+  /// last record, or what this life writes could not prove that its own beginning was damaged.
+  private static func epoch(
+    after last: UInt64, lastRecord: UInt64, now: Int64
+  ) -> UInt64 {
+    let chance = UInt64(truncatingIfNeeded: now)
+    let next = last + 1 + chance % LogReader.epochStepMax
+    guard next - lastRecord > LogReader.epochGapMax else { return next }
+    // So many came to nothing that only chance can tell this one from them.
+    return lastRecord + 1 + chance % LogReader.epochGapMax
   }
 }
 

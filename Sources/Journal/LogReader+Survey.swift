@@ -76,7 +76,7 @@ extension LogReader {
   private func proofEpoch(_ base: UnsafeRawPointer, at place: Int) -> UInt64 {
     let view = RecordView(position: place, base: base, size: 32)
     if view.kind == Record.epoch { return view.payload.loadUnaligned(as: UInt64.self) }
-    return epochs(epoch...epoch + Self.epochStepMax, base, at: place) ?? epoch
+    return epochs(epoch...epoch + Self.epochGapMax, base, at: place) ?? epoch
   }
 
   private func epochs(

@@ -22,6 +22,9 @@ final class LogReader {
   static let cleanProofBytes = 4 << 20
   /// A new life's epoch is at most so much above the last.
   static let epochStepMax: UInt64 = 16
+  /// It is at most so much above that of the last record: lives may have come in between that wrote no
+  /// record to the end, and left their epoch in the header of a segment.
+  static let epochGapMax: UInt64 = 1024
   private static let epochRecordBytes = 32
 
   init(
@@ -119,7 +122,7 @@ final class LogReader {
   }
 
   /// Whether 32 bytes are a record that was written when the one at `position` was durable: a batch
-  /// that says so, of this life or of the next, or the beginning of a later life.
+  /// that says so, of this life or of the next one that wrote any, or the beginning of a later life.
   func isProof(_ base: UnsafeRawPointer, at place: Int) throws(JournalError) -> Bool {
     let view = RecordView(position: place, base: base, size: 32)
     let says = view.payload.loadUnaligned(as: UInt64.self)
@@ -129,8 +132,9 @@ final class LogReader {
       return says > epoch && says < 1 << 62
         && sum == Record.checksum(base, size: 32, position: place, epoch: says)
     case Record.batch:
-      guard says > UInt64(position) else { return false }
-      return (epoch...epoch + Self.epochStepMax).contains {
+      // Nothing is durable that is not written; what was found by chance hardly ever says so.
+      guard says > UInt64(position), says <= UInt64(place) else { return false }
+      return (epoch...epoch + Self.epochGapMax).contains {
         sum == Record.checksum(base, size: 32, position: place, epoch: $0)
       }
     default: return false

@@ -38,6 +38,9 @@ extension Loop {
         witness?.didTake(from: connection, untaken: untaken)
         witness?.willTake(from: connection)
       }
+      session.onRelease = { [unowned self, unowned connection] in
+        witness?.willRelease(connection)
+      }
     }
     log.debug("\(name) connected")
     return connection

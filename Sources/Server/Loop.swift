@@ -26,6 +26,8 @@ package protocol LoopWitness: AnyObject {
   func portion(of count: Int, from connection: Connection) -> Int
   /// The session has not taken so many of the bytes that it got.
   func didTake(from connection: Connection, untaken: Int)
+  /// All that came before a connection's end was delivered; now what it held is given up, for others.
+  func willRelease(_ connection: Connection)
   /// The broker ends its turn: the log gets what gathered. Output follows.
   func willEnd()
   func didEnd()
@@ -281,13 +283,18 @@ package final class Loop {
       connection.isPaused = true
       paused.append(connection)
     }
-    if session.state == .closing || session.state == .closed, connection.deadline == .max {
-      connection.deadline = now + Self.lingerMilliseconds
-    }
+    limitEnd(connection)
     if session.state == .closed, !session.isDirty { markDirty(connection) }
     recount(connection)
     holdIfShort(connection)
     watch(connection)
+  }
+
+  /// A client has a while to hear of its connection's end and to answer.
+  private func limitEnd(_ connection: Connection) {
+    let state = connection.session.state
+    guard state == .closing || state == .closed, connection.deadline == .max else { return }
+    connection.deadline = now + Self.lingerMilliseconds
   }
 
   /// Goes on with a connection that waited.
@@ -357,6 +364,8 @@ package final class Loop {
     guard !connection.isClosed else { return }
     let session = connection.session
     session.isDirty = false
+    // It may have ended for what others did.
+    limitEnd(connection)
     switch connection.flush(now: now) {
     case .failed: return drop(connection, "the client does not take what is sent")
     case .partial: break

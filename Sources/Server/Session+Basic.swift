@@ -160,8 +160,11 @@ extension Session: Outlet {
   }
 
   func consumerFailed(_ tag: Name, of queue: Name, on channel: Channel) {
-    // Who cannot be told of the consumer is told of the connection.
-    guard client.wantsCancelNotify else { return fail(.messageUnreadable(queue: queue)) }
+    guard client.wantsCancelNotify else {
+      // Who cannot be told of the consumer is told of the connection, unless that ends anyway.
+      if !isReleasing { fail(.messageUnreadable(queue: queue)) }
+      return
+    }
     consumerCancelled(tag, on: channel)
   }
 

@@ -37,22 +37,29 @@ extension Session {
       }
       return
     }
-    if case .none = channel.content {
-      performing {
-        do throws(PeerError) {
-          try perform(method, channel)
-        } catch {
-          fail(error, method.id, on: channel)
-        }
+    guard case .none = channel.content else {
+      return fail(Self.outOfPlace(Frame.method, channel.content), method.id)
+    }
+    // Each request sees what those before it have led to, of which the client hears before the answer, such
+    // as the end of a consumer that it cancels; publishes look at nothing.
+    if method.id != BasicPublish.id { broker.pump() }
+    // That may have ended the connection, and then there is nobody to perform the request for.
+    guard state == .open else { return }
+    performing {
+      do throws(PeerError) {
+        try perform(method, channel)
+      } catch {
+        fail(error, method.id, on: channel)
       }
-    } else {
-      fail(Self.outOfPlace(Frame.method, channel.content), method.id)
     }
   }
 
   /// A mistake on a channel closes it, or the connection if the code is a hard one.
   func fail(_ error: PeerError, _ method: MethodID, on channel: SessionChannel) {
     guard !error.code.isHard else { return fail(error, method) }
+    // What came before the end is delivered; that may end the connection.
+    broker.pump()
+    guard state == .open else { return }
     log.tell(
       .channelClosed, of: peerName,
       "\(peerName) channel \(channel.number) closed by the broker: \(error)")
@@ -82,7 +89,6 @@ extension Session {
 
   /// Gives up what the channel holds in the broker and what is arriving on it.
   private func abandon(_ channel: SessionChannel) {
-    broker.pump()
     channel.core.close()
     channel.body.removeAll()
     channel.body.shrink(to: 0)
@@ -103,8 +109,6 @@ extension Session {
   }
 
   private func perform(_ method: Method, _ channel: SessionChannel) throws(PeerError) {
-    // Each request sees what those before it have led to; publishes look at nothing.
-    if method.id != BasicPublish.id { broker.pump() }
     switch method {
     case .channelClose:
       abandon(channel)

@@ -38,6 +38,8 @@ final class Session {
   private var endedConsumers: [(tag: Name, channel: UInt16)] = []
   /// A request is being performed, and not answered yet.
   private var isPerforming = false
+  /// The last that is for this connection is delivered, and then all that it held is given up.
+  private(set) var isReleasing = false
   /// Told that it is blocked, and not that it no longer is.
   private var isToldBlocked = false
   /// Takes messages although the broker takes none, as the connection's or channel's close is behind.
@@ -61,6 +63,8 @@ final class Session {
   var onPassed: ((_ untaken: Int) -> Void)?
   /// The handshake is over.
   var onOpen: (() -> Void)?
+  /// All that was to be delivered was, and what the connection held is given up now.
+  var onRelease: (() -> Void)?
   /// The client has closed, and was told close-ok.
   var isClosedByClient = false
   /// There are too many connections; this one is refused when it opens its virtual host.
@@ -305,8 +309,13 @@ final class Session {
   /// Gives up all that the connection held in the broker.
   func release(isAnswered: Bool = false) {
     // What came before the end is delivered, to whoever is to have it.
+    isReleasing = true
     broker.pump()
-    peer?.close(isAnswered: isAnswered)
+    isReleasing = false
+    if let peer {
+      onRelease?()
+      peer.close(isAnswered: isAnswered)
+    }
     peer = nil
     leaving = nil
     channels = []

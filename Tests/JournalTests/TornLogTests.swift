@@ -92,4 +92,46 @@ import Testing
     #expect(again.collector.messages.map(\.message) == Array(messages.prefix(5)) + [replacement])
     again.close()
   }
+
+  /// Lives that made a segment and wrote nothing to it leave an epoch behind, and the next one's is above
+  /// that. Its beginning is missed all the same.
+  @Test(arguments: [0, 1, 2, 20, 200])
+  func aLifesBeginningIsMissedWhateverCameToNothingBefore(lives: Int) throws {
+    let directory = try TemporaryDirectory()
+    let first = try Harness(directory.path)
+    first.append(Message(number: 1, body: [1]))
+    first.settle()
+    let files = first.journal.files
+    let epoch = first.journal.epoch
+    first.close()
+    if lives > 0 {
+      let bytes = Harness.small.segmentBytes
+      let header = SegmentHeader(
+        firstPosition: bytes, segmentBytes: bytes, identity: files.identity, firstRecord: bytes,
+        epoch: epoch + UInt64(lives) * LogReader.epochStepMax)
+      _ = try files.create(header, isSynced: true)
+      try files.mark(0, hasSuccessor: true)
+    }
+    let second = try Harness(directory.path)
+    let beginning = second.journal.durablePosition
+    for number in 2...3 {
+      second.append(Message(number: UInt32(number), body: [1]))
+      second.settle()
+    }
+    let crashed = try directory.copy()
+    second.close()
+    let copy = try crashed.copy()
+    let whole = try Harness(copy.path)
+    #expect(whole.collector.messages.map(\.message.number) == [1, 2, 3])
+    whole.close()
+    let path = crashed.path + "/" + SegmentFiles.name(0)
+    let place = Self.pageBytes + beginning + Record.headerSize
+    let byte = try FileSystem.readWhole(path)[place]
+    try File(path, .readWrite).write(at: place, [byte ^ 1])
+    let error = #expect(throws: JournalError.self) { try Harness(crashed.path) }
+    guard case .damaged(path, _, beginning, _) = error else {
+      Issue.record("\(String(describing: error))")
+      return
+    }
+  }
 }

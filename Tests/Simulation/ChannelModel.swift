@@ -110,8 +110,12 @@ final class ConnectionModel {
   var channels: [UInt16: ChannelModel] = [:]
   /// Over, or about to be.
   var isClosed = false
+  /// It can be told of consumers that the broker ends; otherwise it loses its connection for damage.
+  var isTold = true
   /// The broker writes deliveries for it, since not too much is unsent.
   var hasRoom: () -> Bool = { true }
+  /// The broker has not answered yet what it asked for last.
+  var isWaiting: () -> Bool = { false }
   private unowned let oracle: Oracle
 
   init(name: String, oracle: Oracle) {

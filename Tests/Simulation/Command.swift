@@ -4,8 +4,8 @@ import Base
 /// What a client asks of the broker: the bytes, and what they mean for the model.
 struct Command {
   enum Action {
-    /// Protocol header, start-ok, tune-ok and open in one.
-    case connect
+    /// Protocol header, start-ok, tune-ok and open in one. `isTold`: of consumers that the broker ends.
+    case connect(isTold: Bool = true)
     case openChannel, closeChannel
     /// The answer to the broker's closing of the channel.
     case closeChannelOk
@@ -40,7 +40,7 @@ struct Command {
     self.action = action
     self.channel = channel
     switch action {
-    case .connect: bytes = Self.hello(frameMax: topology.frameMax)
+    case .connect(let isTold): bytes = Self.hello(frameMax: topology.frameMax, isTold: isTold)
     case .publish(let message):
       bytes = message.frames(on: channel, frameMax: topology.frameMax)
     default:
@@ -122,7 +122,7 @@ struct Command {
           routingKey: Name(binding.key), arguments: arguments))
   }
 
-  private static func hello(frameMax: Int) -> [UInt8] {
+  private static func hello(frameMax: Int, isTold: Bool) -> [UInt8] {
     var buffer = ByteBuffer()
     buffer.append(Frame.protocolHeader)
     buffer.append(
@@ -130,7 +130,7 @@ struct Command {
         ConnectionStartOk(
           clientProperties: [
             "capabilities": .table([
-              "connection.blocked": .bool(true), "consumer_cancel_notify": .bool(true),
+              "connection.blocked": .bool(true), "consumer_cancel_notify": .bool(isTold),
             ])
           ], mechanism: "PLAIN", response: Array("\0guest\0guest".utf8), locale: "en_US")),
       channel: 0)

@@ -12,7 +12,7 @@ package struct Coverage: Sendable {
     case spills, kilobytesSpilled, laneFilesMerged
     case exclusiveQueues, exclusiveEnds, lockedQueues, autoDeletions, exchangeDeletions, unbinds
     case headersRoutes, exchangeHops, furtherChannels, lowerPriorities, sharedLimits, sharedDrains
-    case rots, rottenStarts, rottenReads, damageTold, cancelsForDamage
+    case rots, rottenStarts, rottenReads, damageTold, cancelsForDamage, closesForDamage
     case rests, clockSteps, quietTurns
     case messagesRecovered, uncertainMessages, drained
   }

@@ -301,6 +301,10 @@ extension Life: LoopWitness {
     listen()
   }
 
+  /// Several connections may end in one call of the loop, one behind the other, each after what the one
+  /// before gave back was delivered: it is looked at in between, or their order would not be known.
+  func willRelease(_ connection: Connection) { listen() }
+
   func willEnd() { willLog = !journal.isCommitting && journal.failure == nil }
 
   func didEnd() {

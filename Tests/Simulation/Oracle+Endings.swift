@@ -19,11 +19,18 @@ extension Oracle {
 
   /// A consumer of the queue ended: the queue may go with it.
   func consumerLeft(_ queue: QueueModel) {
-    guard queue.isLeft else { return }
+    guard queue.isLeft || (isRotten && isLeftUnheard(queue)) else { return }
     // Its consumer may have been cancelled for damage, which leaves it, and not have heard of that.
     if isRotten, isThere(queue.name) { return }
     coverage.note(.autoDeletions)
     delete(queue)
+  }
+
+  /// The last of its consumers has left but for those that were cancelled for damage, whose clients hear of
+  /// that behind the answer that they wait for.
+  private func isLeftUnheard(_ queue: QueueModel) -> Bool {
+    queue.goesWithConsumers && !isThere(queue.name)
+      && queue.consumers.allSatisfy { $0.isTold && $0.isWaiting }
   }
 
   func delete(_ queue: QueueModel) {

@@ -104,7 +104,7 @@ extension Oracle {
       if queue(name).existence == nil { return try queue(name).observed(exists: false) }
       try promise(isRight, "a durable queue is not lost", name)
     case .get:
-      guard text.contains("could not be read back") else { break }
+      guard Self.isForDamage(text) else { break }
       coverage.note(.unreadableMessages)
       isRight = true
     default: break
@@ -113,6 +113,9 @@ extension Oracle {
       isRight || journal?.failure != nil, "what is right is not refused",
       "\(command.action): \(text)")
   }
+
+  /// What a client is told that cannot have the next message of a queue.
+  static func isForDamage(_ text: String) -> Bool { text.contains("could not be read back") }
 
   private func apply(
     _ command: Command, _ channel: ChannelModel, _ connection: ConnectionModel

@@ -120,7 +120,8 @@ final class Oracle {
       coverage.note(
         .refusals, try channel.confirmed(nack.deliveryTag, isMultiple: nack.multiple).count)
     case .basicCancel(let cancel):
-      guard let consumer = channel.consumers.removeValue(forKey: cancel.consumerTag.description)
+      guard connection.isTold,
+        let consumer = channel.consumers.removeValue(forKey: cancel.consumerTag.description)
       else { throw BrokenPromise("only consumers are cancelled", "\(cancel.consumerTag)") }
       cancelled.append(consumer)
     default: try replied(method, channel, connection)
@@ -152,7 +153,7 @@ final class Oracle {
       if queue.existence == nil { try queue.observed(exists: true) }
       try check(expected, count: Int(ok.messageCount))
       let consumers = expected.consumers ?? -1
-      // That consumers were cancelled for damage is told behind the answer.
+      // Whoever waits for another answer hears behind that one that its consumers were cancelled for damage.
       let isCancelled = isRotten && ok.consumerCount < consumers
       try promise(
         consumers == Int(ok.consumerCount) || isCancelled, "counts are right",

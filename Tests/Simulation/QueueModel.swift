@@ -86,6 +86,11 @@ final class ConsumerModel {
     prefetch = channel.prefetch
   }
 
+  /// Its client can be told that it was cancelled.
+  var isTold: Bool { channel.connection.isTold }
+  /// Its client waits for an answer.
+  var isWaiting: Bool { channel.connection.isWaiting() }
+
   /// It can take one more message now.
   var isReady: Bool {
     guard channel.connection.hasRoom() else { return false }
@@ -139,7 +144,9 @@ final class QueueModel {
   }
 
   /// It goes, because its last consumer went.
-  var isLeft: Bool { kind == .autoDelete && exists && hadConsumers && consumers.isEmpty }
+  var isLeft: Bool { goesWithConsumers && consumers.isEmpty }
+  /// It goes when its last consumer goes.
+  var goesWithConsumers: Bool { kind == .autoDelete && exists && hadConsumers }
 
   var exists: Bool { existence == true }
   var isObserved: Bool { uncertainCount != nil }

@@ -6,7 +6,7 @@ extension Run {
   /// otherwise each has its own.
   func drain(_ life: Life, _ limit: Int?) throws(Interruption) {
     let connection = life.connect("drain")
-    connection.send(.connect, on: 0)
+    connection.send(.connect(), on: 0)
     let queues = world.scenario.topology.queues.filter { world.oracle.queue($0).exists }
     var automatic: Set<UInt16> = []
     if let limit {

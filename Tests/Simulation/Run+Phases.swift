@@ -8,7 +8,7 @@ extension Run {
   func restoreTopology(_ life: Life) throws(Interruption) {
     let topology = world.scenario.topology
     let connection = life.connect("control")
-    connection.send(.connect, on: 0)
+    connection.send(.connect(), on: 0)
     for (index, queue) in topology.queues.enumerated() {
       connection.send(.openChannel, on: UInt16(index + 1))
       connection.send(.inspect(queue: queue), on: UInt16(index + 1))
@@ -89,7 +89,7 @@ extension Run {
   /// What is published now is confirmed. It is more when the queues are to be served in turns.
   private func confirmAll(_ life: Life, for limit: Int?) throws(Interruption) {
     let connection = life.connect("confirmer")
-    connection.send(.connect, on: 0)
+    connection.send(.connect(), on: 0)
     connection.send(.openChannel)
     connection.send(.confirmSelect)
     let queues = world.scenario.topology.queues
@@ -127,7 +127,7 @@ extension Run {
   /// The log goes on for more than a segment.
   private func goOn(_ life: Life) throws(Interruption) {
     let connection = life.connect("pusher")
-    connection.send(.connect, on: 0)
+    connection.send(.connect(), on: 0)
     connection.send(.openChannel)
     connection.send(.confirmSelect)
     let queue = world.scenario.topology.durableQueues[0]

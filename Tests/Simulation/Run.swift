@@ -24,6 +24,8 @@ package final class Run {
   private var isAllSynced = true
 
   private static let startsMax = 50
+  /// One client of so many cannot be told of consumers that the broker ends.
+  private static let untoldOneOf = 5
 
   private init(_ world: World) {
     self.world = world
@@ -131,7 +133,8 @@ package final class Run {
     let name = "\(part)\(clientNumber)"
     clients.append(
       SimulatedClient(
-        name: name, part: part, connection: life.connect(name), scenario: world.scenario,
+        name: name, part: part, isTold: clientNumber % Self.untoldOneOf != 0,
+        connection: life.connect(name), scenario: world.scenario,
         options: world.options, oracle: world.oracle,
         random: SeededGenerator(seed: world.random.next())))
   }

@@ -10,8 +10,9 @@ final class SimulatedClient {
   /// Bytes that it reads in a turn.
   private let readBytes: Int
 
+  /// `isTold`: it can be told of consumers that the broker ends.
   init(
-    name: String, part: SimulatedChannel.Part, connection: SimulatedConnection,
+    name: String, part: SimulatedChannel.Part, isTold: Bool, connection: SimulatedConnection,
     scenario: Scenario, options: RunOptions, oracle: Oracle, random: SeededGenerator
   ) {
     self.name = name
@@ -19,7 +20,8 @@ final class SimulatedClient {
     self.random = random
     let isSlow = self.random.oneIn(4) && !options.without.contains(.slowReaders)
     readBytes = isSlow ? self.random.choose([1, 100, 3000]) : .max
-    connection.send(.connect, on: 0)
+    connection.model.isTold = isTold
+    connection.send(.connect(isTold: isTold), on: 0)
     let count = self.random.choose([1, 1, 2, 3])
     var channels: [SimulatedChannel] = []
     for index in 0..<count {

@@ -49,6 +49,21 @@ final class SimulatedConnection {
     var isEnd: Bool {
       if case .method(.connectionClose, _) = event { true } else { false }
     }
+
+    /// The connection is closed because a message is damaged.
+    var isForDamage: Bool {
+      guard case .method(.connectionClose(let close), _) = event else { return false }
+      return Oracle.isForDamage(close.replyText.description)
+    }
+
+    /// No request leads to it, but what queues do by themselves.
+    var isUnasked: Bool {
+      switch event {
+      case .content(let content): content.isDelivery
+      case .method(.basicCancel, _): true
+      case .method: false
+      }
+    }
   }
 
   init(
@@ -77,6 +92,7 @@ final class SimulatedConnection {
       invariantFailed("a simulated socket failed: \(error)")
     }
     model.hasRoom = { [unowned self] in !connection.isOutputFull }
+    model.isWaiting = { [unowned self] in connection.isWaitingForLog }
   }
 
   var isOver: Bool { model.isClosed || connection.isOver || connection.isClosed }
@@ -140,8 +156,10 @@ final class SimulatedConnection {
     taken = readBytes - untaken
     var events = try newEvents()[...]
     while let command = commands.first, taken >= command.bytes.count {
-      // What was delivered before its reply was delivered before it was taken.
-      while let first = events.first, case .content(let content) = first.event, content.isDelivery {
+      // What was delivered before its reply was delivered before it was taken, and consumers whose end
+      // is told there had ended. What ends with the request is told behind the reply. Who cannot be told
+      // has lost its connection, and what it asked for is not done.
+      while let first = events.first, first.isUnasked || (!model.isTold && first.isForDamage) {
         try hear(events.removeFirst())
       }
       try oracle.compareDeliveries()
@@ -228,7 +246,12 @@ final class SimulatedConnection {
   private func hear(_ heard: Heard) throws(BrokenPromise) {
     oracle.trace.note("  \(model.name) hears \(Self.describe(heard.event))")
     // What it was given before left the queues before what it gives back came to them.
-    if case .method(.connectionClose, _) = heard.event { try oracle.compareDeliveries() }
+    if heard.isEnd { try oracle.compareDeliveries() }
+    if !model.isTold, heard.isForDamage {
+      try promise(
+        oracle.isRotten || isGetting, "connections are closed for what is damaged", model.name)
+      oracle.coverage.note(.closesForDamage)
+    }
     heard.copy = try oracle.heard(heard.event, on: model)
   }
 

@@ -101,12 +101,12 @@ final class TestLoop {
   /// Somebody sets the clock, ahead or back.
   func setClock(by milliseconds: Int64) { now.wall += milliseconds }
 
-  /// Turns until nothing happens any more and all is durable.
+  /// Turns until nothing happens any more, all is durable, and what is read back is there.
   func settle() {
     var happened = true
     while happened || (broker.journal.hasUncommitted && broker.journal.failure == nil) {
       happened = turn()
-      guard broker.journal.isCommitting else { continue }
+      guard broker.journal.isCommitting || broker.journal.isLoading else { continue }
       bell.wait()
       loop.journalMoved()
       happened = true
