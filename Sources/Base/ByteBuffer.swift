@@ -1,3 +1,5 @@
+import Glibc
+
 /// A growing buffer of bytes that are appended at the end and consumed from the front: the output of
 /// a connection, the body that is being assembled. Integers are written big-endian, as AMQP and
 /// Kafka have them.
@@ -15,11 +17,11 @@ public struct ByteBuffer: ~Copyable, @unchecked Sendable {
 
   public init(capacity: Int = 0) {
     self.capacity = capacity
-    base = capacity > 0 ? .allocate(byteCount: capacity, alignment: 16) : nil
+    base = capacity > 0 ? Self.allocate(capacity, malloc(capacity)) : nil
   }
 
   deinit {
-    base?.deallocate()
+    free(base)
   }
 
   @inlinable public var count: Int { tail &- head }
@@ -131,8 +133,8 @@ public struct ByteBuffer: ~Copyable, @unchecked Sendable {
   /// Gives the memory back when nothing is in it.
   public mutating func shrink(to size: Int) {
     guard isEmpty, capacity > size else { return }
-    base?.deallocate()
-    base = size > 0 ? .allocate(byteCount: size, alignment: 16) : nil
+    free(base)
+    base = size > 0 ? Self.allocate(size, malloc(size)) : nil
     capacity = size
     removeAll()
   }
@@ -141,12 +143,15 @@ public struct ByteBuffer: ~Copyable, @unchecked Sendable {
   public mutating func grow(toFit size: Int) {
     guard size > capacity else { return }
     let used = count
-    let fresh = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 16)
-    if let base {
-      fresh.copyMemory(from: base + head, byteCount: used)
-      base.deallocate()
+    if head == 0 {
+      // Large memory is moved with its page table instead of being copied.
+      base = Self.allocate(size, realloc(base, size))
+    } else {
+      let fresh = Self.allocate(size, malloc(size))
+      fresh.copyMemory(from: base.unsafelyUnwrapped + head, byteCount: used)
+      free(base)
+      base = fresh
     }
-    base = fresh
     capacity = size
     head = 0
     tail = used
@@ -156,19 +161,18 @@ public struct ByteBuffer: ~Copyable, @unchecked Sendable {
   @inline(never)
   mutating func grow(_ size: Int) {
     let used = count
-    if let base, head >= used, capacity &- used >= size, head > 0 {
-      base.copyMemory(from: base + head, byteCount: used)
-    } else {
-      let wanted = max(used + size, capacity * 2, 256)
-      let fresh = UnsafeMutableRawPointer.allocate(byteCount: wanted, alignment: 16)
-      if let base {
-        fresh.copyMemory(from: base + head, byteCount: used)
-        base.deallocate()
-      }
-      base = fresh
-      capacity = wanted
+    guard head >= used, head > 0, capacity &- used >= size else {
+      return grow(toFit: max(used + size, capacity * 2, 256))
     }
+    base.unsafelyUnwrapped.copyMemory(from: base.unsafelyUnwrapped + head, byteCount: used)
     head = 0
     tail = used
+  }
+
+  private static func allocate(
+    _ size: Int, _ memory: UnsafeMutableRawPointer?
+  ) -> UnsafeMutableRawPointer {
+    guard let memory else { invariantFailed("no memory for \(size) bytes") }
+    return memory
   }
 }

@@ -47,6 +47,8 @@ final class Background: Sendable {
   /// Why no segment can be prepared, such as a full disk; nil if one can.
   var spaceProblem: String? { state.withLock { $0.spaceProblem } }
 
+  func submit(_ job: @escaping @Sendable () -> Void) { worker.submit(job) }
+
   func append(_ piece: [UInt8], to checkpoint: CheckpointWriter) {
     worker.submit { checkpoint.append(piece) }
   }

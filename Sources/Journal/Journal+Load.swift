@@ -203,6 +203,12 @@ extension Journal {
     memory.trim()
   }
 
+  /// Does something that takes time and that nobody waits for on the background thread, behind what that
+  /// has to do; not after `close`.
+  public func inBackground(_ job: @escaping @Sendable () -> Void) {
+    background.submit(job)
+  }
+
   /// Blocks in memory or on disk that somebody needs.
   public var blockCount: Int { blockCapacity - freeSlots.count }
 

@@ -76,7 +76,7 @@ private struct Server {
     settings.session.connectionsMax = room.clientsMax
     let loop = Loop(
       broker: broker, settings: settings, log: log,
-      releaseMemory: ProcessMemory.releaseUnused)
+      releaseMemory: { broker.journal.inBackground(ProcessMemory.releaseUnused) })
     let reactor = try Reactor(
       loop: loop, log: log, listeners: listeners, signals: signals, journalWake: wake,
       room: room)
