@@ -51,6 +51,8 @@ final class SpillSelector: Chore {
   private var blocks: Set<UInt32> = []
   private var lastBlock: UInt32?
   private var isDurable = false
+  /// A queue that stays in the log was passed over.
+  private var passesOver = false
 
   init(_ broker: Broker, cutoff: SpillCutoff) {
     self.broker = broker
@@ -98,7 +100,11 @@ final class SpillSelector: Chore {
     let queue = broker.holding[index]
     // It took the place of a queue that was deleted: a lane must not be there twice.
     if places[queue.id] != nil { return }
-    if queue.staysInLog { return queue.stayInLog() }
+    if queue.staysInLog {
+      queue.stayInLog()
+      passesOver = passesOver || queue.staysInLog
+      return
+    }
     if queue.messageCount == 0, !queue.isTouched { return broker.letGo(queue) }
     if queue.returned.count > 0 { returned.append(queue) }
     search = BoundSearch(queue, cutoff)
@@ -122,7 +128,11 @@ final class SpillSelector: Chore {
   /// The message moves if its block is old enough; then all before it move too.
   private func extendBound(_ entry: inout Entry, of queue: Queue) {
     if queue.isDeleted { return broker.forget(&entry) }
-    guard !queue.staysInLog, journal.isBefore(cutoff, entry.location.block) else { return }
+    guard journal.isBefore(cutoff, entry.location.block) else { return }
+    guard !queue.staysInLog else {
+      passesOver = true
+      return
+    }
     if let place = places[queue.id] {
       lanes[place].bound = max(lanes[place].bound, entry.sequence)
     } else if !isFull {
@@ -192,6 +202,7 @@ final class SpillSelector: Chore {
 
   private func submit() {
     var selection = SpillSelection(blocks: Array(blocks), isDurable: isDurable)
+    selection.leavesQueues = passesOver && !isFull
     var queues: [Queue] = []
     for lane in lanes where !lane.entries.isEmpty && !lane.queue.isDeleted {
       queues.append(lane.queue)

@@ -32,16 +32,27 @@ struct BlockOrder: ~Copyable {
     aliveCount = order.count
   }
 
-  /// The start of the oldest block that is alive and does not begin before `floor`; forgets those before
-  /// it.
+  /// The start of the oldest block that is alive; forgets those before it.
   mutating func oldest(
-    _ blocks: UnsafeMutablePointer<Block>, _ home: Block.Home, from floor: Int = 0
+    _ blocks: UnsafeMutablePointer<Block>, _ home: Block.Home
   ) -> Int? {
     while let first = order.first {
-      if first.start >= floor, Self.isAlive(first, blocks, home) { return first.start }
+      if Self.isAlive(first, blocks, home) { return first.start }
       _ = order.removeFirst()
     }
     return nil
+  }
+
+  /// Forgets the blocks that begin before `floor`. Returns the bytes of those that are alive.
+  mutating func forget(
+    before floor: Int, _ blocks: UnsafeMutablePointer<Block>, _ home: Block.Home
+  ) -> Int {
+    var bytes = 0
+    while let first = order.first, first.start < floor {
+      if Self.isAlive(first, blocks, home) { bytes += blocks[Int(first.block)].capacity }
+      _ = order.removeFirst()
+    }
+    return bytes
   }
 
   private static func isAlive(

@@ -21,8 +21,8 @@ struct PendingCheckpoint {
 /// reading the log over them gives the right state all the same.
 extension Journal {
   static let checkpointRetryMilliseconds: Int64 = 5000
-  /// The next checkpoint is not begun before the log has grown, and so much of it can be recycled, by so
-  /// many times the bytes of the last, in the mean of the two.
+  /// The next checkpoint is not begun before the log has grown, and so much of it can be recycled, or of
+  /// lane files be given back, by so many times the bytes of the last, in the mean of the two.
   static let checkpointGrowth = 4
 
   /// Segments, or lane files, could be given up if the catalog were written down. `now` is monotonic
@@ -33,13 +33,22 @@ extension Journal {
         || laneFiles.retiredCount > 0 || wantsCheckpointForSpace(now: now))
   }
 
-  /// What checkpoints cost is bounded by what is logged, however large the catalog is: no byte of the
-  /// log grows, or is recycled, twice. If only growth counted, a log that is not written to would keep
-  /// for good what moved out of it last. Without space for more there is nothing to wait for.
+  /// What checkpoints cost is bounded by what is written, however large the catalog is: no byte of the
+  /// log grows, or is recycled, twice, and a block of a lane file counts when it dies and when its file
+  /// goes. If only growth counted, a log that is not written to would keep for good what moved out of it
+  /// last; if lane files did not, it would have for good twice what was merged. Without space for more
+  /// there is nothing to wait for.
   private var isWorthCheckpoint: Bool {
     let grown = endPosition - lastCheckpointBegin
-    return grown + recyclableBytes >= 2 * Self.checkpointGrowth * lastCheckpointBytes
+    return grown + recyclableBytes + returnableBytes
+      >= 2 * Self.checkpointGrowth * lastCheckpointBytes
       || spaceProblem != nil
+  }
+
+  /// Bytes of lane files that wait for a checkpoint: of files whose blocks were merged into another, and
+  /// of all that has died where writes are not synced.
+  private var returnableBytes: Int {
+    laneFiles.retiredBytes + (settings.isSynced ? 0 : laneFiles.sealedBytes)
   }
 
   /// Bytes of the log in segments that a checkpoint made now would let go.

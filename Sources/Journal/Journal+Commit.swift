@@ -15,7 +15,7 @@ extension Journal {
   /// More waits to be moved than a round or two can take: of the log, or of transient messages.
   private var isSpillBehind: Bool {
     guard isSpilling, !isSpillFailing else { return false }
-    if transientBytes > 2 * settings.transientBytesMax { return true }
+    if transientBytes - stayingBytes > 2 * settings.transientBytesMax { return true }
     guard let oldest = oldestLogBlock() else { return false }
     return durablePosition - oldest > (1 + Self.lagWindowsMax) * settings.windowBytes
   }

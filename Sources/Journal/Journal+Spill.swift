@@ -27,6 +27,9 @@ public struct SpillSelection {
   public let blocks: [UInt32]
   /// Some of it must survive.
   public let isDurable: Bool
+  /// All that was selected is all that can move; what else is as old is of queues that stay where they
+  /// are.
+  public var leavesQueues = false
 
   public init(blocks: [UInt32], isDurable: Bool) {
     self.blocks = blocks
@@ -84,9 +87,12 @@ extension Journal {
     if let oldest = oldestLogBlock(), end - oldest >= settings.windowBytes / 4 {
       cutoff.log = min(end, oldest + settings.windowBytes / 2)
     }
-    if transientBytes > settings.transientBytesMax, let oldest = oldestTransientBlock() {
-      let excess = transientBytes - settings.transientBytesMax / 4 * 3
-      cutoff.memory = oldest + min(excess, max(settings.windowBytes / 2, BlockMemory.usualBytes))
+    let movable = transientBytes - stayingBytes
+    if movable > settings.transientBytesMax, let oldest = oldestTransientBlock() {
+      let excess = movable - settings.transientBytesMax / 4 * 3
+      cutoff.memory = min(
+        oldest + min(excess, max(settings.windowBytes / 2, BlockMemory.usualBytes)),
+        transientTail.base == nil ? transientStart : transientTail.start)
     }
     return cutoff.log > 0 || cutoff.memory > 0 ? cutoff : nil
   }
@@ -128,15 +134,7 @@ extension Journal {
 
   /// Begins a round with what the broker selected for `cutoff`.
   public func spill(_ selection: SpillSelection, cutoff: SpillCutoff, now: Int64) {
-    guard !selection.lanes.isEmpty else {
-      endRound()
-      // What was old may have been given up since the cutoff was taken.
-      guard let oldest = oldestLogBlock(), oldest < cutoff.log else { return }
-      // Nothing of the broker's is there, but blocks are alive: only their counts can say so.
-      problems.add("nothing can be moved out of the log before position \(cutoff.log)")
-      nextSpillAt = now + Self.spillRetryMilliseconds
-      return
-    }
+    guard !selection.lanes.isEmpty else { return nothingMoves(selection, cutoff, now) }
     isInRound = true
     var sources: [UInt32: SpillRound.Source] = [:]
     var kept: [UInt32] = []
@@ -158,6 +156,29 @@ extension Journal {
       number: round.number, isScratch: round.isScratch, cutoff: cutoff, kept: kept)
     nextSpillAt = now
     background.spill(round)
+  }
+
+  /// Nothing was selected. What was old may have been given up since the cutoff was taken.
+  private func nothingMoves(_ selection: SpillSelection, _ cutoff: SpillCutoff, _ now: Int64) {
+    endRound()
+    if selection.leavesQueues { return raiseFloor(to: cutoff) }
+    // Nothing of the broker's is there, but blocks are alive: only their counts can say so.
+    if let oldest = oldestLogBlock(), oldest < cutoff.log {
+      problems.add("nothing can be moved out of the log before position \(cutoff.log)")
+    } else if let oldest = oldestTransientBlock(), oldest < cutoff.memory {
+      problems.add("nothing can be moved out of memory")
+    } else {
+      return
+    }
+    nextSpillAt = now + Self.spillRetryMilliseconds
+  }
+
+  /// What stands before `cutoff` and is alive stays: rounds go on with what is behind it.
+  private func raiseFloor(to cutoff: SpillCutoff) {
+    spillFloor.log = max(spillFloor.log, cutoff.log)
+    spillFloor.memory = max(spillFloor.memory, cutoff.memory)
+    _ = logOrder.forget(before: spillFloor.log, blocks, .log)
+    stayingBytes += transientOrder.forget(before: spillFloor.memory, blocks, .memory)
   }
 
   /// Takes a round that is over; returns the lanes that have moved. Each new block is kept until the
@@ -209,7 +230,7 @@ extension Journal {
   /// damage and a repair can say what it was. All else goes on without it: what is older than this
   /// round and alive is that queue's.
   private func setAside(_ entry: LaneEntry, _ round: PendingSpill) -> String {
-    spillFloor = max(spillFloor, round.cutoff.log)
+    raiseFloor(to: round.cutoff)
     let block = blocks[Int(entry.location.block)]
     let position = block.start + Int(entry.location.offset)
     let file = files.path(SegmentFiles.name(position - position % settings.segmentBytes))
@@ -282,7 +303,7 @@ extension Journal {
 
   // MARK: The oldest
 
-  func oldestLogBlock() -> Int? { logOrder.oldest(blocks, .log, from: spillFloor) }
+  func oldestLogBlock() -> Int? { logOrder.oldest(blocks, .log) }
 
   private func oldestTransientBlock() -> Int? { transientOrder.oldest(blocks, .memory) }
 }

@@ -114,7 +114,7 @@ public final class Journal {
   /// Bytes of blocks of transient messages.
   var transientBytes = 0
   /// Where the next block of transient messages begins; counts up by their capacities.
-  private var transientStart = 0
+  private(set) var transientStart = 0
 
   /// Everything before is durable (or written, as the settings say).
   public internal(set) var durablePosition: Int
@@ -157,8 +157,11 @@ public final class Journal {
   var pendingSpill: PendingSpill?
   /// The broker selects messages for a round, or takes one that is over.
   var isInRound = false
-  /// What is older than this and still in the log stays there, since a damaged record is before it.
-  var spillFloor = 0
+  /// What stands before this and is still in the log, or in memory, stays there: it is of queues with a
+  /// damaged record.
+  var spillFloor = SpillCutoff(log: 0, memory: 0)
+  /// Bytes of blocks of transient messages before the floor.
+  var stayingBytes = 0
   /// No round is begun before this monotonic millisecond.
   var nextSpillAt: Int64 = 0
   /// Holes are made into lane files from this monotonic millisecond on.
@@ -429,7 +432,9 @@ public final class Journal {
     }
     switch block.home {
     case .log: segments.freed(block)
-    case .memory: transientBytes -= block.capacity
+    case .memory:
+      transientBytes -= block.capacity
+      if block.start < spillFloor.memory { stayingBytes -= block.capacity }
     case .lane: laneFiles.died(block.file, at: block.start)
     case .nowhere: invariantFailed("a block was freed twice")
     }

@@ -26,6 +26,8 @@ struct LaneFiles {
     let isScratch: Bool
     /// In the order of their offsets.
     var extents: [Extent]
+    /// Of all blocks, as the file was written.
+    let bytes: Int
     var aliveCount: Int
     /// Bytes of blocks that somebody needs.
     var neededBytes = 0
@@ -49,9 +51,9 @@ struct LaneFiles {
   /// Files with blocks that have died since the log was last told.
   private var dying: Set<UInt32> = []
   /// Blocks that have died, and the position from which on the log says so.
-  private var sealed: [(file: UInt32, blocks: [Int], position: Int)] = []
+  private var sealed: [(file: UInt32, blocks: [Int], bytes: Int, position: Int)] = []
   /// Files without anything alive, and where the log says that they are removed.
-  private var doomed: [(file: UInt32, isScratch: Bool, position: Int)] = []
+  private var doomed: [(file: UInt32, isScratch: Bool, bytes: Int, position: Int)] = []
   private var nextNumber: UInt32 = 1
 
   /// A number that no file has or had.
@@ -77,12 +79,13 @@ struct LaneFiles {
 
   /// A file was made, or found; its blocks are alive or to be claimed.
   mutating func add(_ number: UInt32, isScratch: Bool, _ blocks: [LaneBlock], areAlive: Bool) {
+    let bytes = blocks.reduce(0) { $0 + $1.size }
     files[number] = LaneFile(
       isScratch: isScratch,
       extents: blocks.map { Extent(offset: $0.offset, size: $0.size, isAlive: areAlive) },
-      aliveCount: areAlive ? blocks.count : 0, dead: areAlive ? [] : Array(blocks.indices))
+      bytes: bytes, aliveCount: areAlive ? blocks.count : 0,
+      dead: areAlive ? [] : Array(blocks.indices))
     if areAlive {
-      let bytes = blocks.reduce(0) { $0 + $1.size }
       aliveBytes += bytes
       files[number]!.neededBytes = bytes
     }
@@ -127,12 +130,17 @@ struct LaneFiles {
   /// All that has died so far is known to the log when it is durable up to `position`.
   mutating func seal(at position: Int) {
     for number in dying.sorted() {
-      guard let blocks = files[number]?.dying else { continue }
+      guard let file = files[number] else { continue }
       files[number]!.dying = []
-      sealed.append((number, blocks, position))
+      let bytes = file.dying.reduce(0) { $0 + file.extents[$1].size }
+      sealed.append((number, file.dying, bytes, position))
+      sealedBytes += bytes
     }
     dying.removeAll(keepingCapacity: true)
   }
+
+  /// Bytes of blocks that are sealed, and of files that are doomed.
+  private(set) var sealedBytes = 0
 
   /// Whether `settle` or `removable` may have something to do.
   var hasSealed: Bool { !sealed.isEmpty || !doomed.isEmpty }
@@ -142,6 +150,7 @@ struct LaneFiles {
   mutating func settle(upTo position: Int) -> [UInt32] {
     var touched: Set<UInt32> = []
     let count = sealed.firstIndex { $0.position > position } ?? sealed.count
+    sealedBytes -= sealed[..<count].reduce(0) { $0 + $1.bytes }
     for first in sealed[..<count] where files[first.file] != nil {
       for index in first.blocks { files[first.file]!.extents[index].isAlive = false }
       files[first.file]!.aliveCount -= first.blocks.count
@@ -175,14 +184,16 @@ struct LaneFiles {
   /// A file with nothing alive goes when the log is durable up to `position`.
   mutating func doom(_ number: UInt32, at position: Int) {
     guard let file = files.removeValue(forKey: number) else { return }
-    if file.isRetired { retiredCount -= 1 }
-    doomed.append((number, file.isScratch, position))
+    if file.isRetired { unretire(file) }
+    doomed.append((number, file.isScratch, file.bytes, position))
+    sealedBytes += file.bytes
   }
 
   /// The files that may go now that the log is durable up to `position`.
   mutating func removable(upTo position: Int) -> [Return] {
     let ready = doomed.filter { $0.isScratch || $0.position <= position }
     doomed.removeAll { $0.isScratch || $0.position <= position }
+    sealedBytes -= ready.reduce(0) { $0 + $1.bytes }
     return ready.map { .file($0.file, isScratch: $0.isScratch) }
   }
 
@@ -209,16 +220,24 @@ struct LaneFiles {
     files[number]!.neededBytes = 0
     files[number]!.isRetired = true
     retiredCount += 1
+    retiredBytes += file.bytes
   }
 
   private(set) var retiredCount = 0
+  /// Of files that are retired, as they were written.
+  private(set) var retiredBytes = 0
+
+  private mutating func unretire(_ file: LaneFile) {
+    retiredCount -= 1
+    retiredBytes -= file.bytes
+  }
 
   /// Files that a checkpoint no longer names, but an older one may.
   var retired: [UInt32] { files.filter(\.value.isRetired).map(\.key).sorted() }
 
   /// The file is removed.
   mutating func forget(_ number: UInt32) {
-    if files.removeValue(forKey: number)?.isRetired ?? false { retiredCount -= 1 }
+    if let file = files.removeValue(forKey: number), file.isRetired { unretire(file) }
   }
 
   // MARK: Holes

@@ -46,4 +46,52 @@ import Testing
     broker.work()
     #expect(client.bodies() == ["next"], "it goes on behind a purge")
   }
+
+  /// What is found when transient messages move, and nothing of the log does, too.
+  @Test(arguments: [false, true])
+  func othersMoveOnBehindADamagedRecord(isFoundInMemory: Bool) throws {
+    var settings = Journal.Settings.moving
+    settings.cacheBytes = 0
+    settings.windowBytes = 256 << 10
+    settings.transientBytesMax = 256 << 10
+    let broker = try TestBroker.moving(settings: settings)
+    let channel = broker.connect().open()
+    for name in ["q", "p"] as [Name] { try channel.declare(name, isDurable: true) }
+    try broker.durableTurn { try channel.publish("first", key: "q", isPersistent: true) }
+    let segment = try #require(try broker.files(".segment").first)
+    let body = [UInt8](repeating: 1, count: 20_000)
+    try broker.durableTurn {
+      for _ in 0..<14 { try channel.publish(body, key: "q", isPersistent: true) }
+    }
+    broker.work()
+    try damage(
+      broker.directory.path + "/" + segment, at: SegmentHeader.pageBytes + (100 << 10))
+    for _ in 0..<60 {
+      try broker.durableTurn {
+        for key in ["q", "p"] as [Name] {
+          try channel.publish(body, key: key, isPersistent: false)
+          if !isFoundInMemory || broker.queue("q")!.staysInLog {
+            try channel.publish(body, key: key, isPersistent: true)
+          }
+        }
+      }
+      broker.work(2)
+    }
+    broker.advance(milliseconds: 1)
+    broker.work(20)
+    #expect(broker.queue("q")?.staysInLog == true)
+    let problem = try #require(broker.takeProblem())
+    #expect(problem.hasPrefix("queue 'q' is stopped where the record at log position "))
+    #expect(!problem.contains("nothing can be moved"))
+    let journal = broker.journal
+    #expect(journal.spillCutoff(now: .max) == nil, "no round is due")
+    #expect(journal.aliveLogBytes < 2 * settings.windowBytes)
+    #expect(journal.transientBytes - journal.stayingBytes < 2 * settings.transientBytesMax)
+    #expect(journal.laneBytes > 80 * body.count, "most of what others have has moved")
+    #expect(try channel.drain("p").allSatisfy { $0.message.body == body })
+    try channel.purge("q")
+    broker.durableTurn()
+    broker.work()
+    #expect(journal.stayingBytes == 0)
+  }
 }

@@ -166,4 +166,24 @@ import Testing
     #expect(files.takeNumber() == 8)
     #expect(files.takeNumber() == 9)
   }
+
+  @Test func bytesThatWaitForACheckpointAreCounted() {
+    var files = made(4)
+    #expect(files.retiredBytes == 0 && files.sealedBytes == 0)
+    files.died(1, at: offset(0))
+    files.seal(at: 10)
+    #expect(files.sealedBytes == Self.blockBytes)
+    _ = files.settle(upTo: 10)
+    #expect(files.sealedBytes == 0)
+    files.retire(1)
+    #expect(files.retiredBytes == 4 * Self.blockBytes, "as it was written")
+    files.forget(1)
+    #expect(files.retiredBytes == 0)
+    files.add(2, isScratch: false, blocks(2, file: 2), areAlive: true)
+    files.retire(2)
+    files.doom(2, at: 20)
+    #expect(files.retiredBytes == 0 && files.sealedBytes == 2 * Self.blockBytes)
+    _ = files.removable(upTo: 20)
+    #expect(files.sealedBytes == 0)
+  }
 }

@@ -5,7 +5,7 @@ import Journal
 extension Life {
   private static let restTurnsMax = 600
   /// So many where a turn gives checkpoints and rounds a few steps only.
-  private static let slowRestTurnsMax = 20_000
+  static let slowRestTurnsMax = 20_000
   private static let blockBytes = 256 << 10
   /// Besides what messages need: the log's open block, the transient one, the one for what is
   /// forgotten, and one that is being read.
@@ -17,8 +17,7 @@ extension Life {
   func rest() throws(Interruption) {
     world.coverage.note(.rests)
     var excess: String?
-    let isSlow = world.scenario.walkSteps < 100
-    for _ in 0..<(isSlow ? Self.slowRestTurnsMax : Self.restTurnsMax) {
+    for _ in 0..<(world.scenario.isSlow ? Self.slowRestTurnsMax : Self.restTurnsMax) {
       try turnAlone()
       guard journal.failure == nil else { return }
       excess = isIdle && !journal.isSpilling ? tooMuch() : "rounds and commits do not end"
@@ -35,14 +34,14 @@ extension Life {
       return "\(journal.blockCount) blocks for \(alive.count) messages"
     }
     // Whatever time it is, what was due has been done.
-    if !world.oracle.isRotten, journal.spillCutoff(now: .max) != nil {
+    if journal.spillCutoff(now: .max) != nil {
       return "a round of moving messages is due and does not come"
     }
     if !world.oracle.isRotten, journal.wantsCheckpoint(now: .max) {
       return "a checkpoint is due and does not come"
     }
     let logMax = world.scenario.settings.windowBytes / 4 * 5 + largeBytes
-    if journal.aliveLogBytes > logMax, !world.oracle.isRotten {
+    if journal.aliveLogBytes > logMax {
       return "\(journal.aliveLogBytes) bytes of log are kept instead of \(logMax)"
     }
     if journal.listedBlocks > 4 * journal.blockSlots {
@@ -52,6 +51,7 @@ extension Life {
     if journal.laneBytes > laneMax {
       return "\(journal.laneBytes) bytes of lanes for \(alive.bytes) bytes of messages"
     }
+    let memoryMax = memoryMax(alive.transientCount)
     if journal.memoryBytes > memoryMax {
       return "\(journal.memoryBytes) bytes of memory instead of \(memoryMax)"
     }
@@ -64,12 +64,15 @@ extension Life {
   }
 
   /// Messages that somebody waits for, those of deleted queues that a client still has among them.
-  private func aliveMessages() -> (count: Int, bytes: Int) {
+  private func aliveMessages() -> (count: Int, transientCount: Int, bytes: Int) {
     var copies = world.scenario.topology.queues.flatMap { world.oracle.queue($0).alive }
     for channel in connections.lazy.flatMap(\.model.channels.values) {
       copies += channel.deliveries.map(\.copy).filter { $0.place == .gone }
     }
-    return (copies.count, copies.reduce(0) { $0 + $1.message.size + Self.overheadMax })
+    return (
+      copies.count, copies.count { !$0.message.isPersistent },
+      copies.reduce(0) { $0 + $1.message.size + Self.overheadMax }
+    )
   }
 
   /// Bytes of a message besides its body: header, names, properties, its place in a lane.
@@ -77,9 +80,12 @@ extension Life {
 
   private var largeBytes: Int { max(Self.blockBytes, world.scenario.largeBytes + 8192) }
 
-  private var memoryMax: Int {
+  /// A queue with a damaged record moves nothing from there on, also not of what is in memory alone: each
+  /// of its messages can keep a block.
+  private func memoryMax(_ transientCount: Int) -> Int {
     let settings = world.scenario.settings
-    return settings.cacheBytes + settings.transientBytesMax + 4 * largeBytes
+    let staying = world.oracle.isRotten ? transientCount * largeBytes : 0
+    return settings.cacheBytes + settings.transientBytesMax + 4 * largeBytes + staying
   }
 
   private func diskMax(_ count: Int) -> Int {
@@ -88,6 +94,13 @@ extension Life {
     let segments = log / settings.segmentBytes + 2 + Self.sparesMax
     let betweenHoles = settings.holeBytesMin + 2 * 4096
     return segments * (settings.segmentBytes + 4096) + journal.laneBytes
-      + (count + journal.laneFileCount) * betweenHoles + Self.blockBytes
+      + (count + journal.laneFileCount) * betweenHoles + Self.blockBytes + waitingBytes
+  }
+
+  /// What may wait for the next checkpoint, since writing it must not cost more than it gives back: four
+  /// times its bytes in the mean of what the log has grown by and what goes, or eight times if nothing is
+  /// logged.
+  private var waitingBytes: Int {
+    8 * world.disk.listing.reduce(0) { $0 + ($1.name.hasSuffix(".checkpoint") ? $1.bytes : 0) }
   }
 }

@@ -40,7 +40,9 @@ extension Run {
   private func wait(
     _ life: Life, for connection: SimulatedConnection, until isDone: () -> Bool
   ) throws(Interruption) {
-    for turn in 0..<Self.waitTurnsMax {
+    // Publishers wait until the rounds that are due have been taken, which may be many behind a restart.
+    let turns = world.scenario.isSlow ? Life.slowRestTurnsMax : Self.waitTurnsMax
+    for turn in 0..<turns {
       if isDone() { return }
       if connection.isOver || life.journal.failure != nil {
         world.disk.crashNow(.kill)

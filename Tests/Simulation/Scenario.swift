@@ -80,6 +80,9 @@ struct Scenario {
 }
 
 extension Scenario {
+  /// A turn gives checkpoints and rounds a few steps only.
+  var isSlow: Bool { walkSteps < 100 }
+
   var limits: BrokerLimits {
     var limits = BrokerLimits()
     limits.memoryBytes = memoryLimitBytes
