@@ -244,8 +244,13 @@ final class Session {
     setLook()
   }
 
-  /// Some was sent.
+  /// Some was sent. While output takes too much memory none is kept for what comes next: a reader that
+  /// has taken everything is not slow, and would count as if it were as long as it gets small messages.
   func outputWritten() {
+    if out.isEmpty, broker.account.isOverBudget(.output) {
+      out.shrink(to: 0)
+      countOutput()
+    }
     setLook()
   }
 

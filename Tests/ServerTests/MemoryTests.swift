@@ -231,6 +231,26 @@ import Testing
     }
   }
 
+  /// A large message makes the output of its reader grow. Once that is read it is no slow reader's, also
+  /// if there is always something small to read behind it.
+  @Test func whoHasReadEverythingHoldsNobodyUp() throws {
+    let loop = try TestLoop(limits: Self.limits(1 << 20))
+    let client = try open(loop, count: 1)[0]
+    _ = try client.call(.queueDeclare(QueueDeclare(queue: "q")))
+    _ = try client.call(.basicConsume(BasicConsume(queue: "q", consumerTag: "c", noAck: true)))
+    for _ in 0..<3 {
+      let large = [UInt8](repeating: 7, count: 600_000)
+      let publish = Wire.publish(
+        BasicPublish(routingKey: "q"), body: large, pieces: [Int](repeating: 100_000, count: 6))
+      #expect(try client.exchange(publish.flatMap(\.self)).count == 1)
+      for _ in 0..<5 {
+        loop.turn(after: 100)
+        #expect(try client.exchange(small("q", 1)).count == 1)
+      }
+      #expect(!loop.broker.isOutputExhausted)
+    }
+  }
+
   // MARK: Topology
 
   /// Whoever declares without end is refused at a quarter of the limit; publishing goes on.

@@ -184,6 +184,10 @@ final class QueueModel {
     for copy in copies.values.sorted(by: { $0.order < $1.order }) {
       remove(copy, at: position)
     }
+    // What left it before goes with it, whether the log was told of that or not.
+    for copy in leaving where copy.removed.map({ $0.position > position }) ?? false {
+      copy.removed?.position = position
+    }
     uncertainCount = 0
   }
 
