@@ -25,6 +25,9 @@ public final class Channel {
   var unacknowledged = Unacknowledged()
   /// Those of `unacknowledged` that basic.get took: they need no credit.
   var gottenCount = 0
+  /// Deliveries within `channelPrefetch` that are kept for consumers whose next message is being read
+  /// back, each by the queue that it waits in (`Queue.keepTurn`).
+  private var keptCount = 0
   /// Consumers that wait for the client to want deliveries again.
   let flowLine = ConsumerLine()
   /// Consumers that wait until the channel has less out.
@@ -64,9 +67,19 @@ public final class Channel {
     let count = unacknowledged.count
     let limit = channelPrefetch &+ (Sabotage.is(.exceedsSharedPrefetch) ? 1 : 0)
     let free = Sabotage.is(.countsGotMessages) ? 0 : gottenCount
-    return (channelPrefetch == 0 || count &- free < limit)
+    return (channelPrefetch == 0 || count &- free &+ keptCount < limit)
       && count < broker.limits.unacknowledgedMax
   }
+
+  /// Keeps one delivery for a consumer that can take it. Returns whether there is anybody to keep it from.
+  func keepCredit() -> Bool {
+    guard channelPrefetch != 0, !Sabotage.is(.losesColdTurn) else { return false }
+    keptCount += 1
+    return true
+  }
+
+  /// A delivery is kept no longer: it may be anybody's.
+  func releaseCredit() { keptCount -= 1 }
 
   // MARK: Deliveries
 

@@ -47,10 +47,10 @@ public final class Queue {
   private var lastSettled = SettledRange(first: 0, count: 0)
   private var settled: [SettledRange] = []
 
-  private(set) var rounds = ConsumerRounds()
+  var rounds = ConsumerRounds()
   /// An exclusive consumer is alone.
-  private(set) var hasExclusiveConsumer = false
-  private(set) var hadConsumers = false
+  var hasExclusiveConsumer = false
+  var hadConsumers = false
   /// Reasons why nobody is served for a while: many messages come back, or leave.
   private(set) var holds = 0
   /// The work that held the queue last, so that the same work holds it once.
@@ -62,9 +62,9 @@ public final class Queue {
   /// `nextSequence` when the queue was found empty.
   private var idleSequence: UInt64 = 0
   /// Waits in the broker's list of queues whose next message is too large for now.
-  private var isStopped = false
+  var isStopped = false
   /// Waits in the broker's list of queues to pump.
-  private(set) var isTouched = false
+  var isTouched = false
   /// Waits in the broker's list of queues with something to log.
   private var isUnlogged = false
   /// Where it is in the broker's list of queues that may have messages.
@@ -75,6 +75,10 @@ public final class Queue {
   private var recoveredUpTo: UInt64 = 0
   /// The block that the next message waits for.
   private(set) var fetching: UInt32?
+  // Unsafe but sound: who leaves the queue is the waiter no longer (`remove`).
+  /// The consumer whose turn it was when that block had to be read, and whose channel keeps credit for it
+  /// until the queue is pumped again.
+  unowned(unsafe) var waiter: Consumer?
   /// Waits in the broker's list of queues whose next message could not be read.
   private var isTryingAgain = false
   /// Set by the router to reach a queue once.
@@ -425,76 +429,6 @@ public final class Queue {
       CatalogRecord.appendSettled(journal, queue: id, ranges: &settled)
       settled.removeAll(keepingCapacity: settled.count <= 64)
       countEntries()
-    }
-  }
-
-  // MARK: Consumers
-
-  /// Whether a consumer of this priority may come; there cannot be too many different ones.
-  func takes(priority: Int64) -> Bool {
-    rounds.has(priority: priority) || rounds.priorityCount < broker.limits.consumerPrioritiesMax
-  }
-
-  func add(_ consumer: Consumer) {
-    rounds.add(consumer)
-    broker.consumerBytes += consumer.memoryBytes
-    hadConsumers = true
-    if consumer.isExclusive { hasExclusiveConsumer = true }
-    touch()
-  }
-
-  func remove(_ consumer: Consumer) {
-    guard rounds.remove(consumer) else { return }
-    broker.consumerBytes -= consumer.memoryBytes
-    if consumer.isExclusive { hasExclusiveConsumer = false }
-    if rounds.count == 0 { tightenHorizon() }
-    if !isDeleted { touch() }
-  }
-
-  /// What held the consumer back may be gone.
-  func unpark(_ consumer: Consumer) {
-    rounds.unpark(consumer)
-    if hasReady { touch() }
-  }
-
-  /// Somebody may be able to take a message now.
-  @inline(__always)
-  func touch() {
-    if !isTouched {
-      isTouched = true
-      broker.noteTouched(self)
-    }
-  }
-
-  /// Delivers as long as there are messages and consumers that can take them.
-  func pump() {
-    isTouched = false
-    guard !isHeld else { return }
-    if broker.isOutputExhausted { return pumpSmall() }
-    if let consumer = rounds.single {
-      while hasReady, consumer.isReady, let record = nextRecord() {
-        consumer.channel.deliver(take(), record, from: self, to: consumer)
-      }
-      if hasReady, consumer.waitsWithOthers { rounds.park(consumer) }
-    } else {
-      while hasReady, let consumer = rounds.nextReady(), let record = nextRecord() {
-        rounds.advance()
-        consumer.channel.deliver(take(), record, from: self, to: consumer)
-      }
-    }
-  }
-
-  /// As `pump`, while slow readers hold too much memory: a large message stops the queue meanwhile.
-  @inline(never)
-  private func pumpSmall() {
-    while hasReady, let consumer = rounds.nextReady(), let record = nextRecord() {
-      guard MessageView(record).bodySize <= Broker.smallMessageBytes else {
-        if !isStopped { broker.noteStopped(self) }
-        isStopped = true
-        return
-      }
-      rounds.advance()
-      consumer.channel.deliver(take(), record, from: self, to: consumer)
     }
   }
 }

@@ -1,4 +1,5 @@
 import Base
+import Glibc
 import IO
 import Testbed
 import Testing
@@ -246,5 +247,91 @@ import Testing
     broker.expectNothingHeld()
     broker.work()
     #expect(try broker.files(".lanes") == [])
+  }
+
+  // MARK: Turns
+
+  /// Nothing that is on disk stays in memory for longer than a turn.
+  @Test(arguments: [1, 3])
+  func whoWaitsForTheDiskKeepsItsTurnWithinASharedPrefetch(limit: Int) throws {
+    var settings = Self.settings
+    settings.cacheBytes = 0
+    let broker = try TestBroker.moving(disk, settings: settings)
+    let client = broker.connect()
+    let channel = client.open()
+    try channel.declare("cold", isDurable: true)
+    try channel.declare("hot")
+    for number in 0..<80 { try channel.publish(text(number), key: "cold", isPersistent: true) }
+    try broker.moveOut(channel)
+    for number in 0..<200 { try channel.publish("\(number)", key: "hot") }
+    channel.setPrefetch(limit, isGlobal: true)
+    let hot = try channel.consume("hot")
+    let cold = try channel.consume("cold")
+    var counts: [Name: Int] = [:]
+    var taken = 0
+    while taken < 120 {
+      broker.turns {
+        !broker.broker.hasWaitingDeliveries && !broker.journal.isLoading
+          && !broker.journal.hasUncommitted
+      }
+      let deliveries = client.deliveries()
+      #expect(!deliveries.isEmpty && deliveries.count <= limit)
+      guard let last = deliveries.last else { return }
+      for delivery in deliveries { counts[delivery.consumer, default: 0] += 1 }
+      taken += deliveries.count
+      try broker.turn { try channel.acknowledge(last.tag, isMultiple: true) }
+    }
+    // Whoever is first in the line has its turn: the other one in every second round. The log is told
+    // what is delivered, which takes a few rounds at first.
+    let rounds = 120 / limit
+    #expect(counts[cold, default: 0] >= rounds / 2 - 4, "\(counts)")
+    #expect(counts[hot, default: 0] >= rounds / 2 - 4, "\(counts)")
+  }
+
+  /// How a wait for the disk ends.
+  enum End: CaseIterable {
+    case read, cancelled, deleted, purged, unreadable
+  }
+
+  /// Nobody waits for what is kept for another one that no longer waits for the disk.
+  @Test(arguments: End.allCases)
+  func whatWasKeptForWhoWaitedForTheDiskIsGivenBack(_ end: End) throws {
+    try fill(0..<40)
+    // The log is told what is delivered, and of some more, so that nobody has to wait for that as well.
+    for _ in 0..<10 { _ = try channel.take("q") }
+    try broker.moveOut(channel)
+    try channel.declare("hot")
+    for number in 0..<3 { try channel.publish("\(number)", key: "hot") }
+    channel.setPrefetch(1, isGlobal: true)
+    let gate = try Gate(disk, .read, ".lanes", code: end == .unreadable ? EIO : nil)
+    try channel.consume("q", tag: "cold")
+    broker.turn()
+    gate.waitUntilReached()
+    try channel.consume("hot", tag: "hot")
+    broker.turn()
+    #expect(client.deliveries() == [])
+    switch end {
+    case .read: gate.open()
+    case .cancelled: channel.cancel("cold")
+    case .deleted: _ = try channel.delete("q")
+    case .purged:
+      try channel.purge("q")
+      gate.open()
+    case .unreadable:
+      disk.fail(.read, ".lanes")
+      gate.open()
+    }
+    let isDisk = end != .cancelled && end != .deleted
+    if isDisk { broker.work() }
+    for _ in 0..<3 { broker.turn() }
+    let first = client.deliveries()
+    #expect(first.map(\.consumer) == [end == .read ? "cold" : "hot"])
+    gate.open()
+    broker.work()
+    #expect(client.deliveries() == [])
+    try channel.acknowledge(0, isMultiple: true)
+    broker.turn()
+    broker.turn()
+    #expect(client.deliveries().map(\.consumer) == ["hot"])
   }
 }

@@ -82,13 +82,16 @@ extension TestBroker {
   }
 }
 
-/// Holds the thread that comes to an operation, until it is opened.
+/// Holds the thread that comes to an operation, until it is opened; then the operation may go on, or
+/// fails with `code`.
 final class Gate: Sendable {
   private let reached: JournalWake
   private let opened: JournalWake
   private let isUsed = FaultyDisk.Counter()
 
-  init(_ disk: FaultyDisk, _ operation: FaultyDisk.Operation, _ part: String) throws {
+  init(
+    _ disk: FaultyDisk, _ operation: FaultyDisk.Operation, _ part: String, code: Int32? = nil
+  ) throws {
     reached = try JournalWake()
     opened = try JournalWake()
     disk.set { [self] kind, path in
@@ -97,7 +100,7 @@ final class Gate: Sendable {
       }
       reached.signal()
       opened.wait()
-      return nil
+      return code
     }
   }
 

@@ -311,6 +311,7 @@ final class Oracle {
   /// Everything that queues gave was heard: it must have been what was first in them, and each client
   /// must have got its part in order.
   func compareDeliveries() throws(BrokenPromise) {
+    noteReading()
     guard !deliveries.isEmpty else { return }
     var last: [ObjectIdentifier: [String: Int]] = [:]
     for (delivery, connection) in deliveries {
@@ -354,6 +355,18 @@ final class Oracle {
     }
     for name in topology.queues {
       for consumer in queue(name).consumers { consumer.isLongReady = consumer.isReady }
+    }
+    noteReading()
+  }
+
+  /// While messages are read back, consumers may have to leave what they share to those that wait for
+  /// the disk, which would never get it otherwise. Then they are no longer ready for long.
+  private func noteReading() {
+    guard journal?.isLoading == true else { return }
+    for name in topology.queues {
+      for consumer in queue(name).consumers where consumer.isLongReady && consumer.mayLeaveItsTurn {
+        consumer.isLongReady = false
+      }
     }
   }
 

@@ -98,6 +98,15 @@ final class ConsumerModel {
     return (prefetch == 0 || lockedCount < prefetch)
       && (channel.sharedPrefetch == 0 || channel.deliveries.count < channel.sharedPrefetch)
   }
+
+  /// What its channel may have out is shared with consumers of other queues that have messages: while
+  /// such a message is read back, a delivery is kept for it.
+  var mayLeaveItsTurn: Bool {
+    !isAutomatic && channel.sharedPrefetch > 0
+      && channel.consumers.values.contains {
+        $0.queue !== queue && !$0.isAutomatic && $0.queue.readyCount != 0
+      }
+  }
 }
 
 /// What must be in a queue, in its order.

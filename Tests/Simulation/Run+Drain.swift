@@ -16,8 +16,6 @@ extension Run {
     }
     /// What was got, and is acknowledged at last: it must not hold the consumers back.
     var got: [UInt64] = []
-    // Without memory for what was read back, a queue on disk has lost its message when credit comes.
-    let isFair = limit != nil && world.scenario.settings.cacheBytes >= 1 << 20
     var turns = ServiceTurns(queues: queues, limit: limit ?? 0)
     for _ in 0..<Self.drainTurnsMax {
       try life.turn()
@@ -28,7 +26,7 @@ extension Run {
         case .returned: break
         case .got(let tag, _, _): got.append(tag)
         case .delivery(let tag, _, let consumer):
-          if isFair { turns.served(consumer, world.oracle, &unfair) }
+          if limit != nil { turns.served(consumer, world.oracle, &unfair) }
           guard !automatic.contains(content.channel) else { break }
           connection.send(.acknowledge(tag: tag, isMultiple: false), on: content.channel)
         }

@@ -1,0 +1,111 @@
+/// Who takes a queue's messages, and when.
+extension Queue {
+  /// Whether a consumer of this priority may come; there cannot be too many different ones.
+  func takes(priority: Int64) -> Bool {
+    rounds.has(priority: priority) || rounds.priorityCount < broker.limits.consumerPrioritiesMax
+  }
+
+  func add(_ consumer: Consumer) {
+    rounds.add(consumer)
+    broker.consumerBytes += consumer.memoryBytes
+    hadConsumers = true
+    if consumer.isExclusive { hasExclusiveConsumer = true }
+    touch()
+  }
+
+  func remove(_ consumer: Consumer) {
+    guard rounds.remove(consumer) else { return }
+    if waiter === consumer { endTurn(of: consumer) }
+    broker.consumerBytes -= consumer.memoryBytes
+    if consumer.isExclusive { hasExclusiveConsumer = false }
+    if rounds.count == 0 { tightenHorizon() }
+    if !isDeleted { touch() }
+  }
+
+  /// What held the consumer back may be gone.
+  func unpark(_ consumer: Consumer) {
+    rounds.unpark(consumer)
+    if hasReady { touch() }
+  }
+
+  /// Somebody may be able to take a message now.
+  @inline(__always)
+  func touch() {
+    if !isTouched {
+      isTouched = true
+      broker.noteTouched(self)
+    }
+  }
+
+  /// Delivers as long as there are messages and consumers that can take them.
+  func pump() {
+    isTouched = false
+    if let waiter { return pump(for: waiter) }
+    guard !isHeld else { return }
+    if broker.isOutputExhausted { return pumpSmall() }
+    if let consumer = rounds.single {
+      while hasReady, consumer.isReady, let record = nextRecord() {
+        consumer.channel.deliver(take(), record, from: self, to: consumer)
+      }
+      guard hasReady else { return }
+      if consumer.waitsWithOthers {
+        rounds.park(consumer)
+      } else if fetching != nil {
+        keepTurn(of: consumer)
+      }
+    } else {
+      while hasReady, let consumer = rounds.nextReady() {
+        guard let record = nextRecord() else { return keepTurn(of: consumer) }
+        rounds.advance()
+        consumer.channel.deliver(take(), record, from: self, to: consumer)
+      }
+    }
+  }
+
+  /// As `pump`, while slow readers hold too much memory: a large message stops the queue meanwhile.
+  @inline(never)
+  private func pumpSmall() {
+    while hasReady, let consumer = rounds.nextReady() {
+      guard let record = nextRecord() else { return keepTurn(of: consumer) }
+      guard MessageView(record).bodySize <= Broker.smallMessageBytes else {
+        if !isStopped { broker.noteStopped(self) }
+        isStopped = true
+        return
+      }
+      rounds.advance()
+      consumer.channel.deliver(take(), record, from: self, to: consumer)
+    }
+  }
+
+  // MARK: Turns
+
+  /// The next message has to be read back. Others could take the channel's credit meanwhile, each time
+  /// when there is some, and the block may have left memory again when it is this one's turn: one
+  /// delivery is kept for it. Nobody waits for that longer than the read takes, which ends with a `pump`
+  /// whatever comes of it. Nothing is kept while the log is told what will be delivered, which may take
+  /// as long as the disk is full, and loses a consumer only a few turns: the window doubles each time.
+  @inline(never)
+  private func keepTurn(of consumer: Consumer) {
+    guard fetching != nil, !consumer.isAutomatic, consumer.isReady, consumer.channel.keepCredit()
+    else { return }
+    waiter = consumer
+  }
+
+  /// Something has happened since a consumer's turn was kept: it takes its message if that is there, or
+  /// keeps its turn again. What it does not need is for the channel's others.
+  @inline(never)
+  private func pump(for consumer: Consumer) {
+    let channel = consumer.channel
+    waiter = nil
+    channel.releaseCredit()
+    pump()
+    if waiter !== consumer { channel.creditLine.move() }
+  }
+
+  @inline(never)
+  private func endTurn(of consumer: Consumer) {
+    waiter = nil
+    consumer.channel.releaseCredit()
+    consumer.channel.creditLine.move()
+  }
+}
