@@ -91,7 +91,9 @@ extension Life {
   private func diskMax(_ count: Int) -> Int {
     let settings = world.scenario.settings
     let log = settings.windowBytes / 4 * 5 + 2 * largeBytes
-    let segments = log / settings.segmentBytes + 2 + Self.sparesMax
+    // Segments go in their order: behind a damaged record that stays in the log all are there.
+    let kept = world.oracle.isRotten ? journal.segmentCount : 0
+    let segments = max(log / settings.segmentBytes + 2, kept) + Self.sparesMax
     let betweenHoles = settings.holeBytesMin + 2 * 4096
     return segments * (settings.segmentBytes + 4096) + journal.laneBytes
       + (count + journal.laneFileCount) * betweenHoles + Self.blockBytes + waitingBytes
