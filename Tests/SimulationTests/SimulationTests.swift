@@ -42,7 +42,7 @@ import Testing
   /// goes on from there; `Tools/simulate --variant NAME --seeds 3000` tells where they are now.
   private static let firstSeed: [Sabotage: Int] = [
     .checkpointsUnsyncedLog: 201, .skipsBlockChecksum: 201, .misnamesFirstRecord: 3201,
-    .forgetsRemovalRecord: 201, .removesMergedFileEarly: 201, .forgetsMovedUpTo: 201,
+    .forgetsRemovalRecord: 201, .removesMergedFileEarly: 601, .forgetsMovedUpTo: 201,
     .recordsMovedUpToTooHigh: 201, .leavesOutstandingBehind: 201, .forgetsMovedRedelivered: 201,
     .missesRoom: 201, .forgetsChangesDuringSnapshot: 3201, .missesWhatMoves: 1001,
     .keepsStaleMark: 31,
