@@ -70,12 +70,14 @@ public enum Record {
     base.storeBytes(of: rest, toByteOffset: 8, as: UInt64.self)
   }
 
-  /// Writes a pad over `size` bytes, a multiple of 8; one of 8 bytes is a size and a checksum alone.
+  /// Writes a pad over `size` bytes, a multiple of 8; one of 8 bytes is a size and a checksum alone. Its word
+  /// is the size again, which the checksum does not cover: a wrong one would hide the records behind it.
   static func writePad(_ base: UnsafeMutableRawPointer, size: Int) {
     if size == 8 {
       base.storeBytes(of: 8, as: UInt64.self)
     } else {
-      writeHeader(base, size: size, kind: pad, flags: 0, count: 0, word: 0)
+      writeHeader(
+        base, size: size, kind: pad, flags: 0, count: 0, word: UInt32(truncatingIfNeeded: size))
     }
   }
 }
@@ -98,9 +100,11 @@ public struct RecordView {
   public var kind: UInt8 {
     size > 8 ? base.load(fromByteOffset: Record.kindOffset, as: UInt8.self) : Record.pad
   }
-  /// A record of the journal itself has the size that its kind has.
+  /// A record of the journal itself has the size that its kind has, or that it says.
   var hasOwnSize: Bool {
     switch kind {
+    // Pads that were written before they had a word have zero there.
+    case Record.pad: size == 8 || word == 0 || Int(word) == size
     case Record.epoch, Record.batch: size == 32
     case Record.stop: size == 16
     case Record.laneFile, Record.laneFileRemoved: size == 24

@@ -73,6 +73,55 @@ import Testing
     }
   }
 
+  /// A pad that seems larger would take the records behind it along, and a smaller one would end in it.
+  @Test func aDamagedPadHidesNothing() throws {
+    let directory = try TemporaryDirectory()
+    let journal = try Harness(directory.path)
+    // They do not fit into one block, whose end is padded.
+    let sizes = [100, 100_000, 100_000, 100_000, 100]
+    let messages = sizes.enumerated().map {
+      Message(number: UInt32($0.offset), body: [UInt8](repeating: 1, count: $0.element))
+    }
+    for message in messages {
+      journal.append(message)
+      journal.settle()
+    }
+    let crashed = try directory.copy()
+    journal.close()
+    let name = SegmentFiles.name(0)
+    let whole = try FileSystem.readWhole(crashed.path + "/" + name)
+    let pad = try #require(Self.firstPad(whole))
+    let position = pad - Self.pageBytes
+    for bit in 0..<8 * Record.headerSize {
+      var bytes = whole
+      bytes[pad + bit / 8] ^= 1 << (bit % 8)
+      let damaged = try TemporaryDirectory()
+      try File(damaged.path + "/" + name, .readWrite, creates: true).write(at: 0, bytes)
+      let error = #expect(throws: JournalError.self, "bit \(bit)") { try Harness(damaged.path) }
+      guard case .damaged(_, _, position, _) = error else {
+        Issue.record("bit \(bit): \(String(describing: error))")
+        continue
+      }
+    }
+    let undamaged = try Harness(crashed.path)
+    #expect(undamaged.collector.messages.map(\.message) == messages)
+    undamaged.close()
+  }
+
+  /// Where in a segment's file the first pad that has a kind begins.
+  private static func firstPad(_ file: [UInt8]) -> Int? {
+    file.withUnsafeBytes { file in
+      var place = pageBytes
+      while place + Record.headerSize <= file.count {
+        let size = Int(file.load(fromByteOffset: place, as: UInt32.self))
+        if size == 0 { return nil }
+        if size > 8, file[place + Record.kindOffset] == Record.pad { return place }
+        place += Record.padded(size)
+      }
+      return nil
+    }
+  }
+
   @Test func bytesOfAnEarlierLifeAreNeverTakenForRecords() throws {
     let (directory, messages, ends) = try makeLog()
     let name = SegmentFiles.name(0)
