@@ -13,6 +13,10 @@ extension Oracle {
     guard !connection.isClosed else { return }
     if case .connect = command.action { return }
     if case .openChannel = command.action {
+      // A client that answered twice may open it twice; what it has goes with the connection.
+      if let open = connection.channels[command.channel], !open.isClosing {
+        return try promise(refused != nil, "what is wrong is refused", "a second channel.open")
+      }
       if !connection.channels.isEmpty { coverage.note(.furtherChannels) }
       connection.channels[command.channel] = ChannelModel(
         number: command.channel, connection: connection)
@@ -46,7 +50,7 @@ extension Oracle {
       return false
     }
     switch command.action {
-    case .mistake: return true
+    case .mistake, .openChannel: return true
     case .acknowledge(let tag, let isMultiple), .reject(let tag, let isMultiple, _):
       return !(isMultiple && tag == 0) && !channel.deliveries.contains { $0.tag == tag }
     default: return obstacle(command.action, connection) != nil

@@ -70,7 +70,8 @@ final class ConsumerModel {
   let prefetch: Int
   /// Higher ones are served first.
   let priority: Int
-  private unowned let channel: ChannelModel
+  /// nil once that is over: the consumer may still be in its queue, cancelled and not yet explained.
+  private weak var channel: ChannelModel?
   var lockedCount = 0
   /// It could take a message at the end of a turn, and whenever somebody looked since then.
   var isLongReady = false
@@ -87,13 +88,13 @@ final class ConsumerModel {
   }
 
   /// Its client can be told that it was cancelled.
-  var isTold: Bool { channel.connection.isTold }
+  var isTold: Bool { channel?.connection.isTold ?? false }
   /// Its client waits for an answer.
-  var isWaiting: Bool { channel.connection.isWaiting() }
+  var isWaiting: Bool { channel?.connection.isWaiting() ?? false }
 
   /// It can take one more message now.
   var isReady: Bool {
-    guard channel.connection.hasRoom() else { return false }
+    guard let channel, channel.connection.hasRoom() else { return false }
     guard !isAutomatic else { return true }
     return (prefetch == 0 || lockedCount < prefetch)
       && (channel.sharedPrefetch == 0 || channel.deliveries.count < channel.sharedPrefetch)
@@ -102,7 +103,8 @@ final class ConsumerModel {
   /// What its channel may have out is shared with consumers of other queues that have messages: while
   /// such a message is read back, a delivery is kept for it.
   var mayLeaveItsTurn: Bool {
-    !isAutomatic && channel.sharedPrefetch > 0
+    guard let channel else { return false }
+    return !isAutomatic && channel.sharedPrefetch > 0
       && channel.consumers.values.contains {
         $0.queue !== queue && !$0.isAutomatic && $0.queue.readyCount != 0
       }
