@@ -46,10 +46,11 @@ public struct Socket: ~Copyable, Sendable {
     descriptor = FileDescriptor(owning: raw)
   }
 
-  /// Listens on a numeric or resolvable address; port 0 lets the kernel choose. `isIPv6Only` keeps
-  /// an IPv6 socket from taking IPv4 clients too.
-  public static func listen(
-    _ address: SocketAddress, isIPv6Only: Bool = true, backlog: Int32 = 4096
+  /// Takes an address, numeric or resolvable, for `listen`; port 0 lets the kernel choose. Clients are
+  /// refused until then; nobody else can listen there any more. `isIPv6Only` keeps an IPv6 socket from
+  /// taking IPv4 clients too.
+  public static func bind(
+    _ address: SocketAddress, isIPv6Only: Bool = true
   ) throws(SystemError) -> Socket {
     var lastError = SystemError("listen on \(address)", code: EADDRNOTAVAIL)
     for candidate in try resolve(address, isPassive: true) {
@@ -63,12 +64,17 @@ public struct Socket: ~Copyable, Sendable {
       if candidate.family == AF_INET6 {
         socket.set(Int32(IPPROTO_IPV6), IPV6_V6ONLY, isIPv6Only ? 1 : 0)
       }
-      let failed =
-        candidate.withAddress { Glibc.bind(raw, $0, $1) } != 0 || Glibc.listen(raw, backlog) != 0
-      if !failed { return socket }
+      if candidate.withAddress({ Glibc.bind(raw, $0, $1) }) == 0 { return socket }
       lastError = SystemError("listen on \(address)")
     }
     throw lastError
+  }
+
+  /// Lets clients connect to a socket made by `bind`; `backlog` of them wait for `accept` at most.
+  public func listen(backlog: Int32 = 4096) throws(SystemError) {
+    guard Glibc.listen(descriptor.raw, backlog) == 0 else {
+      throw SystemError("listen on \(localAddress)")
+    }
   }
 
   /// Connects and waits for it, at most `timeoutMilliseconds`; the socket is blocking afterwards.

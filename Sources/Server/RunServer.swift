@@ -62,7 +62,8 @@ private struct Server {
     // Writing beyond the limit of a file's size is an error like a full disk, not an end.
     signal(SIGXFSZ, SIG_IGN)
     let room = try self.room()
-    let listeners = try listen()
+    // Taken early, so that a port in use is told at once; clients come in when all is recovered.
+    let listeners = try bind()
     try FileSystem.makeDirectories(options.data)
     guard let lock = try DirectoryLock(directory: options.data) else {
       throw StartError(
@@ -72,6 +73,9 @@ private struct Server {
     let wake = try SharedWakeup()
     let broker = try recover(wake, lock.note)
     try lock.keep(note: Self.note(broker.journal))
+    for listener in listeners {
+      do throws(SystemError) { try listener.socket.listen() } catch { throw Self.told(error) }
+    }
     var settings = LoopSettings(options)
     settings.session.connectionsMax = room.clientsMax
     let loop = Loop(
@@ -187,27 +191,30 @@ private struct Server {
     return broker
   }
 
-  private func listen() throws(SystemError) -> [Listener] {
+  private func bind() throws(SystemError) -> [Listener] {
     var listeners: [Listener] = []
     for text in options.listen {
       for address in ListenAddress(text)?.addresses ?? [] {
         do throws(SystemError) {
-          listeners.append(Listener(try Socket.listen(address)))
+          listeners.append(Listener(try Socket.bind(address)))
         } catch {
           // A machine without IPv6 has no "::"; the IPv4 half is enough then.
           if address.host == "::", error.code == EAFNOSUPPORT || error.code == EADDRNOTAVAIL {
             continue
           }
-          if error.code == EADDRINUSE {
-            throw SystemError(
-              "\(error.operation): the port is taken by another program; choose another with"
-                + " --listen", code: error.code)
-          }
-          throw error
+          throw Self.told(error)
         }
       }
     }
     return listeners
+  }
+
+  /// The error of a listener, with what can be done about it.
+  private static func told(_ error: SystemError) -> SystemError {
+    guard error.code == EADDRINUSE else { return error }
+    return SystemError(
+      "\(error.operation): the port is taken by another program; choose another with --listen",
+      code: error.code)
   }
 
   private func lockHolder() -> String {

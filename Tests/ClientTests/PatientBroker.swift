@@ -23,7 +23,8 @@ final class PatientBroker: Sendable {
 
   /// `messages` come to the first consumer at once, whether it takes them or not.
   init(messages: [[UInt8]] = [], answersHeartbeats: Bool = true) throws {
-    let socket = try Socket.listen(SocketAddress(host: "127.0.0.1", port: 0))
+    let socket = try Socket.bind(SocketAddress(host: "127.0.0.1", port: 0))
+    try socket.listen()
     socket.setBlocking(true)
     url = "amqp://guest:guest@127.0.0.1:\(socket.localAddress.port)/?heartbeat=1"
     listener = Box(socket)

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
 
 import pika
@@ -77,6 +78,23 @@ def test_a_last_segment_that_was_removed_is_missed(broker):
     assert journal("repair", broker, "--yes")[0] == 0
     broker.start()
     assert broker.stop() == 0
+
+
+def test_nobody_is_let_in_before_the_journal_is_found_sound(broker):
+    broker.start()
+    fill(broker, 1000)
+    broker.kill()
+    segments(broker)[-1].unlink()
+    with broker.log.open("ab") as log:
+        starting = subprocess.Popen(broker.command, stdout=log, stderr=log, env=environment())
+    try:
+        while starting.poll() is None:
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", broker.port), timeout=5).close()
+    finally:
+        starting.kill()
+        starting.wait()
+    assert starting.returncode == 1
 
 
 @pytest.mark.parametrize("size", [0, 1, 63, 64, 4095, 5000])
