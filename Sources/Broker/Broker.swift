@@ -33,6 +33,9 @@ public final class Broker {
   /// Queues with messages and perhaps consumers for them.
   private var touched: [Queue] = []
   private var pumping: [Queue] = []
+  /// Those among them that had more to deliver than the turn had left: they go on in the next one.
+  private var unfinished: [Queue] = []
+  private var deliveryBudget: DeliveryBudget
   /// Lines of consumers that may take messages again.
   private var moving: [ConsumerLine] = []
   /// Consumers in such lines that go on in a turn.
@@ -94,6 +97,7 @@ public final class Broker {
     account = MemoryAccount(limitBytes: limits.memoryBytes)
     chores = Chores(stepsPerTurn: limits.choreStepsPerTurn)
     walks = Chores(stepsPerTurn: limits.walkStepsPerTurn)
+    deliveryBudget = DeliveryBudget(bytesPerTurn: limits.deliveryBytesPerTurn)
     self.random = random
     vhosts["/"] = VirtualHost(name: "/", broker: self)
   }
@@ -120,10 +124,17 @@ public final class Broker {
     chores.renew()
     walks.renew()
     consumersLeft = Self.consumersPerTurn
+    deliveryBudget.renew()
+    // Those whose turn never came are in front of them.
+    swap(&unfinished, &pumping)
+    touched.append(contentsOf: pumping)
+    pumping.removeAll(keepingCapacity: true)
   }
 
   /// Work is underway that goes on in the next turn, which is to come without waiting.
-  public var hasChores: Bool { !chores.isEmpty || !walks.isEmpty || !moving.isEmpty }
+  public var hasChores: Bool {
+    !chores.isEmpty || !walks.isEmpty || !moving.isEmpty || deliveryBudget.hasRunOut
+  }
 
   /// Much was given up, and nothing that is underway gives up more: memory is to be given back to the
   /// system.
@@ -132,23 +143,60 @@ public final class Broker {
   /// Memory is given back to the system now.
   public func memoryReleased() { releasedCount = 0 }
 
-  /// Delivers what can be delivered. Sessions call it after a batch of input, and the loop at the
-  /// turn's end.
+  /// Delivers what can be delivered, as far as the turn's budget reaches. Sessions call it after a batch
+  /// of input, and the loop at the turn's end.
   public func pump() {
-    if !moving.isEmpty { moveLines() }
-    while !touched.isEmpty {
-      swap(&touched, &pumping)
-      for queue in pumping where !queue.isDeleted {
-        queue.pump()
-        queue.countEntries()
-      }
-      pumping.removeAll(keepingCapacity: true)
+    deliver(isOverdrawing: false)
+  }
+
+  /// As `pump`, for a request that is to see what those before it have led to. It may draw on the next
+  /// turn's budget, so that what others are sent does not come between.
+  public func pumpForRequest() {
+    deliver(isOverdrawing: true)
+  }
+
+  private func deliver(isOverdrawing: Bool) {
+    var budget = deliveryBudget
+    budget.isOverdrawing = isOverdrawing
+    // Whose turn did not come in the last one goes first.
+    if !moving.isEmpty, !budget.ranOutBefore { moveLines(&budget) }
+    deliverTouched(&budget)
+    if !moving.isEmpty, budget.ranOutBefore, !budget.isSpent {
+      moveLines(&budget)
+      deliverTouched(&budget)
     }
+    if !touched.isEmpty { budget.hasRunOut = true }
+    deliveryBudget = budget
     if !damaged.isEmpty { stopDamaged() }
   }
 
+  private func deliverTouched(_ budget: inout DeliveryBudget) {
+    while !touched.isEmpty, !budget.isSpent {
+      swap(&touched, &pumping)
+      var next = 0
+      while next < pumping.count, !budget.isSpent {
+        let queue = pumping[next]
+        next += 1
+        guard !queue.isDeleted else { continue }
+        pump(queue, &budget)
+        queue.countEntries()
+      }
+      if next < pumping.count { touched.insert(contentsOf: pumping[next...], at: 0) }
+      pumping.removeAll(keepingCapacity: true)
+    }
+  }
+
+  @inline(__always)
+  private func pump(_ queue: Queue, _ budget: inout DeliveryBudget) {
+    if queue.pump(&budget) { return }
+    budget.hasRunOut = true
+    if queue.isTouched { return }
+    queue.isTouched = true
+    unfinished.append(queue)
+  }
+
   /// Consumers that waited with others go on. Whoever waited longest is served first.
-  private func moveLines() {
+  private func moveLines(_ budget: inout DeliveryBudget) {
     let lines = moving
     moving = []
     var heads: [Queue] = []
@@ -158,7 +206,8 @@ public final class Broker {
       } while line.isMoving && consumersLeft > 0
       if line.isMoving { moving.append(line) }
     }
-    for queue in heads where !queue.isDeleted { queue.pump() }
+    // They were touched, so that those which are not reached now have their turn with the others.
+    for queue in heads where !queue.isDeleted && !budget.isSpent { pump(queue, &budget) }
   }
 
   // MARK: The turn's end

@@ -19,6 +19,8 @@ public struct BrokerLimits: Equatable, Sendable {
   public var unreadReplyBytesMax = 16 << 20
   /// Memory above which publishers are blocked; its parts have budgets from it.
   public var memoryBytes = Int.max
+  /// What is delivered in a turn, in bytes of bodies and some for each delivery: one or two milliseconds.
+  public var deliveryBytesPerTurn = 4 << 20
   /// Steps in a turn of what clients asked for and takes many turns, all of it together: one or two
   /// milliseconds.
   public var choreStepsPerTurn = 8192

@@ -37,44 +37,65 @@ extension Queue {
     }
   }
 
-  /// Delivers as long as there are messages and consumers that can take them.
-  func pump() {
+  /// Delivers as long as there are messages, consumers that can take them, and a budget. Returns whether
+  /// nothing is left but for the budget.
+  func pump(_ budget: inout DeliveryBudget) -> Bool {
     isTouched = false
-    if let waiter { return pump(for: waiter) }
-    guard !isHeld else { return }
-    if broker.isOutputExhausted { return pumpSmall() }
-    if let consumer = rounds.single {
-      while hasReady, consumer.isReady, let record = nextRecord() {
-        consumer.channel.deliver(take(), record, from: self, to: consumer)
-      }
-      guard hasReady else { return }
-      if consumer.waitsWithOthers {
-        rounds.park(consumer)
-      } else if fetching != nil {
-        keepTurn(of: consumer)
-      }
-    } else {
-      while hasReady, let consumer = rounds.nextReady() {
-        guard let record = nextRecord() else { return keepTurn(of: consumer) }
-        rounds.advance()
-        consumer.channel.deliver(take(), record, from: self, to: consumer)
-      }
+    budget.spend(0)
+    if let waiter { return pump(for: waiter, &budget) }
+    guard !isHeld else { return true }
+    if broker.isOutputExhausted { return pumpSmall(&budget) }
+    guard let consumer = rounds.single else { return pumpInRounds(&budget) }
+    while hasReady, consumer.isReady {
+      guard !budget.isSpent else { return false }
+      guard let record = nextRecord() else { break }
+      budget.spend(MessageView(record).bodySize)
+      consumer.channel.deliver(take(), record, from: self, to: consumer)
     }
+    guard hasReady else { return true }
+    if consumer.waitsWithOthers {
+      rounds.park(consumer)
+    } else if fetching != nil {
+      keepTurn(of: consumer)
+    }
+    return true
+  }
+
+  @inline(__always)
+  private func pumpInRounds(_ budget: inout DeliveryBudget) -> Bool {
+    while hasReady, let consumer = rounds.nextReady() {
+      guard !budget.isSpent else { return false }
+      guard let record = nextRecord() else {
+        keepTurn(of: consumer)
+        return true
+      }
+      rounds.advance()
+      budget.spend(MessageView(record).bodySize)
+      consumer.channel.deliver(take(), record, from: self, to: consumer)
+    }
+    return true
   }
 
   /// As `pump`, while slow readers hold too much memory: a large message stops the queue meanwhile.
   @inline(never)
-  private func pumpSmall() {
+  private func pumpSmall(_ budget: inout DeliveryBudget) -> Bool {
     while hasReady, let consumer = rounds.nextReady() {
-      guard let record = nextRecord() else { return keepTurn(of: consumer) }
-      guard MessageView(record).bodySize <= Broker.smallMessageBytes else {
+      guard !budget.isSpent else { return false }
+      guard let record = nextRecord() else {
+        keepTurn(of: consumer)
+        return true
+      }
+      let size = MessageView(record).bodySize
+      guard size <= Broker.smallMessageBytes else {
         if !isStopped { broker.noteStopped(self) }
         isStopped = true
-        return
+        return true
       }
       rounds.advance()
+      budget.spend(size)
       consumer.channel.deliver(take(), record, from: self, to: consumer)
     }
+    return true
   }
 
   // MARK: Turns
@@ -94,12 +115,13 @@ extension Queue {
   /// Something has happened since a consumer's turn was kept: it takes its message if that is there, or
   /// keeps its turn again. What it does not need is for the channel's others.
   @inline(never)
-  private func pump(for consumer: Consumer) {
+  private func pump(for consumer: Consumer, _ budget: inout DeliveryBudget) -> Bool {
     let channel = consumer.channel
     waiter = nil
     channel.releaseCredit()
-    pump()
+    let isFinished = pump(&budget)
     if waiter !== consumer { channel.creditLine.move() }
+    return isFinished
   }
 
   @inline(never)

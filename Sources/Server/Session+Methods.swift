@@ -42,7 +42,7 @@ extension Session {
     }
     // Each request sees what those before it have led to, of which the client hears before the answer, such
     // as the end of a consumer that it cancels; publishes look at nothing.
-    if method.id != BasicPublish.id { broker.pump() }
+    if method.id != BasicPublish.id { broker.pumpForRequest() }
     // That may have ended the connection, and then there is nobody to perform the request for.
     guard state == .open else { return }
     performing {
@@ -58,7 +58,7 @@ extension Session {
   func fail(_ error: PeerError, _ method: MethodID, on channel: SessionChannel) {
     guard !error.code.isHard else { return fail(error, method) }
     // What came before the end is delivered; that may end the connection.
-    broker.pump()
+    broker.pumpForRequest()
     guard state == .open else { return }
     log.tell(
       .channelClosed, of: peerName,

@@ -315,7 +315,7 @@ final class Session {
   func release(isAnswered: Bool = false) {
     // What came before the end is delivered, to whoever is to have it.
     isReleasing = true
-    broker.pump()
+    broker.pumpForRequest()
     isReleasing = false
     if let peer {
       onRelease?()

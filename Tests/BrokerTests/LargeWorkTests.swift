@@ -14,7 +14,10 @@ import Testing
   private static let many = 100_000
 
   init() throws {
-    broker = try TestBroker()
+    var limits = BrokerLimits()
+    // Deliveries have a bound of their own.
+    limits.deliveryBytesPerTurn = .max
+    broker = try TestBroker(limits: limits)
     client = broker.connect()
     client.observe { _ in }
     channel = client.open()

@@ -216,7 +216,7 @@ import Testing
       let consume = BasicConsume(queue: Name("q\(number)"), consumerTag: "c")
       reader.send(Wire.method(.basicConsume(consume)))
     }
-    loop.turn()
+    for _ in 0..<20 where !loop.broker.isOutputExhausted { loop.turn() }
     #expect(loop.broker.isOutputExhausted)
     #expect(loop.broker.account[.output] < 40 << 20)
     for _ in 0..<20 { #expect(try bystander.exchange(small("small", 1)).count == 1) }

@@ -1,0 +1,35 @@
+/// What deliveries may cost in a turn of the loop, in bytes that are copied into connections' output:
+/// enough to keep sockets busy, and little enough that others are served in between.
+struct DeliveryBudget {
+  /// What a delivery costs beside its body, and looking at a queue.
+  static let bytesPerDelivery = 256
+
+  private let bytesPerTurn: Int
+  /// Below zero when requests have overdrawn it.
+  private var bytesLeft: Int
+  /// Deliveries for a request go on until as much is spent again.
+  var isOverdrawing = false
+  /// Something is left for the next turn, or was when this one began.
+  var hasRunOut = false
+  private(set) var ranOutBefore = false
+
+  init(bytesPerTurn: Int) {
+    self.bytesPerTurn = bytesPerTurn
+    bytesLeft = bytesPerTurn
+  }
+
+  /// A turn begins.
+  mutating func renew() {
+    bytesLeft = bytesPerTurn
+    ranOutBefore = hasRunOut
+    hasRunOut = false
+  }
+
+  @inline(__always)
+  var isSpent: Bool { bytesLeft <= (isOverdrawing ? -bytesPerTurn : 0) }
+
+  @inline(__always)
+  mutating func spend(_ bodyBytes: Int) {
+    bytesLeft &-= Self.bytesPerDelivery &+ bodyBytes
+  }
+}
