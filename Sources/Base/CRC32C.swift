@@ -8,6 +8,17 @@ public enum CRC32C {
     ~update(~seed, bytes)
   }
 
+  /// The one seed with which `bytes` have this checksum. Each step of a checksum can be undone: no two
+  /// entries of the table have the same upper byte, which is all that is left of the state's lower one.
+  public static func seed(_ bytes: UnsafeRawBufferPointer, checksum: UInt32) -> UInt32 {
+    var state = ~checksum
+    for byte in bytes.reversed() {
+      let index = UInt32(indices[Int(state >> 24)])
+      state = (state ^ table[Int(index)]) << 8 | (index ^ UInt32(byte))
+    }
+    return ~state
+  }
+
   private static let hasInstruction = system_has_crc32c() != 0
 
   private static func update(_ crc: UInt32, _ bytes: UnsafeRawBufferPointer) -> UInt32 {
@@ -33,4 +44,11 @@ public enum CRC32C {
       value & 1 == 1 ? (value >> 1) ^ 0x82F6_3B78 : value >> 1
     }
   }
+
+  /// Where in the table the entry with each upper byte is.
+  private static let indices: [UInt8] = {
+    var indices = [UInt8](repeating: 0, count: 256)
+    for (index, entry) in table.enumerated() { indices[Int(entry >> 24)] = UInt8(index) }
+    return indices
+  }()
 }

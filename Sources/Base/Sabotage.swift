@@ -8,7 +8,7 @@ public enum Sabotage: String, CaseIterable, Sendable {
   // Files.
   case forgetsDirectorySync, opensUnsyncedSegment, misnamesFirstRecord, usesUnsyncedCheckpoint
   case checkpointsUnsyncedLog
-  case recyclesLiveSegment, marksSegmentEarly, keepsStaleMark
+  case recyclesLiveSegment, marksSegmentEarly, keepsStaleMark, sharesFirstBatch
   // Recovery.
   case skipsSettlementAtReplay, forgetsDeliveredAtReplay, losesDestinationAtReplay
   // Queues.

@@ -18,6 +18,9 @@ struct CommitBatch: @unchecked Sendable {
   let end: Int
   let epoch: UInt64
   let slices: [Slice]
+  /// It has the record that names a new epoch. It becomes durable whatever the settings say: a life
+  /// whose epoch is lost while other records of it stay could not be told from the next.
+  let beginsLife: Bool
 }
 
 /// How a batch ended.

@@ -117,26 +117,27 @@ final class SegmentWriter: @unchecked Sendable {
       add(slice, from: slice.position, to: min(end, segment + files.segmentBytes))
       index += 1
       if end > segment + files.segmentBytes {
-        try flush(at: SegmentHeader.pageBytes + aligned - segment)
-        try writeRest(of: slice, from: segment + files.segmentBytes, epoch: batch.epoch)
+        try flush(batch, at: SegmentHeader.pageBytes + aligned - segment)
+        try writeRest(of: slice, from: segment + files.segmentBytes, batch)
         return index
       }
     }
-    try flush(at: SegmentHeader.pageBytes + aligned - segment)
+    try flush(batch, at: SegmentHeader.pageBytes + aligned - segment)
     return index
   }
 
   /// Writes what of a large block lies in the segments from `position` on.
   private func writeRest(
-    of slice: CommitBatch.Slice, from position: Int, epoch: UInt64
+    of slice: CommitBatch.Slice, from position: Int, _ batch: CommitBatch
   ) throws(WriteFailure) {
     var segment = position
     let end = slice.position + slice.count
     while segment < end {
-      try open(segment, firstRecord: Self.firstRecord(of: slice, from: segment), epoch: epoch)
+      try open(
+        segment, firstRecord: Self.firstRecord(of: slice, from: segment), epoch: batch.epoch)
       vectors.removeAll(keepingCapacity: true)
       add(slice, from: segment, to: min(end, segment + files.segmentBytes))
-      try flush(at: SegmentHeader.pageBytes)
+      try flush(batch, at: SegmentHeader.pageBytes)
       segment += files.segmentBytes
     }
   }
@@ -161,12 +162,13 @@ final class SegmentWriter: @unchecked Sendable {
     }
   }
 
-  private func flush(at offset: Int) throws(WriteFailure) {
+  private func flush(_ batch: CommitBatch, at offset: Int) throws(WriteFailure) {
     guard let target else { return }
     // A write that was cut short leaves its mark in the vectors, which are not used again.
     let failure = vectors.withUnsafeMutableBufferPointer { vectors -> SystemError? in
       do throws(SystemError) {
         try target.write(at: offset, vectors: vectors)
+        if batch.beginsLife, !isSynced { try target.sync() }
         return nil
       } catch {
         return error

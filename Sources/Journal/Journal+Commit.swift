@@ -29,13 +29,28 @@ extension Journal {
     guard !isCommitting, failure == nil, postponed == nil, endPosition > sealedPosition else {
       return
     }
-    appendBatchRecord(now: now)
+    if beginningEnd == nil { appendBatchRecord(now: now) }
+    let slices = takeSlices(upTo: beginningEnd ?? .max)
+    let batch = CommitBatch(
+      start: sealedPosition, end: slices.reduce(sealedPosition) { $0 + $1.count }, epoch: epoch,
+      slices: slices, beginsLife: beginningEnd != nil)
+    beginningEnd = nil
+    sealedPosition = batch.end
+    statistics.commits += 1
+    statistics.bytesCommitted += batch.end - batch.start
+    submit(batch)
+  }
+
+  /// What of the log the next batch has: whole blocks that end before `limit`, and of the one behind them
+  /// what stands before it.
+  private func takeSlices(upTo limit: Int) -> [CommitBatch.Slice] {
     var slices: [CommitBatch.Slice] = []
     slices.reserveCapacity(closedBlocks.count + 1)
     var bytes = 0
     var taken = 0
     while taken < closedBlocks.count, bytes < settings.batchBytesMax {
       let block = blocks[Int(closedBlocks[taken])]
+      guard block.start + block.used <= limit else { break }
       if let slice = slice(block, upTo: block.used) {
         slices.append(slice)
         bytes += slice.count
@@ -44,18 +59,15 @@ extension Journal {
       taken += 1
     }
     closedBlocks.removeFirst(taken)
-    if closedBlocks.isEmpty, bytes < settings.batchBytesMax, durableTail.base != nil,
-      let slice = slice(blocks[Int(durableTail.block)], upTo: durableTail.used)
-    {
-      slices.append(slice)
-      bytes += slice.count
+    guard bytes < settings.batchBytesMax else { return slices }
+    if let index = closedBlocks.first {
+      let block = blocks[Int(index)]
+      if let slice = slice(block, upTo: limit - block.start) { slices.append(slice) }
+    } else if durableTail.base != nil {
+      let used = min(durableTail.used, limit - durableTail.start)
+      if let slice = slice(blocks[Int(durableTail.block)], upTo: used) { slices.append(slice) }
     }
-    let batch = CommitBatch(
-      start: sealedPosition, end: sealedPosition + bytes, epoch: epoch, slices: slices)
-    sealedPosition = batch.end
-    statistics.commits += 1
-    statistics.bytesCommitted += bytes
-    submit(batch)
+    return slices
   }
 
   /// `tend` has something to do, though nobody asks for anything.
@@ -143,7 +155,7 @@ extension Journal {
       blockStart: block.start)
   }
 
-  private func appendBatchRecord(now: Int64) {
+  func appendBatchRecord(now: Int64) {
     let claim = settings.isSynced ? durablePosition : syncedPosition
     let (_, payload) = append(kind: Record.batch, payloadSize: 16)
     payload.storeBytes(of: UInt64(claim), as: UInt64.self)

@@ -37,7 +37,8 @@ public protocol JournalReplay: AnyObject {
 ///
 /// The end is the first place without a valid record. If something behind it proves that a record
 /// there had been durable, this is damage, and the broker does not start; otherwise it is the torn
-/// tail of the last batch, which nobody was promised. Lane files that no checkpoint names are
+/// tail of the last batch, which nobody was promised. The new epoch is durable before anything else is
+/// written in it (`beginningEnd`). Lane files that no checkpoint names are
 /// rounds that were not over, and are removed; their messages are still in the log.
 ///
 /// What would break: going on without a checkpoint, a segment or a lane file that is missing would
@@ -274,6 +275,8 @@ extension Journal {
     let (_, payload) = append(kind: Record.epoch, payloadSize: 16)
     payload.storeBytes(of: epoch, as: UInt64.self)
     payload.storeBytes(of: now, toByteOffset: 8, as: Int64.self)
+    appendBatchRecord(now: now)
+    if !Sabotage.is(.sharesFirstBatch) { beginningEnd = endPosition }
   }
 
   /// Above those of lives that came to nothing, whose records may still be somewhere; and near that of the

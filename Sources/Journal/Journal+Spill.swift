@@ -216,7 +216,7 @@ extension Journal {
     return outcome.lanes.map { lane in
       var start = 0
       return MovedLane(
-        entries: lane.entries, damage: lane.damaged.map { setAside($0, pending) },
+        entries: lane.entries, damage: lane.damagedPosition.map { setAside($0, pending) },
         blocks: lane.blocks.map { moved in
           defer { start += moved.block.count }
           let index = addLaneBlock(moved.block)
@@ -229,10 +229,8 @@ extension Journal {
   /// A queue stays in the log from a damaged record on, with its segments, so that a start finds the
   /// damage and a repair can say what it was. All else goes on without it: what is older than this
   /// round and alive is that queue's.
-  private func setAside(_ entry: LaneEntry, _ round: PendingSpill) -> String {
+  private func setAside(_ position: Int, _ round: PendingSpill) -> String {
     raiseFloor(to: round.cutoff)
-    let block = blocks[Int(entry.location.block)]
-    let position = block.start + Int(entry.location.offset)
     let file = files.path(SegmentFiles.name(position - position % settings.segmentBytes))
     return "the record at log position \(position), in \(file), is damaged"
   }

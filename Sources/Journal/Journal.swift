@@ -78,6 +78,8 @@ public final class Journal {
   let reader: BlockReader
   /// Counts the lives of the log.
   var epoch: UInt64 = 0
+  /// Where the records end that begin this life, until they are committed; they are a batch of their own.
+  var beginningEnd: Int?
 
   /// All blocks; an index stays valid while something refers to the block.
   var blocks: UnsafeMutablePointer<Block>

@@ -76,14 +76,7 @@ extension LogReader {
   private func proofEpoch(_ base: UnsafeRawPointer, at place: Int) -> UInt64 {
     let view = RecordView(position: place, base: base, size: 32)
     if view.kind == Record.epoch { return view.payload.loadUnaligned(as: UInt64.self) }
-    return epochs(epoch...epoch + Self.epochGapMax, base, at: place) ?? epoch
-  }
-
-  private func epochs(
-    _ range: ClosedRange<UInt64>, _ base: UnsafeRawPointer, at place: Int
-  ) -> UInt64? {
-    let sum = base.load(fromByteOffset: Record.checksumOffset, as: UInt32.self)
-    return range.first { sum == Record.checksum(base, size: 32, position: place, epoch: $0) }
+    return batchEpoch(in: epoch...epoch + Self.epochGapMax, base, at: place) ?? epoch
   }
 
   /// More lives than anybody tries for.
@@ -100,7 +93,7 @@ extension LogReader {
       guard base.load(as: UInt32.self) == 32,
         base.load(fromByteOffset: Record.kindOffset, as: UInt64.self)
           == UInt64(Record.batch),
-        let found = epochs(0...min(limit, Self.epochGuessMax), base, at: here)
+        let found = batchEpoch(in: 0...min(limit, Self.epochGuessMax), base, at: here)
       else { continue }
       epoch = found
       return true

@@ -31,10 +31,14 @@ public enum Record {
     (size &+ 7) & ~7
   }
 
+  private static let epochFactor: UInt32 = 0x85EB_CA77
+  /// `epochFactor` times this is 1.
+  private static let epochFactorInverse: UInt32 = 0xB6C9_2F47
+
   static func seed(position: Int, epoch: UInt64) -> UInt32 {
     let low = UInt32(truncatingIfNeeded: position)
     let high = UInt32(truncatingIfNeeded: position >> 32)
-    return low ^ (high &* 0x9E37_79B1) ^ (UInt32(truncatingIfNeeded: epoch) &* 0x85EB_CA77)
+    return low ^ (high &* 0x9E37_79B1) ^ (UInt32(truncatingIfNeeded: epoch) &* epochFactor)
   }
 
   /// The bytes that the checksum of the record at `base` covers; `size` has been checked.
@@ -48,6 +52,14 @@ public enum Record {
     _ base: UnsafeRawPointer, size: Int, position: Int, epoch: UInt64
   ) -> UInt32 {
     CRC32C.checksum(covered(base, size: size), seed: seed(position: position, epoch: epoch))
+  }
+
+  /// The one epoch, its lower half, in which the checksum of the record at `base` is right; its size has
+  /// been checked. The checksum says the seed, and the seed the epoch.
+  static func epoch(_ base: UnsafeRawPointer, size: Int, position: Int) -> UInt32 {
+    let sum = base.load(fromByteOffset: checksumOffset, as: UInt32.self)
+    let own = CRC32C.seed(covered(base, size: size), checksum: sum)
+    return (own ^ seed(position: position, epoch: 0)) &* epochFactorInverse
   }
 
   /// Whether the checksum of the record at `base` is right; its size has been checked.

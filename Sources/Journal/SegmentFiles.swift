@@ -257,4 +257,9 @@ final class WriteTarget {
     try file.write(at: offset, vectors: vectors)
     if needsSync { try file.sync() }
   }
+
+  /// Makes durable what was written, whatever the settings promise.
+  func sync() throws(SystemError) {
+    try file.sync()
+  }
 }

@@ -46,8 +46,8 @@ struct SpillOutcome: Sendable {
   struct Lane: Sendable {
     /// What was moved, in the order of the sequences.
     var entries: [LaneEntry] = []
-    /// The next one, if it is damaged; from it on nothing was moved.
-    var damaged: LaneEntry?
+    /// Where the record of the next one stands in the log, if it is damaged; from it on nothing was moved.
+    var damagedPosition: Int?
     var blocks: [Block] = []
   }
 

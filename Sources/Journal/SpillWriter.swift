@@ -117,6 +117,11 @@ struct SpillWriter: ~Copyable {
     return isValid(entry, place.base, log)
   }
 
+  /// The core may have let go of the block meanwhile, and used its slot for another.
+  private func logPosition(_ entry: LaneEntry) -> Int? {
+    places[entry.location.block]?.log.map { $0.position + Int(entry.location.offset) }
+  }
+
   private func isValid(
     _ entry: LaneEntry, _ base: UnsafeRawPointer, _ log: (position: Int, used: Int, epoch: UInt32)
   ) -> Bool {
@@ -136,7 +141,7 @@ struct SpillWriter: ~Copyable {
     for entry in selected.sorted(by: { $0.sequence < $1.sequence }) where entry.sequence != last {
       last = entry.sequence
       guard try isSound(entry) else {
-        lane.damaged = entry
+        lane.damagedPosition = logPosition(entry)
         break
       }
       lane.entries.append(entry)

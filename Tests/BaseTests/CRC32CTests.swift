@@ -35,6 +35,19 @@ import Testing
   }
 
   @Test(arguments: Seed.some(4))
+  func aChecksumTellsItsSeed(seed: UInt64) {
+    var random = SeededGenerator(seed: seed)
+    for count in 0...100 {
+      let bytes = random.bytes(count)
+      let crcSeed: UInt32 = random.integer()
+      let found = bytes.withUnsafeBytes {
+        CRC32C.seed($0, checksum: CRC32C.checksum($0, seed: crcSeed))
+      }
+      #expect(found == crcSeed, "\(count) bytes")
+    }
+  }
+
+  @Test(arguments: Seed.some(4))
   func aChecksumSeedsThatOfTheBytesBehind(seed: UInt64) {
     var random = SeededGenerator(seed: seed)
     let bytes = random.bytes(100)

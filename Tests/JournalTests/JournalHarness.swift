@@ -106,6 +106,14 @@ final class Harness {
     }
   }
 
+  /// Waits until the round that was begun is over; the lanes that have moved.
+  func takeRound() -> [MovedLane] {
+    while true {
+      if let moved = journal.poll().moved { return moved }
+      wake.wait()
+    }
+  }
+
   func close() {
     journal.close(now: 3)
   }

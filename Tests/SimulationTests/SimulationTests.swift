@@ -52,6 +52,6 @@ import Testing
   /// a thousand or more finds them. With MARTLET_TEST_SOAK set they are looked for, too.
   private static let rare: [Sabotage] = [
     .opensUnsyncedSegment, .returnsSpaceEarly, .makesHolesEarly, .removesFileBeforeRecord,
-    .replaysFromSnapshotsEnd,
+    .replaysFromSnapshotsEnd, .sharesFirstBatch,
   ]
 }
