@@ -142,7 +142,7 @@ public final class Peer {
 /// The queues of a connection that is over: they go one by one. The connection is kept until then, so
 /// that nobody is taken for their owner.
 private final class ExclusiveQueues: Chore {
-  private static let stepsPerQueue = 4
+  private static let stepsPerQueue = 12
 
   private let peer: Peer
 

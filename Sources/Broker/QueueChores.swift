@@ -91,7 +91,7 @@ final class QueuePurge: Chore {
 
 /// The consumers and messages of a queue that was deleted.
 final class QueueEnd: Chore {
-  private static let stepsPerConsumer = 2
+  private static let stepsPerConsumer = 5
 
   private let queue: Queue
 

@@ -64,7 +64,9 @@ struct SpreadDictionary<Key: SpreadKey, Value> {
       return
     }
     let left = parts[part]
-    guard left.capacity > Self.shrinkingMin, left.count * 8 < left.capacity else { return }
+    // Keys that go in any order leave all parts alike: they shrink at different times.
+    let emptiness = 8 + part % 16
+    guard left.capacity > Self.shrinkingMin, left.count * emptiness < left.capacity else { return }
     var smaller = [Key: Value](minimumCapacity: 2 * left.count)
     for (key, value) in left { smaller[key] = value }
     parts[part] = smaller

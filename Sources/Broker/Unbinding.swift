@@ -14,7 +14,7 @@ final class Unbinding: Chore {
   private var batch: [Binding] = []
 
   /// A binding touches some places that are far apart.
-  private static let stepsPerBinding = 4
+  private static let stepsPerBinding = 6
 
   init(_ vhost: VirtualHost, _ deleted: [Deleted]) {
     self.vhost = vhost

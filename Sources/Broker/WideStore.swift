@@ -22,8 +22,8 @@ final class WideStore: Chore {
   private static let sliceMin = 1024
   private static let sliceMax = 8192
   private static let bytesPerQueue = 64
-  /// A queue that was empty begins to hold messages and is looked at by its consumers.
-  private static let stepsPerQueue = 3
+  /// A queue that was empty begins a chunk of entries in fresh memory, and is looked at by its consumers.
+  private static let stepsPerQueue = 8
 
   init(
     _ channel: Channel, _ route: Route, names: RawSpan, properties: RawSpan, body: RawSpan,

@@ -58,6 +58,7 @@ private struct Server {
 
   private func run(_ signals: consuming SignalQueue) throws {
     let started = Clock.monotonicNanoseconds()
+    ProcessMemory.joinAtOnce()
     signal(SIGPIPE, SIG_IGN)
     // Writing beyond the limit of a file's size is an error like a full disk, not an end.
     signal(SIGXFSZ, SIG_IGN)
