@@ -51,19 +51,26 @@ extension ByteBuffer {
     append(Frame.end)
   }
 
-  /// Appends a message's content: its header frame and as many body frames as `frameMax` asks for.
-  /// `properties` are the flags and the values behind them, as they came.
-  public mutating func appendContent(
-    channel: UInt16, properties: UnsafeRawBufferPointer, body: UnsafeRawBufferPointer, frameMax: Int
+  /// Appends a content header frame; `properties` as in `appendContent`.
+  public mutating func appendContentHeader(
+    channel: UInt16, properties: UnsafeRawBufferPointer, bodySize: Int
   ) {
     append(Frame.header)
     append(channel)
     append(UInt32(12 + properties.count))
     append(Frame.basicClass)
     append(UInt16(0))
-    append(UInt64(body.count))
+    append(UInt64(bodySize))
     append(properties)
     append(Frame.end)
+  }
+
+  /// Appends a message's content: its header frame and as many body frames as `frameMax` asks for.
+  /// `properties` are the flags and the values behind them, as they came.
+  public mutating func appendContent(
+    channel: UInt16, properties: UnsafeRawBufferPointer, body: UnsafeRawBufferPointer, frameMax: Int
+  ) {
+    appendContentHeader(channel: channel, properties: properties, bodySize: body.count)
     let payloadMax = frameMax - Frame.overhead
     var offset = 0
     while offset < body.count {

@@ -4,7 +4,7 @@
 public enum Sabotage: String, CaseIterable, Sendable {
   // Commits and confirms.
   case confirmsBeforeSync, confirmsOneTooMany, goesOnAfterFailedWrite, losesPostponedBatch
-  case freesCommittingBlock
+  case freesCommittingBlock, reusesLentMemory
   // Files.
   case forgetsDirectorySync, opensUnsyncedSegment, misnamesFirstRecord, usesUnsyncedCheckpoint
   case checkpointsUnsyncedLog

@@ -13,6 +13,9 @@ extension Broker {
     account.set(consumerBytes + vhosts.values.reduce(0) { $0 + $1.topologyBytes }, of: .topology)
     account.set(vhosts.values.reduce(0) { $0 + $1.routeBytes }, of: .routes)
     account.set(journal.memoryBytes - pinned, of: .cache)
+    // What only who has not sent a message yet keeps in memory is output.
+    account.add(journal.lentBytes - countedLoans, to: .output)
+    countedLoans = journal.lentBytes
     return account.pinned
   }
 

@@ -72,6 +72,8 @@ public final class Broker {
   /// Queues that are looked at each time.
   private static let idleLooks = 8192
   let deliveryChunks = DeliveryChunks()
+  /// What the account has of blocks that are kept for loans.
+  var countedLoans = 0
   /// What all consumers take.
   var consumerBytes = 0
   /// Clients that do not read keep more memory busy than they may: messages that are not small wait

@@ -93,7 +93,8 @@ public final class Channel {
     if consumer.line != nil { consumer.leaveLine() }
     let named = Sabotage.is(.namesWrongConsumer) ? anyConsumer(but: consumer) : consumer
     outlet.deliver(
-      MessageView(record), to: named, on: self, tag: tag, isRedelivered: entry.isRedelivered)
+      MessageView(record, in: entry.location.block), to: named, on: self, tag: tag,
+      isRedelivered: entry.isRedelivered)
     if consumer.isAutomatic {
       queue.settle(entry)
     } else {
@@ -141,7 +142,8 @@ public final class Channel {
     var entry = queue.take()
     let tag = nextTag
     nextTag += 1
-    body(MessageView(record), tag, entry.isRedelivered, queue.readyCount)
+    body(
+      MessageView(record, in: entry.location.block), tag, entry.isRedelivered, queue.readyCount)
     if isAutomatic {
       queue.settle(entry)
     } else {

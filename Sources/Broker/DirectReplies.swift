@@ -63,8 +63,8 @@ extension Channel {
       names: names, properties: properties, body: body, destinations: 0, isDurable: false)
     broker.journal.retain(message.location.block)
     outlet.deliver(
-      MessageView(message.record), to: replies.consumer, on: self, tag: takeTag(),
-      isRedelivered: false)
+      MessageView(message.record, in: message.location.block), to: replies.consumer, on: self,
+      tag: takeTag(), isRedelivered: false)
     broker.journal.release(message.location.block)
     return true
   }

@@ -51,6 +51,8 @@ struct Entry: BitwiseCopyable {
 /// its entry is in a queue or unacknowledged, and until the turn's end.
 public struct MessageView {
   let record: UnsafeRawPointer
+  /// The block that the record is in, for messages that are given to clients.
+  public let block: UInt32
 
   static let kind = Record.brokerKinds
   static let propertiesSizeOffset = 16
@@ -59,8 +61,9 @@ public struct MessageView {
   static let destinationSize = 12
 
   @inline(__always)
-  init(_ record: UnsafeRawPointer) {
+  init(_ record: UnsafeRawPointer, in block: UInt32 = .max) {
     self.record = record
+    self.block = block
   }
 
   /// How many durable queues the record names at its end.

@@ -1,3 +1,4 @@
+import Base
 import Glibc
 
 /// A piece of the log, of a lane file, or of the transient messages, as it stands in memory: records
@@ -79,7 +80,9 @@ struct Block {
 }
 
 /// Memory for blocks, straight from the kernel, with a few blocks of the usual size kept for reuse:
-/// the most recently freed is given out first, since the caches still have it.
+/// the most recently freed is given out first, since the caches still have it. Memory that is lent
+/// stays as it is when its block is given up, until the last loan has ended. Large memory goes back to
+/// the kernel in slices, since that takes it time.
 struct BlockMemory: ~Copyable {
   static let usualBytes = 256 << 10
   static let pageBytes = 4096
@@ -87,9 +90,24 @@ struct BlockMemory: ~Copyable {
   /// A larger block is not kept for other messages than those that it was made for.
   static let rewoundBytesMax = 4 * usualBytes
 
+  /// So much goes back to the kernel at once.
+  static let unmappedBytesMax = 8 << 20
+
   private var spares: [UnsafeMutableRawPointer] = []
-  /// Bytes given out.
+  /// Bytes given out, and those that are on their way back to the kernel.
   private(set) var bytesInUse = 0
+  /// Bytes whose block is gone, and that are kept for loans alone.
+  private(set) var lentBytes = 0
+  private var loans: [UnsafeRawPointer: Loans] = [:]
+  /// What goes back to the kernel, the next last.
+  private var leaving: [UnsafeMutableRawBufferPointer] = []
+
+  /// Who uses a block's memory besides the block.
+  private struct Loans {
+    var count: Int
+    /// Of the block, once it is gone.
+    var bytes: Int?
+  }
 
   mutating func allocate(_ bytes: Int) -> UnsafeMutableRawPointer {
     bytesInUse += bytes
@@ -98,18 +116,69 @@ struct BlockMemory: ~Copyable {
   }
 
   mutating func free(_ memory: UnsafeMutableRawPointer, _ bytes: Int) {
-    bytesInUse -= bytes
-    if bytes == Self.usualBytes, spares.count < Self.spareCountMax {
+    if !loans.isEmpty, loans[memory] != nil, !Sabotage.is(.reusesLentMemory) {
+      loans[memory]?.bytes = bytes
+      lentBytes += bytes
+      bytesInUse -= bytes
+    } else if bytes == Self.usualBytes, spares.count < Self.spareCountMax {
+      bytesInUse -= bytes
       spares.append(memory)
-    } else {
+    } else if bytes <= Self.unmappedBytesMax {
+      bytesInUse -= bytes
       munmap(memory, bytes)
+    } else {
+      leaving.append(UnsafeMutableRawBufferPointer(start: memory, count: bytes))
     }
+  }
+
+  /// Something goes back to the kernel, and more calls of `giveBack` are needed.
+  var isGivingBack: Bool { !leaving.isEmpty }
+
+  /// Gives a slice of large memory back to the kernel.
+  mutating func giveBack() {
+    guard let last = leaving.popLast() else { return }
+    let size = min(last.count, Self.unmappedBytesMax)
+    let rest = last.count - size
+    munmap(last.baseAddress! + rest, size)
+    bytesInUse -= size
+    if rest > 0 { leaving.append(UnsafeMutableRawBufferPointer(rebasing: last[..<rest])) }
   }
 
   /// Gives the memory that is kept for reuse back to the kernel.
   mutating func trim() {
     for spare in spares { munmap(spare, Self.usualBytes) }
     spares.removeAll()
+  }
+
+  /// Gives everything back that no block has.
+  mutating func end() {
+    trim()
+    while isGivingBack { giveBack() }
+    for (memory, loan) in loans {
+      if let bytes = loan.bytes { munmap(UnsafeMutableRawPointer(mutating: memory), bytes) }
+    }
+    loans = [:]
+  }
+
+  // MARK: Loans
+
+  func isLent(_ memory: UnsafeMutableRawPointer?) -> Bool {
+    guard !loans.isEmpty, let memory else { return false }
+    return loans[memory] != nil && !Sabotage.is(.reusesLentMemory)
+  }
+
+  mutating func lend(_ memory: UnsafeMutableRawPointer) {
+    loans[memory, default: Loans(count: 0)].count += 1
+  }
+
+  mutating func endLoan(_ memory: UnsafeRawPointer) {
+    guard var loan = loans[memory] else { invariantFailed("a loan ended twice") }
+    loan.count -= 1
+    loans[memory] = loan.count > 0 ? loan : nil
+    guard loan.count == 0, let bytes = loan.bytes else { return }
+    lentBytes -= bytes
+    bytesInUse += bytes
+    free(UnsafeMutableRawPointer(mutating: memory), bytes)
   }
 
   static func map(_ bytes: Int) -> UnsafeMutableRawPointer {

@@ -196,7 +196,11 @@ extension Journal {
   /// Keeps the memory of blocks within its limit; once per turn, when no message is being looked at.
   public func trim() {
     if cachedBytes > settings.cacheBytes { dropOldBlocks() }
+    if memory.isGivingBack { memory.giveBack() }
   }
+
+  /// Large memory goes back to the kernel, a slice in each `trim`.
+  public var isGivingBackMemory: Bool { memory.isGivingBack }
 
   /// Gives memory that is kept for the next messages back to the kernel.
   public func releaseUnused() {
@@ -209,6 +213,26 @@ extension Journal {
     background.submit(job)
   }
 
+  // MARK: Loans
+
+  /// Keeps the bytes of a block that is in memory where they are, and as they are, whatever becomes of
+  /// its messages and of the block, until `endLoan`.
+  public func lend(_ index: UInt32) -> BlockLoan {
+    guard let base = blocks[Int(index)].base else {
+      invariantFailed("a block was lent that is not in memory")
+    }
+    memory.lend(base)
+    return BlockLoan(base: base)
+  }
+
+  /// Each loan is ended once.
+  public func endLoan(_ loan: BlockLoan) {
+    memory.endLoan(loan.base)
+  }
+
+  /// Bytes of blocks that are gone, or only on disk, and are kept in memory for loans.
+  public var lentBytes: Int { memory.lentBytes }
+
   /// Blocks in memory or on disk that somebody needs.
   public var blockCount: Int { blockCapacity - freeSlots.count }
 
@@ -217,4 +241,9 @@ extension Journal {
 
   /// Bytes of memory that messages take and that nothing but their consumption frees.
   public var pinnedBytes: Int { memory.bytesInUse - min(cachedBytes, settings.cacheBytes) }
+}
+
+/// The right to read a block's memory.
+public struct BlockLoan: BitwiseCopyable {
+  fileprivate let base: UnsafeRawPointer
 }

@@ -211,7 +211,7 @@ public final class Journal {
       if let base = blocks[index].base { memory.free(base, blocks[index].capacity) }
     }
     blocks.deallocate()
-    memory.trim()
+    memory.end()
   }
 
   /// Problems that stop nothing and were not yet reported to the operator; each is returned once.
@@ -300,9 +300,11 @@ public final class Journal {
     }
   }
 
-  /// The open transient block is filled anew, unless it is one that a large message asked for.
+  /// The open transient block is filled anew, unless it is one that a large message asked for, or
+  /// somebody still reads it.
   private func transientTailDrained() {
-    guard transientTail.capacity > BlockMemory.rewoundBytesMax else {
+    guard transientTail.capacity > BlockMemory.rewoundBytesMax || memory.isLent(transientTail.base)
+    else {
       return transientTail.rewind()
     }
     free(transientTail.block)

@@ -63,7 +63,7 @@ package final class Connection {
     if isLingering { return true }
     return session.wantsInput(kept: leftover.count) && !isThrottled && !isHeld
       && !session.isOutputFull
-      && session.out.count < session.settings.answersMax
+      && session.unsentBytes < session.settings.answersMax
   }
 
   /// Memory of requests and messages of which more is to come.
@@ -77,12 +77,27 @@ package final class Connection {
     case failed
   }
 
-  /// Writes what the session has to say.
-  func flush(now: Int64) -> FlushResult {
-    while !session.out.isEmpty {
-      switch transport.write(session.out.readable) {
+  /// Bytes of large bodies that one connection, and that all together, are sent in a turn.
+  static let bodyBytesMax = 512 << 10
+  static let allBodyBytesMax = 4 << 20
+  /// So much of a body is copied for the socket at once.
+  static let stageBytes = 64 << 10
+
+  /// Writes what the session has to say. Of large bodies that is no more than `allowance`, which others
+  /// share; what is left of them is for the next turn. They pass through `stage`.
+  func flush(
+    now: Int64, stage: UnsafeMutableRawBufferPointer, allowance: inout Int
+  ) -> FlushResult {
+    var rest = min(allowance, Self.bodyBytesMax)
+    while session.unsentBytes > 0 {
+      // Who gets no more in this turn is not slow.
+      guard rest > 0 || session.owed.ownBefore > 0 else { return .partial }
+      switch transport.write(session.nextOutput(stage)) {
       case .count(let count):
-        session.out.consume(count)
+        if session.outputTaken(count) {
+          rest -= count
+          allowance -= count
+        }
         sentAt = now
         unreadSince = nil
       case .wouldBlock:
@@ -97,8 +112,15 @@ package final class Connection {
 
 /// For whoever looks on.
 extension Connection {
-  /// What the session has written and the transport has not taken; valid until the next call.
-  package var unsent: UnsafeRawBufferPointer { session.out.readable }
+  /// Bytes that the session has said and the transport has not taken.
+  package var unsentCount: Int { session.unsentBytes }
+  /// They, without the first `skipped` ones.
+  package func unsent(from skipped: Int) -> [UInt8] {
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(unsentCount - skipped)
+    session.owed.render(session.out.readable, from: skipped, into: &bytes)
+    return bytes
+  }
 
   /// What it waits for.
   package var isWaitingForLog: Bool {

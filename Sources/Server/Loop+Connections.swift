@@ -56,8 +56,7 @@ extension Loop {
     session.peer?.roomFilled()
     session.release()
     session.state = .closed
-    session.out.removeAll()
-    session.out.shrink(to: 0)
+    session.giveUpOutput()
     connection.leftover.removeAll()
     connection.leftover.shrink(to: 0)
     recount(connection)

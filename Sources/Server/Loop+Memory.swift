@@ -116,7 +116,7 @@ extension Loop {
 
   private func makeRoomForAll() {
     for case let connection? in connections
-    where connection.session.out.count < connection.session.outputRoom / 2 {
+    where connection.session.unsentBytes < connection.session.outputRoom / 2 {
       makeRoom(connection)
     }
   }

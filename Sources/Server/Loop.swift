@@ -86,6 +86,10 @@ package final class Loop {
   /// Of this turn.
   private var work = TurnWork()
 
+  /// Bytes of large bodies that may still be sent in this turn.
+  private var bodyBytesLeft = 0
+  /// Parts of large bodies, with their frames, on their way to a socket.
+  private let stage: UnsafeMutableRawBufferPointer
   private let readBuffer: UnsafeMutableRawBufferPointer
   static let readBytes = 64 << 10
   private static let sweepMilliseconds: Int64 = 250
@@ -105,10 +109,12 @@ package final class Loop {
     self.releaseMemory = releaseMemory
     readBuffer = .allocate(
       byteCount: 2 * Self.readBytes + settings.session.frameMax, alignment: 4096)
+    stage = .allocate(byteCount: Connection.stageBytes, alignment: 4096)
   }
 
   deinit {
     readBuffer.deallocate()
+    stage.deallocate()
   }
 
   // MARK: Turns
@@ -117,6 +123,7 @@ package final class Loop {
   package func begin(at moment: Moment) {
     now = moment.monotonic
     hasMore = false
+    bodyBytesLeft = Connection.allBodyBytesMax
     work = TurnWork()
     broker.begin(at: moment)
   }
@@ -131,7 +138,7 @@ package final class Loop {
     witness?.willEnd()
     broker.end()
     witness?.didEnd()
-    if broker.hasChores { hasMore = true }
+    if broker.hasChores || journal.isGivingBackMemory { hasMore = true }
     if hadChores { resumeWaiting() }
     work.hasRound = journal.isSpilling && !wasSpilling
     work.hasCheckpoint = journal.isCheckpointing && !wasCheckpointing
@@ -239,7 +246,7 @@ package final class Loop {
 
   /// The client has ended its stream, and may still read.
   private func inputEnded(_ connection: Connection) {
-    if connection.session.state == .closed, !connection.session.out.isEmpty {
+    if connection.session.state == .closed, connection.session.unsentBytes > 0 {
       connection.isInputEnded = true
       settle(connection)
     } else {
@@ -366,7 +373,7 @@ package final class Loop {
     session.isDirty = false
     // It may have ended for what others did.
     limitEnd(connection)
-    switch connection.flush(now: now) {
+    switch connection.flush(now: now, stage: stage, allowance: &bodyBytesLeft) {
     case .failed: return drop(connection, "the client does not take what is sent")
     case .partial: break
     case .done:
@@ -374,7 +381,7 @@ package final class Loop {
       if connection.isInputEnded { return drop(connection, nil) }
     }
     session.outputWritten()
-    if session.out.count < session.outputRoom / 2 { makeRoom(connection) }
+    if session.unsentBytes < session.outputRoom / 2 { makeRoom(connection) }
     recount(connection)
     watch(connection)
   }
@@ -410,7 +417,7 @@ package final class Loop {
   private func watch(_ connection: Connection) {
     guard !connection.isClosed else { return }
     let reads = connection.wantsReads
-    let writes = !connection.session.out.isEmpty && !connection.session.isDirty
+    let writes = connection.session.unsentBytes > 0 && !connection.session.isDirty
     guard reads != connection.watchesReads || writes != connection.watchesWrites else { return }
     do {
       try connection.transport.watch(reads: reads, writes: writes)
@@ -459,13 +466,13 @@ package final class Loop {
       if now - connection.receivedAt > 2 * interval + Self.sweepMilliseconds {
         return drop(connection, "no heartbeat for \(2 * session.heartbeat) seconds")
       }
-      let isUnread = session.out.count >= settings.session.answersMax
+      let isUnread = session.unsentBytes >= settings.session.answersMax
       if isUnread, let since = connection.unreadSince,
         now - since > 2 * interval + Self.sweepMilliseconds
       {
         return drop(connection, "it has not read for \(2 * session.heartbeat) seconds")
       }
-      if now - connection.sentAt >= interval / 2, session.out.isEmpty {
+      if now - connection.sentAt >= interval / 2, session.unsentBytes == 0 {
         session.heartbeatDue()
       }
     }

@@ -59,8 +59,7 @@ extension Session {
       out.append(names)
       out.append(UInt32(clamping: remaining))
       out.append(Frame.end)
-      out.appendContent(
-        channel: channel.number, properties: properties, body: body, frameMax: frameMax)
+      appendContent(message, on: channel.number, properties, body)
       markDirty()
     }
     switch result {
@@ -84,8 +83,8 @@ extension Session: Outlet {
     let body = message.body(behind: properties)
     let tagBytes = consumer.tagBytes
     let methodSize = 4 &+ tagBytes.count &+ 9 &+ names.count
-    let headSize = methodSize &+ 8 &+ 20 &+ properties.count
-    if body.count &+ Frame.overhead <= frameMax {
+    if body.count <= wholeBodyMax {
+      let headSize = methodSize &+ 8 &+ 20 &+ properties.count
       let bodySize = body.count == 0 ? 0 : body.count &+ Frame.overhead
       var place = out.reserve(headSize &+ bodySize)
       let number = channel.number
@@ -108,9 +107,6 @@ extension Session: Outlet {
       }
       out.advance(headSize &+ bodySize)
     } else {
-      // All of it at once, or the buffer doubles on its way there.
-      let frames = body.count / (frameMax - Frame.overhead) + 1
-      _ = out.reserve(headSize + body.count + frames * Frame.overhead)
       out.append(Frame.method)
       out.append(channel.number)
       out.append(UInt32(methodSize))
@@ -121,11 +117,29 @@ extension Session: Outlet {
       out.append(UInt8(isRedelivered ? 1 : 0))
       out.append(names)
       out.append(Frame.end)
-      out.appendContent(
-        channel: channel.number, properties: properties, body: body, frameMax: frameMax)
+      appendContent(message, on: channel.number, properties, body)
     }
     if out.count >= outputLook { outputGrew() }
     markDirty()
+  }
+
+  /// Content header and body. A large body stays in the message's block until it is sent.
+  private func appendContent(
+    _ message: MessageView, on channel: UInt16, _ properties: UnsafeRawBufferPointer,
+    _ body: UnsafeRawBufferPointer
+  ) {
+    guard body.count > settings.copiedBodyMax else {
+      // All of it at once, or the buffer doubles on its way there.
+      let frames = body.count / (frameMax - Frame.overhead) + 1
+      _ = out.reserve(20 + properties.count + body.count + frames * Frame.overhead)
+      return out.appendContent(
+        channel: channel, properties: properties, body: body, frameMax: frameMax)
+    }
+    out.appendContentHeader(channel: channel, properties: properties, bodySize: body.count)
+    owed.append(
+      body, loan: broker.journal.lend(message.block), channel: channel, frameMax: frameMax,
+      ownCount: out.count)
+    outputGrew()
   }
 
   @inline(__always)

@@ -22,7 +22,7 @@ extension Session {
     }
     isOutputFull = false
     while pause == .none, state != .closed {
-      guard out.count < settings.answersMax else {
+      guard unsentBytes < settings.answersMax else {
         isOutputFull = true
         break
       }

@@ -49,6 +49,10 @@ final class Session {
   /// Bytes of the input in which no close was found.
   var bytesLookedAt = 0
   var out = ByteBuffer()
+  /// Large bodies that stand between the bytes of `out`, and are not copied into it.
+  var owed = OwedBodies()
+  /// Bytes that are to be sent.
+  @inline(__always) var unsentBytes: Int { out.count &+ owed.byteCount }
   /// Has something in `out`, and is in the loop's list of sessions to flush.
   var isDirty = false
   /// So many answers are unsent that the client's next requests wait.
@@ -79,7 +83,11 @@ final class Session {
   var channelCount = 0
   /// The largest frame. Its overhead of 8 bytes may come on top, since some clients count it and
   /// some do not.
-  var frameMax: Int
+  var frameMax: Int {
+    didSet { wholeBodyMax = min(frameMax - Frame.overhead, settings.copiedBodyMax) }
+  }
+  /// Larger bodies are not copied into `out`, or take more than one frame.
+  var wholeBodyMax: Int
   var channelMax: Int
   /// Seconds; 0 is none.
   var heartbeat = 0
@@ -114,6 +122,7 @@ final class Session {
     self.peerName = peerName
     self.isLoopback = isLoopback
     frameMax = settings.frameMaxBeforeTune
+    wholeBodyMax = min(settings.frameMaxBeforeTune - Frame.overhead, settings.copiedBodyMax)
     channelMax = settings.channelMax
   }
 
@@ -239,7 +248,7 @@ final class Session {
   @inline(never)
   func outputGrew() {
     countOutput()
-    if out.count >= outputRoom { peer?.roomFilled() }
+    if unsentBytes >= outputRoom { peer?.roomFilled() }
     if broker.account.isExhausted(.output) { broker.exhaustOutput() }
     setLook()
   }
@@ -255,7 +264,35 @@ final class Session {
   }
 
   private func setLook() {
-    outputLook = max(out.count + 1, min(out.count + Self.outputStep, settings.outputMax))
+    let own = out.count
+    outputLook = max(own + 1, min(own + Self.outputStep, settings.outputMax - owed.byteCount))
+  }
+
+  /// What the socket may get next: bytes of its own up to a body, or a part of a body, copied into
+  /// `stage`. Empty if there is nothing.
+  func nextOutput(_ stage: UnsafeMutableRawBufferPointer) -> UnsafeRawBufferPointer {
+    if owed.isEmpty { return out.readable }
+    let own = owed.ownBefore
+    if own > 0 { return UnsafeRawBufferPointer(rebasing: out.readable[..<own]) }
+    return UnsafeRawBufferPointer(rebasing: stage[..<owed.copy(into: stage)])
+  }
+
+  /// The socket took so much of `nextOutput`. Returns whether that was a body's.
+  func outputTaken(_ count: Int) -> Bool {
+    if owed.isEmpty || owed.ownBefore > 0 {
+      out.consume(count)
+      owed.ownWritten(count)
+      return false
+    }
+    if let loan = owed.written(count) { broker.journal.endLoan(loan) }
+    return true
+  }
+
+  /// What is unsent stays so.
+  func giveUpOutput() {
+    while let loan = owed.giveUp() { broker.journal.endLoan(loan) }
+    out.removeAll()
+    out.shrink(to: 0)
   }
 
   // MARK: Blocking
@@ -360,6 +397,8 @@ package struct SessionSettings: Sendable {
   var messageSizeMax = 128 << 20
   /// Deliveries wait while so much is unsent.
   package var outputMax = 1 << 20
+  /// Larger bodies are not copied into a connection's output.
+  package var copiedBodyMax = 64 << 10
   /// Requests wait while so much is unsent: a few bytes may ask for a large message.
   var answersMax: Int { 4 * outputMax }
   /// What the broker calls itself towards clients, since many choose by it what to ask for.

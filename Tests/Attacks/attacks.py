@@ -482,3 +482,37 @@ def slow_readers(setting):
     yield
     for peer in peers:
         peer.end()
+
+
+@attack("large-messages", "--memory-limit", "4GiB")
+def large_messages(setting):
+    """Three clients publish messages of 128 MiB, one of them persistent ones, and three consume them."""
+    whole = 131_064
+    count = min(1024, setting.count(128) * 8)
+    size = count * whole
+    takers = []
+    for number in range(3):
+        taker = setting.peer()
+        taker.send(declare_queue(f"q{number}", True) + consume(f"q{number}", "t", no_ack=True))
+        taker.expect(60, 21)
+        takers.append(threading.Thread(target=take_all, args=(taker,), daemon=True))
+        takers[-1].start()
+    publishers = [setting.peer() for _ in takers]
+    pieces = frame(3, 1, bytes(whole)) * 8
+    yield
+
+    def carry(number):
+        peer, is_persistent = publishers[number], number == 0
+        flags = struct.pack(">HHQH", 60, 0, size, 0x1000 * is_persistent) + b"\x02" * is_persistent
+        names = b"\0\0" + short("") + short(f"q{number}") + b"\0"
+        for _ in setting.rounds(100):
+            peer.send(method(1, 60, 40, names) + frame(2, 1, flags))
+            for _ in range(count // 8):
+                peer.send(pieces)
+            peer.settle()
+
+    carriers = [threading.Thread(target=carry, args=(number,)) for number in range(3)]
+    for carrier in carriers:
+        carrier.start()
+    for carrier in carriers:
+        carrier.join()

@@ -94,6 +94,7 @@ extension Scenario {
     var loop = LoopSettings()
     loop.session.frameMax = topology.frameMax
     loop.session.outputMax = outputMax
+    loop.session.copiedBodyMax = outputMax / 2
     loop.session.heartbeat = 0
     loop.handshakeMilliseconds = .max / 2
     loop.stuckMilliseconds = .max / 2

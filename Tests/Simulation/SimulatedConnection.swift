@@ -30,8 +30,10 @@ final class SimulatedConnection {
   /// Bytes of the first command that the session has taken.
   private var taken = 0
 
-  /// Bytes of the session's output that were looked at.
-  private var heardBytes = 0
+  /// The session's output that was looked at and not written.
+  private var heardBytes: [UInt8] = []
+  /// The session wrote something else than it had said.
+  private var hasFalseOutput = false
   private var unsent: [Heard] = []
 
   /// What the client will hear once so many more bytes were sent.
@@ -77,9 +79,9 @@ final class SimulatedConnection {
     model = ConnectionModel(name: name, oracle: oracle)
     socket.roomBytes = roomBytes
     socket.onRead = { [unowned self] available, room in read(available, room) }
-    socket.onWrite = { [unowned self] _, room in
+    socket.onWrite = { [unowned self] bytes, room in
       listenToAll()
-      return write(room)
+      return write(bytes, room)
     }
     socket.onClose = { [unowned self] in
       // What it gives back has not been delivered to others yet.
@@ -256,15 +258,18 @@ final class SimulatedConnection {
   }
 
   private func newEvents() throws(BrokenPromise) -> [Heard] {
-    let output = connection.unsent
-    guard output.count > heardBytes else { return [] }
+    try promise(!hasFalseOutput, "what is sent is what was said", model.name)
+    let start = heardBytes.count
+    guard connection.unsentCount > start else { return [] }
     var events: [Heard] = []
-    let start = heardBytes
-    try OutputTap.parse(UnsafeRawBufferPointer(rebasing: output[start...])) { event, end in
-      events.append(Heard(event: event, bytes: socket.unreadCount + start + end))
+    let output = connection.unsent(from: start)
+    try output.span.bytes.withUnsafeBytes { (bytes) throws(BrokenPromise) in
+      try OutputTap.parse(bytes) { event, end in
+        events.append(Heard(event: event, bytes: socket.unreadCount + start + end))
+      }
     }
     unsent += events
-    heardBytes = output.count
+    heardBytes += output
     return events
   }
 
@@ -277,9 +282,10 @@ final class SimulatedConnection {
   }
 
   /// The loop writes: the network takes some of it.
-  private func write(_ room: Int) -> Int {
+  private func write(_ bytes: UnsafeRawBufferPointer, _ room: Int) -> Int {
     let count = random.oneIn(4) ? random.number(0...room) : room
-    heardBytes -= count
+    if !bytes[..<count].elementsEqual(heardBytes[..<count]) { hasFalseOutput = true }
+    heardBytes.removeFirst(count)
     return count
   }
 

@@ -16,6 +16,18 @@ final class TestClient {
   var isReading = true {
     didSet { socket.roomBytes = isReading ? .max : 0 }
   }
+  /// So many bytes fit between broker and client.
+  var roomBytes: Int {
+    get { socket.roomBytes }
+    set { socket.roomBytes = newValue }
+  }
+  /// Nothing is taken out of what there is room for.
+  var isWaiting = false
+  /// So many bytes are taken from the loop at once.
+  var takesAtMost = Int.max
+  /// Bytes that the client has read; it may forget them.
+  private(set) var readBytes = 0
+  var keepsNothing = false
   /// The most that the session ever had to say at once.
   private(set) var outputPeak = 0
 
@@ -25,7 +37,7 @@ final class TestClient {
     self.loop = loop
     socket.onWrite = { [unowned self] bytes, room in
       outputPeak = max(outputPeak, bytes.count)
-      return room
+      return min(room, takesAtMost)
     }
   }
 
@@ -36,7 +48,7 @@ final class TestClient {
   /// Sends bytes, which arrive in one piece unless they are very many.
   func send(_ bytes: [UInt8]) {
     socket.send(bytes)
-    while goOn() {}
+    while socket.readiness?.reads == true { goOn() }
   }
 
   /// Tells the loop what can be read or written. Returns whether there was something.
@@ -44,16 +56,17 @@ final class TestClient {
   func goOn() -> Bool {
     guard let (reads, writes) = socket.readiness else { return false }
     loop.loop.ready(connection.token, reads: reads, writes: writes, isBroken: false)
-    outputPeak = max(outputPeak, session.out.count)
+    outputPeak = max(outputPeak, session.unsentBytes)
     return true
   }
 
   /// Reads what the loop has sent. Returns whether there was something.
   @discardableResult
   func read() -> Bool {
-    outputPeak = max(outputPeak, session.out.count)
-    let bytes = socket.receive()
-    received += bytes
+    outputPeak = max(outputPeak, session.unsentBytes)
+    let bytes = socket.receive(isWaiting ? 0 : .max)
+    readBytes += bytes.count
+    if !keepsNothing { received += bytes }
     return !bytes.isEmpty
   }
 
