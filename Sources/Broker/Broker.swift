@@ -465,17 +465,18 @@ public final class Broker {
   func appendMessage(
     names: RawSpan, properties: RawSpan, body: RawSpan, destinations: Int, isDurable: Bool
   ) -> StoredMessage {
-    let fixed = MessageView.namesOffset - Record.headerSize
+    let fixed = MessageRecord.fixedBytes
     let contentSize = fixed &+ names.byteCount &+ properties.byteCount &+ body.byteCount
-    let size = contentSize &+ destinations &* MessageView.destinationSize
+    let size = contentSize &+ destinations &* MessagePlace.size
     let word = UInt32(truncatingIfNeeded: body.byteCount)
+    let kind = BrokerRecord.Kind.message.rawValue
     let (location, payload) =
       isDurable
-      ? journal.append(kind: MessageView.kind, word: word, payloadSize: size)
-      : journal.appendTransient(kind: MessageView.kind, word: word, payloadSize: size)
-    let counts = UInt64(UInt32(properties.byteCount)) | UInt64(UInt32(destinations)) << 32
-    payload.storeBytes(of: counts, as: UInt64.self)
-    payload.storeBytes(of: now, toByteOffset: 8, as: Int64.self)
+      ? journal.append(kind: kind, word: word, payloadSize: size)
+      : journal.appendTransient(kind: kind, word: word, payloadSize: size)
+    MessageRecord.write(
+      at: payload, propertiesSize: UInt32(properties.byteCount),
+      destinationCount: UInt32(destinations), storedAt: UInt64(bitPattern: now))
     var place = payload + fixed
     place = Self.copy(names, to: place)
     place = Self.copy(properties, to: place)
@@ -516,7 +517,7 @@ public final class Broker {
     for queue in route.queues {
       queue._withUnsafeGuaranteedRef { queue in
         enqueue(message, in: queue, isDurable && queue.isDurable, at: place)
-        if isDurable, queue.isDurable { place += MessageView.destinationSize }
+        if isDurable, queue.isDurable { place += MessagePlace.size }
       }
     }
   }
@@ -527,8 +528,7 @@ public final class Broker {
     at place: UnsafeMutableRawPointer
   ) {
     if isDurable {
-      place.storeBytes(of: queue.id, as: UInt32.self)
-      place.storeBytes(of: queue.nextSequence, toByteOffset: 4, as: UInt64.self)
+      MessagePlace(queue: queue.id, sequence: queue.nextSequence).write(at: place)
     }
     queue.enqueue(
       message.location, flags: isDurable ? .durable : [])

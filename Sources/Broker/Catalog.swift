@@ -1,47 +1,22 @@
-import AMQP
 import Base
 import Journal
 
-/// The broker's records other than messages; `Specs/Journal.md` has the table.
-enum CatalogRecord {
-  static let settle: UInt8 = 17
-  static let delivered: UInt8 = 18
-  static let queue: UInt8 = 32
-  static let queueDeleted: UInt8 = 33
-  static let exchange: UInt8 = 34
-  static let exchangeDeleted: UInt8 = 35
-  static let binding: UInt8 = 36
-  static let bindingRemoved: UInt8 = 37
-  static let queueState: UInt8 = 48
-  static let ids: UInt8 = 49
-  static let queueAlive: UInt8 = 50
-
-  static let isAutoDelete: UInt8 = 2
-  static let isInternal: UInt8 = 2
-  static let isExchangeAutoDelete: UInt8 = 1
-  static let isToExchange: UInt8 = 1
-
+/// The settlements of a commit, as the log has them.
+enum Settlements {
   private static let rangesMax = 4096
 
-  static func appendDelivered(_ journal: Journal, queue: UInt32, upTo sequence: UInt64) {
-    let (_, payload) = journal.append(kind: delivered, word: queue, payloadSize: 8)
-    payload.storeBytes(of: sequence, as: UInt64.self)
-  }
-
   /// `ranges` in ascending order; neighbours become one.
-  static func appendSettled(
+  static func append(
     _ journal: Journal, queue: UInt32, ranges: inout [Queue.SettledRange]
   ) {
     merge(&ranges)
     var start = 0
     while start < ranges.count {
       let count = min(rangesMax, ranges.count - start)
-      let (_, payload) = journal.append(
-        kind: settle, count: UInt16(count), word: queue, payloadSize: 16 * count)
-      for index in 0..<count {
-        let range = ranges[start + index]
-        payload.storeBytes(of: range.first, toByteOffset: 16 * index, as: UInt64.self)
-        payload.storeBytes(of: range.count, toByteOffset: 16 * index + 8, as: UInt64.self)
+      var place = SettleRecord.append(to: journal, queue: queue, rangeCount: count)
+      for index in start..<start + count {
+        SequenceRange(first: ranges[index].first, count: ranges[index].count).write(at: place)
+        place += SequenceRange.size
       }
       start += count
     }
@@ -69,14 +44,14 @@ public struct BrokerRecords: LaneRecords {
   public init() {}
 
   public func size(of record: RecordView) -> Int {
-    record.size - MessageView(record.base).destinationCount * MessageView.destinationSize
+    record.size - MessageView(record.base).destinationCount * MessagePlace.size
   }
 
   public func copy(_ record: RecordView, to place: UnsafeMutableRawPointer) {
     let size = size(of: record)
     place.copyMemory(from: record.base, byteCount: size)
     place.storeBytes(of: UInt32(size), as: UInt32.self)
-    place.storeBytes(of: 0, toByteOffset: MessageView.destinationsOffset, as: UInt32.self)
+    place.storeBytes(of: 0, toByteOffset: MessageRecord.destinationCountOffset, as: UInt32.self)
   }
 }
 
@@ -115,31 +90,27 @@ final class Catalog {
   }
 
   func append(_ binding: Binding) -> Committed {
-    append(Self.record(binding, kind: CatalogRecord.binding))
+    append(Self.record(binding))
   }
 
   func appendRemoved(_ binding: Binding) -> Committed {
-    append(Self.record(binding, kind: CatalogRecord.bindingRemoved))
+    append(Self.record(binding).ofKind(BrokerRecord.Kind.bindingRemoved.rawValue))
   }
 
   func appendDeleted(_ queue: Queue) {
     remove(queue)
-    _ = append(EncodedRecord(kind: CatalogRecord.queueDeleted, word: queue.id, payload: []))
+    QueueDeletedRecord.append(to: journal, id: queue.id)
+    changedAt = journal.endPosition
   }
 
   func appendDeleted(_ exchange: Exchange) {
     remove(exchange)
-    _ = append(
-      EncodedRecord(kind: CatalogRecord.exchangeDeleted, word: exchange.id, payload: []))
+    ExchangeDeletedRecord.append(to: journal, id: exchange.id)
+    changedAt = journal.endPosition
   }
 
-  private func append(_ record: EncodedRecord) -> Committed {
-    let (_, payload) = journal.append(
-      kind: record.kind, flags: record.flags, word: record.word,
-      payloadSize: record.payload.count)
-    record.payload.withUnsafeBytes { bytes in
-      if let base = bytes.baseAddress { payload.copyMemory(from: base, byteCount: bytes.count) }
-    }
+  private func append(_ record: RawRecord) -> Committed {
+    record.append(to: journal)
     changedAt = journal.endPosition
     return .whenDurable(changedAt)
   }
@@ -187,8 +158,7 @@ final class Catalog {
   // MARK: To a checkpoint
 
   func appendIDs(queue: UInt32, exchange: UInt32, to bytes: inout [UInt8]) {
-    EncodedRecord(kind: CatalogRecord.ids, word: queue, payload: Self.bytes(exchange))
-      .append(to: &bytes)
+    IdsRecord.raw(nextQueue: queue, nextExchange: exchange).append(to: &bytes)
   }
 
   func append(_ exchange: Exchange, in vhost: VirtualHost, to bytes: inout [UInt8]) {
@@ -200,7 +170,7 @@ final class Catalog {
   }
 
   func append(_ binding: Binding, to bytes: inout [UInt8]) {
-    Self.record(binding, kind: CatalogRecord.binding).append(to: &bytes)
+    Self.record(binding).append(to: &bytes)
   }
 
   /// What is in lane files and alive follows in records of its own.
@@ -208,87 +178,37 @@ final class Catalog {
     var moved = queue.movedUpTo
     if Sabotage.is(.forgetsMovedUpTo) { moved = 0 }
     if Sabotage.is(.recordsMovedUpToTooHigh), moved > 0 { moved += 1 }
-    EncodedRecord(
-      kind: CatalogRecord.queueState, word: queue.id,
-      payload: Self.bytes(queue.nextSequence) + Self.bytes(queue.horizon.upTo)
-        + Self.bytes(moved) + Self.bytes(moved + 1)
+    QueueStateRecord.raw(
+      queue: queue.id, nextSequence: queue.nextSequence, deliveredUpTo: queue.horizon.upTo,
+      movedUpTo: moved, head: moved + 1, ranges: []
     ).append(to: &bytes)
   }
 
   func appendAlive(
     _ ranges: [ClosedRange<UInt64>], of queue: UInt32, to bytes: inout [UInt8]
   ) {
-    var payload: [UInt8] = []
-    payload.reserveCapacity(16 * ranges.count)
-    for range in ranges {
-      payload += Self.bytes(range.lowerBound)
-      payload += Self.bytes(range.upperBound - range.lowerBound + 1)
-    }
-    EncodedRecord(kind: CatalogRecord.queueAlive, word: queue, payload: payload)
-      .append(to: &bytes)
+    QueueAliveRecord.raw(queue: queue, ranges: ranges.map(SequenceRange.init)).append(to: &bytes)
   }
 
   // MARK: The bytes
 
-  private static func record(_ queue: Queue) -> EncodedRecord {
-    EncodedRecord(
-      kind: CatalogRecord.queue, flags: queue.isAutoDelete ? CatalogRecord.isAutoDelete : 0,
-      word: queue.id, payload: payload([queue.vhost.name, queue.name], queue.arguments))
+  private static func record(_ queue: Queue) -> RawRecord {
+    QueueRecord.raw(
+      id: queue.id, isAutoDelete: queue.isAutoDelete, vhost: queue.vhost.name, name: queue.name,
+      arguments: queue.arguments.encoded)
   }
 
-  private static func record(_ exchange: Exchange, in vhost: VirtualHost) -> EncodedRecord {
-    EncodedRecord(
-      kind: CatalogRecord.exchange,
-      flags: (exchange.isAutoDelete ? CatalogRecord.isExchangeAutoDelete : 0)
-        | (exchange.isInternal ? CatalogRecord.isInternal : 0),
-      word: exchange.id,
-      payload: payload(
-        [vhost.name, exchange.name, Name(exchange.kind.rawValue)], exchange.arguments))
+  private static func record(_ exchange: Exchange, in vhost: VirtualHost) -> RawRecord {
+    ExchangeRecord.raw(
+      id: exchange.id, isAutoDelete: exchange.isAutoDelete, isInternal: exchange.isInternal,
+      vhost: vhost.name, name: exchange.name, type: Name(exchange.kind.rawValue),
+      arguments: exchange.arguments.encoded)
   }
 
-  private static func record(_ binding: Binding, kind: UInt8) -> EncodedRecord {
-    EncodedRecord(
-      kind: kind, flags: binding.destination.isExchange ? CatalogRecord.isToExchange : 0,
-      word: binding.source.id,
-      payload: bytes(binding.destination.id) + payload(binding))
-  }
-
-  private static func payload(_ binding: Binding) -> [UInt8] {
-    [UInt8(binding.key.bytes.count)] + binding.key.bytes
-      + (binding.arguments.isEmpty ? [0, 0, 0, 0] : binding.arguments)
-  }
-
-  private static func payload(_ names: [Name], _ table: FieldTable) -> [UInt8] {
-    var buffer = ByteBuffer()
-    for name in names { buffer.append(name) }
-    buffer.append(table)
-    return Array(buffer.readable)
-  }
-
-  private static func bytes<Value: FixedWidthInteger>(_ value: Value) -> [UInt8] {
-    withUnsafeBytes(of: value.littleEndian) { Array($0) }
-  }
-}
-
-/// A record that is not in the log yet.
-private struct EncodedRecord {
-  let kind: UInt8
-  var flags: UInt8 = 0
-  let word: UInt32
-  let payload: [UInt8]
-
-  /// Appends the record with its header, its checksum zero, and padding.
-  func append(to bytes: inout [UInt8]) {
-    let size = Record.headerSize + payload.count
-    var header = [UInt8](repeating: 0, count: Record.headerSize)
-    header.withUnsafeMutableBytes { header in
-      header.storeBytes(of: UInt32(size), as: UInt32.self)
-      header[8] = kind
-      header[9] = flags
-      header.storeBytes(of: word, toByteOffset: 12, as: UInt32.self)
-    }
-    bytes += header
-    bytes += payload
-    bytes += [UInt8](repeating: 0, count: Record.padded(size) - size)
+  private static func record(_ binding: Binding) -> RawRecord {
+    BindingRecord.raw(
+      source: binding.source.id, isToExchange: binding.destination.isExchange,
+      destination: binding.destination.id, key: binding.key,
+      arguments: binding.arguments.isEmpty ? [0, 0, 0, 0] : binding.arguments)
   }
 }

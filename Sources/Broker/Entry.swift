@@ -54,11 +54,7 @@ public struct MessageView {
   /// The block that the record is in, for messages that are given to clients.
   public let block: UInt32
 
-  static let kind = Record.brokerKinds
-  static let propertiesSizeOffset = 16
-  static let destinationsOffset = 20
-  static let namesOffset = 32
-  static let destinationSize = 12
+  private static let namesOffset = Record.headerSize + MessageRecord.fixedBytes
 
   @inline(__always)
   init(_ record: UnsafeRawPointer, in block: UInt32 = .max) {
@@ -68,7 +64,7 @@ public struct MessageView {
 
   /// How many durable queues the record names at its end.
   var destinationCount: Int {
-    Int(record.load(fromByteOffset: Self.destinationsOffset, as: UInt32.self))
+    Int(record.load(fromByteOffset: MessageRecord.destinationCountOffset, as: UInt32.self))
   }
 
   /// Bytes of the body.
@@ -86,7 +82,7 @@ public struct MessageView {
   /// The property flags and the values behind them, as they came.
   @inline(__always)
   public func properties(behind names: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
-    let size = Int(record.load(fromByteOffset: Self.propertiesSizeOffset, as: UInt32.self))
+    let size = Int(record.load(fromByteOffset: MessageRecord.propertiesSizeOffset, as: UInt32.self))
     return UnsafeRawBufferPointer(
       start: names.baseAddress.unsafelyUnwrapped + names.count, count: size)
   }

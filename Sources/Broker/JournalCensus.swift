@@ -39,8 +39,8 @@ final class JournalCensus {
   private(set) var damage: [Range<Int>] = []
   /// Files of which the log says that they are removed.
   private(set) var removedLaneFiles: Set<UInt32> = []
-  /// Records with a right checksum that cannot be understood.
-  private(set) var malformed: [(position: Int, kind: UInt8)] = []
+  /// Records with a right checksum that cannot be understood, and why.
+  private(set) var malformed: [(position: Int, problem: RecordProblem)] = []
   private(set) var epoch: UInt64 = 0
   let log: LogSurvey
 
@@ -59,10 +59,10 @@ final class JournalCensus {
     log = LogSurvey(survey, isPlausible: RecordForm.isPlausible)
     log.progress = progress
     survey.forEachCheckpointRecord { record in
-      guard record.kind >= Record.brokerKinds, RecordForm.isSound(record),
+      guard record.kind >= Record.brokerKinds,
         isCheckpointSound || record.word < Self.unprovenIDMax
       else { return }
-      takeCatalog(record)
+      take(record, isBeforeCheckpoint: false, isInCheckpoint: true)
     }
     firstNewID = nextQueueID
     let position = isCheckpointSound ? survey.checkpoint?.catalogPosition ?? 0 : 0
@@ -92,37 +92,37 @@ final class JournalCensus {
     }
   }
 
-  private func take(_ record: RecordView, isBeforeCheckpoint: Bool) {
-    switch record.kind {
-    case Record.laneFileRemoved:
-      let number = record.payload.loadUnaligned(as: UInt64.self)
-      removedLaneFiles.insert(UInt32(truncatingIfNeeded: number))
-    case Record.brokerKinds...:
-      guard RecordForm.isSound(record) else {
-        return malformed.append((record.position, record.kind))
+  private func take(
+    _ record: RecordView, isBeforeCheckpoint: Bool, isInCheckpoint: Bool = false
+  ) {
+    do throws(RecordProblem) {
+      if record.kind < Record.brokerKinds {
+        takeOwn(try OwnRecord(record))
+      } else {
+        let known = try BrokerRecord(record)
+        if known.isOfCatalog, isBeforeCheckpoint { return }
+        if !isInCheckpoint || known.isOfCatalog { take(known, record) }
       }
-      switch record.kind {
-      case MessageView.kind: takeMessage(record)
-      case CatalogRecord.settle: takeSettled(record)
-      case CatalogRecord.delivered:
-        queues[record.word]?.messages.deliveredUpTo =
-          record.payload.loadUnaligned(as: UInt64.self)
-      default: if !isBeforeCheckpoint { takeCatalog(record) }
-      }
-    default: break
+    } catch {
+      // A checkpoint that nothing vouches for holds anything.
+      if !isInCheckpoint || isCheckpointSound { malformed.append((record.position, error)) }
+    }
+  }
+
+  private func takeOwn(_ record: OwnRecord) {
+    switch record {
+    case .laneFileRemoved(let record):
+      removedLaneFiles.insert(UInt32(truncatingIfNeeded: record.number))
+    case .pad, .epoch, .batch, .stop, .laneFile: break
     }
   }
 
   // MARK: Messages
 
-  private func takeMessage(_ record: RecordView) {
-    let count = MessageView(record.base).destinationCount
-    var offset = record.size - count * MessageView.destinationSize
-    for _ in 0..<count {
-      let id = record.base.loadUnaligned(fromByteOffset: offset, as: UInt32.self)
-      let sequence = record.base.loadUnaligned(fromByteOffset: offset + 4, as: UInt64.self)
-      offset += MessageView.destinationSize
-      guard let queue = known(id) else { continue }
+  private func takeMessage(_ record: MessageRecord) {
+    for place in record.destinations {
+      guard let queue = known(place.queue) else { continue }
+      let sequence = place.sequence
       let known = max(queue.lastLogged, queue.messages.movedUpTo)
       if queue.isInDoubt, sequence > known {
         queue.isInDoubt = false
@@ -130,9 +130,10 @@ final class JournalCensus {
       }
       queue.lastLogged = max(queue.lastLogged, sequence)
       let entry = Entry(
-        sequence: sequence, location: RecordLocation(position: record.position), flags: .durable)
+        sequence: sequence, location: RecordLocation(position: record.record.position),
+        flags: .durable)
       if !queue.messages.append(entry), queue.messages.alive.contains(sequence) {
-        queue.passedOver.append(Logged(sequence: sequence, position: record.position))
+        queue.passedOver.append(Logged(sequence: sequence, position: record.record.position))
       }
     }
   }
@@ -149,49 +150,48 @@ final class JournalCensus {
     return queue
   }
 
-  private func takeSettled(_ record: RecordView) {
-    guard let queue = queues[record.word] else { return }
-    for index in 0..<Int(record.count) {
-      let first = record.payload.loadUnaligned(fromByteOffset: 16 * index, as: UInt64.self)
-      let count = record.payload.loadUnaligned(fromByteOffset: 16 * index + 8, as: UInt64.self)
-      guard count > 0 else { continue }
-      queue.messages.settle(first: first, count: count) { _ in }
-      if !isCheckpointSound { queue.unsettled.remove(first...first + count - 1) }
+  private func takeSettled(_ record: SettleRecord) {
+    guard let queue = queues[record.queue] else { return }
+    for range in record.ranges where range.count > 0 {
+      queue.messages.settle(first: range.first, count: range.count) { _ in }
+      if !isCheckpointSound { queue.unsettled.remove(range.first...range.first + range.count - 1) }
     }
   }
 
   // MARK: The catalog
 
-  private func takeCatalog(_ record: RecordView) {
-    let raw = RawRecord(record)
-    switch record.kind {
-    case CatalogRecord.ids:
-      nextQueueID = max(nextQueueID, record.word)
-      nextExchangeID = max(nextExchangeID, record.payload.loadUnaligned(as: UInt32.self))
-    case CatalogRecord.queue:
-      let queue = queues[record.word] ?? QueueCensus(id: record.word)
-      queue.declaration = raw
-      queues[record.word] = queue
-      nextQueueID = max(nextQueueID, record.word &+ 1)
-    case CatalogRecord.queueState:
+  private func take(_ known: BrokerRecord, _ record: RecordView) {
+    switch known {
+    case .message(let message): takeMessage(message)
+    case .settle(let settle): takeSettled(settle)
+    case .delivered(let delivered):
+      queues[delivered.queue]?.messages.deliveredUpTo = delivered.sequence
+    case .ids(let ids):
+      nextQueueID = max(nextQueueID, ids.nextQueue)
+      nextExchangeID = max(nextExchangeID, ids.nextExchange)
+    case .queue(let declared):
+      let queue = queues[declared.id] ?? QueueCensus(id: declared.id)
+      queue.declaration = RawRecord(record)
+      queues[declared.id] = queue
+      nextQueueID = max(nextQueueID, declared.id &+ 1)
+    case .queueState(let state):
       // What no checksum vouches for says only what was delivered.
-      if isCheckpointSound { queues[record.word]?.messages.setState(record.payload) }
-    case CatalogRecord.queueAlive:
-      if isCheckpointSound { queues[record.word]?.messages.addAlive(record.payload) }
-    case CatalogRecord.queueDeleted:
-      queues[record.word] = nil
-      deleted.insert(record.word)
-    case CatalogRecord.exchange:
-      exchanges[record.word] = raw
-      nextExchangeID = max(nextExchangeID, record.word &+ 1)
-    case CatalogRecord.exchangeDeleted:
-      exchanges[record.word] = nil
-      deletedExchanges.insert(record.word)
-    case CatalogRecord.binding:
-      bound.insert(raw)
-    case CatalogRecord.bindingRemoved:
-      bound.remove(raw.ofKind(CatalogRecord.binding))
-    default: break
+      if isCheckpointSound { queues[state.queue]?.messages.setState(state) }
+    case .queueAlive(let alive):
+      if isCheckpointSound { queues[alive.queue]?.messages.addAlive(alive.ranges) }
+    case .queueDeleted(let deletion):
+      queues[deletion.id] = nil
+      deleted.insert(deletion.id)
+    case .exchange(let declared):
+      exchanges[declared.id] = RawRecord(record)
+      nextExchangeID = max(nextExchangeID, declared.id &+ 1)
+    case .exchangeDeleted(let deletion):
+      exchanges[deletion.id] = nil
+      deletedExchanges.insert(deletion.id)
+    case .binding: bound.insert(RawRecord(record))
+    case .bindingRemoved:
+      bound.remove(RawRecord(record).ofKind(BrokerRecord.Kind.binding.rawValue))
+    case .ignorable: break
     }
   }
 
@@ -232,33 +232,11 @@ extension RecordLocation {
   var position: Int { Int(block) << 32 | Int(offset) }
 }
 
-/// A record as bytes, with its header and without checksum.
-struct RawRecord: Hashable {
-  let kind: UInt8
-  let flags: UInt8
-  let word: UInt32
-  let payload: [UInt8]
-
-  init(_ record: RecordView) {
-    self.init(
-      kind: record.kind, flags: record.flags, word: record.word, payload: Array(record.payload))
-  }
-
-  init(kind: UInt8, flags: UInt8 = 0, word: UInt32, payload: [UInt8]) {
-    self.kind = kind
-    self.flags = flags
-    self.word = word
-    self.payload = payload
-  }
-
-  func ofKind(_ kind: UInt8) -> RawRecord {
-    RawRecord(kind: kind, flags: flags, word: word, payload: payload)
-  }
-
+extension RawRecord {
   /// Of a binding: whether it leads to an exchange, and which or which queue.
   var destination: (Bool, UInt32) {
     (
-      flags & CatalogRecord.isToExchange != 0,
+      flags & BindingRecord.toExchangeFlag != 0,
       payload.withUnsafeBytes { $0.loadUnaligned(as: UInt32.self) }
     )
   }

@@ -61,12 +61,9 @@ public final class JournalRepair {
     }
     var name = "repaired-\(queue.id)"
     while !names.insert(Name(name)).inserted { name += "-again" }
-    var payload = ByteBuffer()
-    payload.append(Name("/"))
-    payload.append(Name(name))
-    payload.append(FieldTable())
-    return RawRecord(
-      kind: CatalogRecord.queue, word: queue.id, payload: Array(payload.readable))
+    return QueueRecord.raw(
+      id: queue.id, isAutoDelete: false, vhost: "/", name: Name(name),
+      arguments: FieldTable().encoded)
   }
 
   /// Nothing behind the damage says what stood there: neither the log nor the checkpoint.
@@ -153,8 +150,7 @@ public final class JournalRepair {
     for outcome in outcomes {
       let state = try keep(outcome, kept[outcome.queue.id] ?? [], rebuild)
       outcome.declaration.append(to: &catalog)
-      RawRecord(kind: CatalogRecord.queueState, word: outcome.queue.id, payload: state)
-        .append(to: &catalog)
+      state.append(to: &catalog)
     }
     for binding in census.bindings { binding.append(to: &catalog) }
     try rebuild.finish(catalog: catalog, epoch: census.epoch + 1, now: now)
@@ -191,7 +187,7 @@ public final class JournalRepair {
   /// lane that the new journal has so far.
   private func keep(
     _ outcome: Outcome, _ kept: [LaneBlock], _ rebuild: JournalRebuild
-  ) throws(JournalError) -> [UInt8] {
+  ) throws(JournalError) -> RawRecord {
     let queue = outcome.queue
     let alive = census.aliveInLanes(queue)
     var ranges: [ClosedRange<UInt64>] = []
@@ -218,7 +214,7 @@ public final class JournalRepair {
 
   private func state(
     _ queue: JournalCensus.QueueCensus, _ ranges: [ClosedRange<UInt64>], _ lastKept: UInt64
-  ) -> [UInt8] {
+  ) -> RawRecord {
     var alive = SequenceSet()
     for range in ranges { alive.append(range) }
     let movedUpTo = max(
@@ -227,20 +223,14 @@ public final class JournalRepair {
     // Deliveries may have stood where the log is damaged.
     let isDeliveredKnown = census.damage.isEmpty && census.isProven
     let delivered = isDeliveredKnown ? queue.messages.deliveredUpTo : next - 1
-    var payload: [UInt8] = []
-    for field in [next, delivered, movedUpTo, movedUpTo + 1] { payload.append(field) }
-    for range in alive.ranges {
-      payload.append(range.lowerBound)
-      payload.append(UInt64(range.count))
-    }
-    return payload
+    return QueueStateRecord.raw(
+      queue: queue.id, nextSequence: next, deliveredUpTo: delivered, movedUpTo: movedUpTo,
+      head: movedUpTo + 1, ranges: alive.ranges.map(SequenceRange.init))
   }
 
   private func ids() -> [UInt8] {
     var bytes: [UInt8] = []
-    var payload: [UInt8] = []
-    payload.append(census.nextExchangeID)
-    RawRecord(kind: CatalogRecord.ids, word: census.nextQueueID, payload: payload)
+    IdsRecord.raw(nextQueue: census.nextQueueID, nextExchange: census.nextExchangeID)
       .append(to: &bytes)
     return bytes
   }
@@ -330,25 +320,6 @@ func system(_ body: () throws(SystemError) -> Void) throws(JournalError) {
     try body()
   } catch {
     throw .system(error)
-  }
-}
-
-extension RawRecord {
-  /// Appends the record as checkpoints have it.
-  fileprivate func append(to bytes: inout [UInt8]) {
-    let size = Record.headerSize + payload.count
-    bytes.append(UInt32(size))
-    bytes.append(UInt32(0))
-    bytes += [kind, flags, 0, 0]
-    bytes.append(word)
-    bytes += payload
-    bytes += [UInt8](repeating: 0, count: Record.padded(size) - size)
-  }
-}
-
-extension [UInt8] {
-  fileprivate mutating func append<Value: FixedWidthInteger>(_ value: Value) {
-    Swift.withUnsafeBytes(of: value.littleEndian) { self += $0 }
   }
 }
 

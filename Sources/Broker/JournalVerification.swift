@@ -85,7 +85,7 @@ public final class JournalVerification {
       problems.append(
         JournalProblem(
           place.file, offset: place.offset, position: record.position,
-          "a record of kind \(record.kind) does not have its form"))
+          "\(record.problem)"))
     }
   }
 

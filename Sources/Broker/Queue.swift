@@ -188,7 +188,7 @@ public final class Queue {
     if journal.failure != nil || Sabotage.is(.deliversBeforeLog) { return true }
     horizon.reached(journal.durablePosition)
     if let wanted = horizon.wants(sequence) {
-      CatalogRecord.appendDelivered(journal, queue: id, upTo: wanted)
+      DeliveredRecord.append(to: journal, queue: id, sequence: wanted)
       horizon.requested(wanted, at: journal.endPosition)
     }
     if horizon.allows(sequence) { return true }
@@ -201,7 +201,7 @@ public final class Queue {
     guard isDurable, !isDeleted, journal.failure == nil, let exact = horizon.tightened() else {
       return
     }
-    CatalogRecord.appendDelivered(journal, queue: id, upTo: exact)
+    DeliveredRecord.append(to: journal, queue: id, sequence: exact)
     horizon.requested(exact, at: journal.endPosition)
   }
 
@@ -426,7 +426,7 @@ public final class Queue {
       lastSettled.count = 0
       if settled.count > 1 { settled.sort { $0.first < $1.first } }
       if Sabotage.is(.dropsSettlement), settled.count > 1 { settled.removeLast() }
-      CatalogRecord.appendSettled(journal, queue: id, ranges: &settled)
+      Settlements.append(journal, queue: id, ranges: &settled)
       settled.removeAll(keepingCapacity: settled.count <= 64)
       countEntries()
     }

@@ -31,27 +31,19 @@ final class RecoveringQueue {
     var count: Int { opened.count + runs.reduce(0) { $0 + Int($1.count) } + entries.count }
   }
 
-  /// What the checkpoint says; `Specs/Journal.md`, record 48, has the picture.
-  func setState(_ payload: UnsafeRawBufferPointer) {
-    func field(_ index: Int) -> UInt64 {
-      payload.loadUnaligned(fromByteOffset: 8 * index, as: UInt64.self)
-    }
-    nextSequence = field(0)
-    deliveredUpTo = field(1)
-    guard payload.count >= 32 else { return }
-    movedUpTo = field(2)
-    for index in stride(from: 4, to: payload.count / 8, by: 2) where field(index + 1) > 0 {
-      found.append(field(index)...field(index) + field(index + 1) - 1)
-    }
-    if field(3) <= movedUpTo { found.append(field(3)...movedUpTo) }
+  /// What the checkpoint says.
+  func setState(_ record: QueueStateRecord) {
+    nextSequence = record.nextSequence
+    deliveredUpTo = record.deliveredUpTo
+    movedUpTo = record.movedUpTo
+    addAlive(record.ranges)
+    if movedUpTo > 0, record.head <= movedUpTo { found.append(record.head...movedUpTo) }
   }
 
-  /// More that is alive; record 50 has the picture.
-  func addAlive(_ payload: UnsafeRawBufferPointer) {
-    for place in stride(from: 0, to: payload.count - 15, by: 16) {
-      let first = payload.loadUnaligned(fromByteOffset: place, as: UInt64.self)
-      let count = payload.loadUnaligned(fromByteOffset: place + 8, as: UInt64.self)
-      if count > 0 { found.append(first...first + count - 1) }
+  /// More that is alive.
+  func addAlive(_ ranges: RecordList<SequenceRange>) {
+    for range in ranges where range.count > 0 {
+      found.append(range.first...range.first + range.count - 1)
     }
   }
 

@@ -147,7 +147,7 @@ struct CheckpointFile: Sendable {
   var laneFiles: [UInt32] {
     var numbers: [UInt32] = []
     forEachRecord { view in
-      guard view.kind == Record.laneFile else { return }
+      guard view.kind == OwnRecord.Kind.laneFile.rawValue else { return }
       numbers.append(
         UInt32(truncatingIfNeeded: view.payload.loadUnaligned(as: UInt64.self)))
     }

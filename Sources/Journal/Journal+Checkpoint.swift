@@ -126,14 +126,7 @@ extension Journal {
   private func laneRecords() -> [UInt8] {
     var bytes: [UInt8] = []
     for number in laneFiles.listed {
-      var record = [UInt8](repeating: 0, count: Record.headerSize + 8)
-      record.withUnsafeMutableBytes { record in
-        Record.writeHeader(
-          record.baseAddress!, size: record.count, kind: Record.laneFile, flags: 0, count: 0,
-          word: 0)
-        record.storeBytes(of: UInt64(number), toByteOffset: Record.headerSize, as: UInt64.self)
-      }
-      bytes += record
+      LaneFileRecord.raw(number: UInt64(number)).append(to: &bytes)
     }
     return bytes
   }

@@ -157,9 +157,8 @@ extension Journal {
 
   func appendBatchRecord(now: Int64) {
     let claim = settings.isSynced ? durablePosition : syncedPosition
-    let (_, payload) = append(kind: Record.batch, payloadSize: 16)
-    payload.storeBytes(of: UInt64(claim), as: UInt64.self)
-    payload.storeBytes(of: now, toByteOffset: 8, as: Int64.self)
+    BatchRecord.append(
+      to: self, durableBefore: UInt64(claim), writtenAt: UInt64(bitPattern: now))
     claims.append((endPosition, claim))
   }
 
@@ -190,7 +189,7 @@ extension Journal {
     finishCommits(now: now)
     if failure == nil, !settings.isSynced { syncAll() }
     isClosing = true
-    if failure == nil { _ = append(kind: Record.stop, payloadSize: 0) }
+    if failure == nil { _ = append(kind: OwnRecord.Kind.stop.rawValue, payloadSize: 0) }
     finishCommits(now: now)
     if failure == nil, !settings.isSynced { syncAll() }
     committer.stop()

@@ -159,8 +159,8 @@ extension Journal {
     try checkpoint.forEachRecord { (view) throws(JournalError) in
       if view.kind >= Record.brokerKinds {
         try target.replayCheckpoint(view)
-      } else if view.kind != Record.laneFile {
-        throw .unknown("a record of kind \(view.kind)", position: view.position)
+      } else if OwnRecord.Kind(rawValue: view.kind) != .laneFile {
+        throw RecordProblem.unknownKind(view.kind).error(at: view.position)
       }
     }
   }
@@ -203,14 +203,21 @@ extension Journal {
   private func replayOwn(
     _ view: RecordView, _ missing: inout Set<UInt32>
   ) throws(JournalError) {
-    switch view.kind {
-    case Record.epoch: closeReplayBlock()
-    case Record.laneFileRemoved:
-      let number = UInt32(truncatingIfNeeded: view.payload.loadUnaligned(as: UInt64.self))
+    switch try ownRecord(view) {
+    case .epoch: closeReplayBlock()
+    case .laneFileRemoved(let record):
+      let number = UInt32(truncatingIfNeeded: record.number)
       missing.remove(number)
       laneFiles.used(number)
-    case Record.pad, Record.batch, Record.stop, Record.laneFile: break
-    default: throw .unknown("a record of kind \(view.kind)", position: view.position)
+    case .pad, .batch, .stop, .laneFile: break
+    }
+  }
+
+  private func ownRecord(_ view: RecordView) throws(JournalError) -> OwnRecord {
+    do throws(RecordProblem) {
+      return try OwnRecord(view)
+    } catch {
+      throw error.error(at: view.position)
     }
   }
 
@@ -272,9 +279,7 @@ extension Journal {
       try resumeTail(at: end)
     }
     begin(epoch: Self.epoch(after: lastEpoch, lastRecord: reader.epoch, now: now))
-    let (_, payload) = append(kind: Record.epoch, payloadSize: 16)
-    payload.storeBytes(of: epoch, as: UInt64.self)
-    payload.storeBytes(of: now, toByteOffset: 8, as: Int64.self)
+    EpochRecord.append(to: self, epoch: epoch, beganAt: UInt64(bitPattern: now))
     appendBatchRecord(now: now)
     if !Sabotage.is(.sharesFirstBatch) { beginningEnd = endPosition }
   }

@@ -34,8 +34,7 @@ extension Journal {
     guard laneFiles.hasSealed, failure == nil, !isClosing else { return }
     for number in laneFiles.settle(upTo: returnPosition) {
       if !laneFiles.isScratch(number), !Sabotage.is(.forgetsRemovalRecord) {
-        let (_, payload) = append(kind: Record.laneFileRemoved, payloadSize: 8)
-        payload.storeBytes(of: UInt64(number), as: UInt64.self)
+        LaneFileRemovedRecord.append(to: self, number: UInt64(number))
       }
       laneFiles.doom(number, at: Sabotage.is(.removesFileBeforeRecord) ? 0 : endPosition)
     }

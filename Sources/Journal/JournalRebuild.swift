@@ -91,7 +91,11 @@ public final class JournalRebuild {
       try file.write(at: SegmentHeader.pageBytes, log)
       try file.sync()
     }
-    let payload = numbers.sorted().flatMap(Self.laneRecord) + catalog
+    var payload: [UInt8] = []
+    for number in numbers.sorted() {
+      LaneFileRecord.raw(number: UInt64(number)).append(to: &payload)
+    }
+    payload += catalog
     let checkpoint = CheckpointFile(
       identity: files.identity, position: position + log.count, replayFrom: position,
       payload: payload,
@@ -104,10 +108,12 @@ public final class JournalRebuild {
     var bytes = [UInt8](repeating: 0, count: 48)
     bytes.withUnsafeMutableBytes { bytes in
       let base = bytes.baseAddress!
-      Record.writeHeader(base, size: 32, kind: Record.epoch, flags: 0, count: 0, word: 0)
+      Record.writeHeader(
+        base, size: 32, kind: OwnRecord.Kind.epoch.rawValue, flags: 0, count: 0, word: 0)
       base.storeBytes(of: epoch, toByteOffset: 16, as: UInt64.self)
       base.storeBytes(of: now, toByteOffset: 24, as: Int64.self)
-      Record.writeHeader(base + 32, size: 16, kind: Record.stop, flags: 0, count: 0, word: 0)
+      Record.writeHeader(
+        base + 32, size: 16, kind: OwnRecord.Kind.stop.rawValue, flags: 0, count: 0, word: 0)
       for (offset, size) in [(0, 32), (32, 16)] {
         let sum = Record.checksum(
           base + offset, size: size, position: position + offset, epoch: epoch)
@@ -115,17 +121,6 @@ public final class JournalRebuild {
       }
     }
     return bytes
-  }
-
-  private static func laneRecord(_ number: UInt32) -> [UInt8] {
-    var record = [UInt8](repeating: 0, count: Record.headerSize + 8)
-    record.withUnsafeMutableBytes { record in
-      Record.writeHeader(
-        record.baseAddress!, size: record.count, kind: Record.laneFile, flags: 0, count: 0,
-        word: 0)
-      record.storeBytes(of: UInt64(number), toByteOffset: Record.headerSize, as: UInt64.self)
-    }
-    return record
   }
 }
 

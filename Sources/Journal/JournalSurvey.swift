@@ -158,7 +158,8 @@ public final class JournalSurvey {
   private func readLanes(_ names: [(name: String, number: UInt32)]) throws(JournalError) {
     var named: Set<UInt32> = []
     forEachCheckpointRecord { view in
-      guard view.kind == Record.laneFile, view.payload.count == 8 else { return }
+      guard view.kind == OwnRecord.Kind.laneFile.rawValue, view.payload.count == 8
+      else { return }
       named.insert(UInt32(truncatingIfNeeded: view.payload.loadUnaligned(as: UInt64.self)))
     }
     let isKnown = isCheckpointProven

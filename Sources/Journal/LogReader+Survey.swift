@@ -46,16 +46,11 @@ extension LogReader {
   ) throws(JournalError) -> Bool {
     let size = Int(base.load(as: UInt32.self))
     guard size <= end - place else { return false }
-    let kind = base.load(fromByteOffset: Record.kindOffset, as: UInt8.self)
-    switch kind {
-    case Record.pad: break
-    case Record.epoch, Record.batch, Record.stop, Record.laneFileRemoved:
-      // The record itself is looked at by its own size.
-      guard size <= 32 else { return false }
-    case Record.brokerKinds...:
-      let head = try bytes(at: place, min(size, 32))
-      guard isPlausible(RecordView(position: place, base: head, size: size)) else { return false }
-    default: return false
+    let head = RecordView(position: place, base: try bytes(at: place, min(size, 32)), size: size)
+    if let own = OwnRecord.Kind(rawValue: head.kind) {
+      guard own.isInLog, own.isPlausible(head) else { return false }
+    } else {
+      guard head.kind >= Record.brokerKinds, isPlausible(head) else { return false }
     }
     return try valid(at: place) != nil
   }
@@ -75,7 +70,7 @@ extension LogReader {
 
   private func proofEpoch(_ base: UnsafeRawPointer, at place: Int) -> UInt64 {
     let view = RecordView(position: place, base: base, size: 32)
-    if view.kind == Record.epoch { return view.payload.loadUnaligned(as: UInt64.self) }
+    if view.kind == OwnRecord.Kind.epoch.rawValue { return view.u64(at: EpochRecord.epochOffset) }
     return batchEpoch(in: epoch...epoch + Self.epochGapMax, base, at: place) ?? epoch
   }
 
@@ -92,7 +87,7 @@ extension LogReader {
       place = self.place(behind: place)
       guard base.load(as: UInt32.self) == 32,
         base.load(fromByteOffset: Record.kindOffset, as: UInt64.self)
-          == UInt64(Record.batch),
+          == UInt64(OwnRecord.Kind.batch.rawValue),
         let found = batchEpoch(in: 0...min(limit, Self.epochGuessMax), base, at: here)
       else { continue }
       epoch = found

@@ -55,13 +55,13 @@ final class LogReader {
     }
     position = view.position
     position += Record.padded(view.size)
-    switch view.kind {
-    case Record.epoch:
-      epoch = view.payload.loadUnaligned(as: UInt64.self)
+    switch OwnRecord.Kind(rawValue: view.kind) {
+    case .epoch:
+      epoch = view.u64(at: EpochRecord.epochOffset)
       isClean = false
-    case Record.stop: isClean = true
-    case Record.batch, Record.pad: break
-    default: isClean = false
+    case .stop: isClean = true
+    case .batch, .pad: break
+    case .laneFile, .laneFileRemoved, nil: isClean = false
     }
     return view
   }
@@ -71,9 +71,9 @@ final class LogReader {
   private func validBehindSegment() throws(JournalError) -> RecordView? {
     let rest = files.segmentBytes - position % files.segmentBytes
     guard rest < Self.epochRecordBytes, let view = try valid(at: position + rest),
-      view.kind == Record.epoch
+      view.kind == OwnRecord.Kind.epoch.rawValue
     else { return nil }
-    let later = view.payload.loadUnaligned(as: UInt64.self)
+    let later = view.u64(at: EpochRecord.epochOffset)
     let pad = try bytes(at: position, rest)
     let isPad =
       Int(pad.load(as: UInt32.self)) == rest
@@ -94,8 +94,8 @@ final class LogReader {
     guard view.hasOwnSize else { return nil }
     let sum = base.load(fromByteOffset: Record.checksumOffset, as: UInt32.self)
     if sum == Record.checksum(base, size: size, position: place, epoch: epoch) { return view }
-    if view.kind == Record.epoch, view.payload.count == 16 {
-      let later = view.payload.loadUnaligned(as: UInt64.self)
+    if view.kind == OwnRecord.Kind.epoch.rawValue {
+      let later = view.u64(at: EpochRecord.epochOffset)
       let own = Record.checksum(base, size: size, position: place, epoch: later)
       if later > epoch, later < 1 << 62, sum == own { return view }
     }
@@ -128,18 +128,19 @@ final class LogReader {
   /// that says so, of this life or of the next one that wrote any, or the beginning of a later life.
   func isProof(_ base: UnsafeRawPointer, at place: Int) throws(JournalError) -> Bool {
     let view = RecordView(position: place, base: base, size: 32)
-    let says = view.payload.loadUnaligned(as: UInt64.self)
-    switch view.kind {
-    case Record.epoch:
+    switch OwnRecord.Kind(rawValue: view.kind) {
+    case .epoch:
+      let says = view.u64(at: EpochRecord.epochOffset)
       guard says > epoch, says < 1 << 62 else { return false }
       proofChecksums += 1
       return base.load(fromByteOffset: Record.checksumOffset, as: UInt32.self)
         == Record.checksum(base, size: 32, position: place, epoch: says)
-    case Record.batch:
+    case .batch:
+      let says = view.u64(at: BatchRecord.durableBeforeOffset)
       // Nothing is durable that is not written; what was found by chance hardly ever says so.
       guard says > UInt64(position), says <= UInt64(place) else { return false }
       return batchEpoch(in: epoch...epoch + Self.epochGapMax, base, at: place) != nil
-    default: return false
+    case .pad, .stop, .laneFile, .laneFileRemoved, nil: return false
     }
   }
 

@@ -5,18 +5,16 @@ public enum Record {
   public static let headerSize = 16
   public static let alignment = 8
 
-  /// The journal's own kinds; those of the broker begin at `brokerKinds`.
-  public static let pad: UInt8 = 1
-  public static let epoch: UInt8 = 2
-  public static let batch: UInt8 = 3
-  public static let stop: UInt8 = 4
-  /// In a checkpoint: a lane file that holds something.
-  public static let laneFile: UInt8 = 5
-  public static let laneFileRemoved: UInt8 = 6
+  /// The broker's kinds begin here; `Specs/Tables/records.txt` has them all.
   public static let brokerKinds: UInt8 = 16
+  /// The bit of a kind that those who do not know it may pass over.
+  public static let ignorable: UInt8 = 128
 
   /// No record is larger: a message is not, with all that belongs to it.
   public static let sizeMax = 1 << 30
+
+  /// Less than this has what is declared, with its names and its table.
+  public static let catalogSizeMax = 1 << 24
 
   static let sizeOffset = 0
   static let checksumOffset = 4
@@ -44,7 +42,9 @@ public enum Record {
   /// The bytes that the checksum of the record at `base` covers; `size` has been checked.
   static func covered(_ base: UnsafeRawPointer, size: Int) -> UnsafeRawBufferPointer {
     guard size > 8 else { return UnsafeRawBufferPointer(start: nil, count: 0) }
-    let end = base.load(fromByteOffset: kindOffset, as: UInt8.self) == pad ? 16 : size
+    let end =
+      base.load(fromByteOffset: kindOffset, as: UInt8.self) == OwnRecord.Kind.pad.rawValue
+      ? 16 : size
     return UnsafeRawBufferPointer(start: base + 8, count: end - 8)
   }
 
@@ -89,7 +89,8 @@ public enum Record {
       base.storeBytes(of: 8, as: UInt64.self)
     } else {
       writeHeader(
-        base, size: size, kind: pad, flags: 0, count: 0, word: UInt32(truncatingIfNeeded: size))
+        base, size: size, kind: OwnRecord.Kind.pad.rawValue, flags: 0, count: 0,
+        word: UInt32(truncatingIfNeeded: size))
     }
   }
 }
@@ -110,18 +111,15 @@ public struct RecordView {
   }
 
   public var kind: UInt8 {
-    size > 8 ? base.load(fromByteOffset: Record.kindOffset, as: UInt8.self) : Record.pad
+    size > 8
+      ? base.load(fromByteOffset: Record.kindOffset, as: UInt8.self) : OwnRecord.Kind.pad.rawValue
   }
   /// A record of the journal itself has the size that its kind has, or that it says.
   var hasOwnSize: Bool {
-    switch kind {
+    guard let own = OwnRecord.Kind(rawValue: kind) else { return true }
     // Pads that were written before they had a word have zero there.
-    case Record.pad: size == 8 || word == 0 || Int(word) == size
-    case Record.epoch, Record.batch: size == 32
-    case Record.stop: size == 16
-    case Record.laneFile, Record.laneFileRemoved: size == 24
-    default: true
-    }
+    if own == .pad { return size == 8 || word == 0 || Int(word) == size }
+    return own.isPlausible(self)
   }
   public var flags: UInt8 { base.load(fromByteOffset: Record.flagsOffset, as: UInt8.self) }
   public var count: UInt16 { base.load(fromByteOffset: Record.countOffset, as: UInt16.self) }

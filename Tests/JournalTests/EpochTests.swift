@@ -131,7 +131,8 @@ import Testing
 
   /// A batch record with what it says was durable.
   private static func write(_ base: UnsafeMutableRawPointer, says position: Int) {
-    Record.writeHeader(base, size: 32, kind: Record.batch, flags: 0, count: 0, word: 0)
+    Record.writeHeader(
+      base, size: 32, kind: OwnRecord.Kind.batch.rawValue, flags: 0, count: 0, word: 0)
     base.storeBytes(of: UInt64(position), toByteOffset: 16, as: UInt64.self)
   }
 

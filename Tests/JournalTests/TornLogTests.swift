@@ -115,7 +115,7 @@ import Testing
       while place + Record.headerSize <= file.count {
         let size = Int(file.load(fromByteOffset: place, as: UInt32.self))
         if size == 0 { return nil }
-        if size > 8, file[place + Record.kindOffset] == Record.pad { return place }
+        if size > 8, file[place + Record.kindOffset] == OwnRecord.Kind.pad.rawValue { return place }
         place += Record.padded(size)
       }
       return nil

@@ -23,6 +23,8 @@ final class JournalListing {
   private var queues: Set<UInt32> = []
   private var tail: [String] = []
   private var countByKind: [UInt8: Int] = [:]
+  /// Records that cannot be understood.
+  private var unknownCount = 0
 
   init(_ survey: JournalSurvey, _ selection: Selection) {
     self.survey = survey
@@ -36,7 +38,7 @@ final class JournalListing {
     if !selection.isSummary, !selection.isOfLog { try showLaneFiles() }
     let (log, damage) = try showLog()
     showSummary(log)
-    return survey.problems.isEmpty && damage == 0 ? .success : .damaged
+    return survey.problems.isEmpty && damage + unknownCount == 0 ? .success : .damaged
   }
 
   // MARK: The checkpoint
@@ -50,9 +52,10 @@ final class JournalListing {
           + " \(checkpoint.replayFrom)\n")
     }
     survey.forEachCheckpointRecord { record in
-      meet(record)
-      guard isShown, isSelected(record) else { return }
-      Console.show("checkpoint  \(RecordDescription.text(record))\n")
+      let description = RecordDescription(record)
+      note(description)
+      guard isShown, isSelected(description, record.kind) else { return }
+      Console.show("checkpoint  \(description.text)\n")
     }
   }
 
@@ -83,8 +86,7 @@ final class JournalListing {
     let problem = try survey.read(block, isWellFormed: RecordForm.isMessage) { message in
       Console.show(
         "  \(block.lane)#\(message.sequence)\(message.isDurable ? "" : " transient")  "
-          + RecordDescription.text(message.record)
-          + RecordDescription.body(message.record, bytesMax: self.selection.bodyBytes) + "\n")
+          + self.text(RecordDescription(message.record)) + "\n")
     }
     // A block of which everything was consumed may be gone.
     if let problem { Console.show("  \(problem)\n") }
@@ -102,14 +104,10 @@ final class JournalListing {
         show(range.lowerBound, "damaged: \(range.count) bytes, up to \(range.upperBound)")
       case .record(let record, _):
         countByKind[record.kind, default: 0] += 1
-        meet(record)
-        guard isSelected(record) else { return }
-        let text =
-          RecordForm.isUnderstood(record)
-          ? RecordDescription.text(record)
-            + RecordDescription.body(record, bytesMax: selection.bodyBytes)
-          : "a record of kind \(record.kind) without its form"
-        show(record.position, "\(record.size) B  \(text)")
+        let description = RecordDescription(record)
+        note(description)
+        guard isSelected(description, record.kind) else { return }
+        show(record.position, "\(record.size) B  \(text(description))")
       }
     }
     for text in tail.suffix(selection.limit) { Console.show(text) }
@@ -128,19 +126,22 @@ final class JournalListing {
 
   // MARK: What is meant
 
-  private func meet(_ record: RecordView) {
-    guard let name = selection.queue, RecordDescription.declares(record, queue: name) else {
-      return
-    }
-    queues.insert(record.word)
+  private func text(_ record: RecordDescription) -> String {
+    record.text + record.body(bytesMax: selection.bodyBytes)
   }
 
-  private func isSelected(_ record: RecordView) -> Bool {
-    if !selection.kinds.isEmpty, !selection.kinds.contains(RecordDescription.kindName(record.kind))
-    {
+  private func note(_ record: RecordDescription) {
+    if record.problem != nil { unknownCount += 1 }
+    if let name = selection.queue, let id = record.declaredQueue(named: name) { queues.insert(id) }
+  }
+
+  private func isSelected(_ record: RecordDescription, _ kind: UInt8) -> Bool {
+    // What nobody understands may be anything.
+    if record.problem != nil { return true }
+    if !selection.kinds.isEmpty, !selection.kinds.contains(RecordDescription.kindName(kind)) {
       return false
     }
-    return selection.queue == nil || RecordDescription.concerns(record, oneOf: queues)
+    return selection.queue == nil || record.concerns(oneOf: queues)
   }
 
   // MARK: The summary
