@@ -30,17 +30,7 @@ public final class Broker {
   var queueNumbers = Numbers(nextDurable: 1)
   var exchangeNumbers = Numbers(nextDurable: VirtualHost.predeclaredIDMax + 1)
 
-  /// Queues with messages and perhaps consumers for them.
-  private var touched: [Queue] = []
-  private var pumping: [Queue] = []
-  /// Those among them that had more to deliver than the turn had left: they go on in the next one.
-  private var unfinished: [Queue] = []
-  private var deliveryBudget: DeliveryBudget
-  /// Lines of consumers that may take messages again.
-  private var moving: [ConsumerLine] = []
-  /// Consumers in such lines that go on in a turn.
-  private static let consumersPerTurn = 16_384
-  private var consumersLeft = consumersPerTurn
+  let deliveries: Deliveries
   /// Queues with settlements that are not in the log yet.
   private var unlogged: [Queue] = []
   /// Queues whose next message may be delivered when the log knows that it may have been.
@@ -99,7 +89,7 @@ public final class Broker {
     account = MemoryAccount(limitBytes: limits.memoryBytes)
     chores = Chores(stepsPerTurn: limits.choreStepsPerTurn)
     walks = Chores(stepsPerTurn: limits.walkStepsPerTurn)
-    deliveryBudget = DeliveryBudget(bytesPerTurn: limits.deliveryBytesPerTurn)
+    deliveries = Deliveries(bytesPerTurn: limits.deliveryBytesPerTurn)
     self.random = random
     vhosts["/"] = VirtualHost(name: "/", broker: self)
   }
@@ -125,17 +115,12 @@ public final class Broker {
     time = moment.monotonic
     chores.renew()
     walks.renew()
-    consumersLeft = Self.consumersPerTurn
-    deliveryBudget.renew()
-    // Those whose turn never came are in front of them.
-    swap(&unfinished, &pumping)
-    touched.append(contentsOf: pumping)
-    pumping.removeAll(keepingCapacity: true)
+    deliveries.renew()
   }
 
   /// Work is underway that goes on in the next turn, which is to come without waiting.
   public var hasChores: Bool {
-    !chores.isEmpty || !walks.isEmpty || !moving.isEmpty || deliveryBudget.hasRunOut
+    !chores.isEmpty || !walks.isEmpty || deliveries.hasMore
   }
 
   /// Much was given up, and nothing that is underway gives up more: memory is to be given back to the
@@ -148,68 +133,15 @@ public final class Broker {
   /// Delivers what can be delivered, as far as the turn's budget reaches. Sessions call it after a batch
   /// of input, and the loop at the turn's end.
   public func pump() {
-    deliver(isOverdrawing: false)
+    deliveries.deliver(isOverdrawing: false)
+    if !damaged.isEmpty { stopDamaged() }
   }
 
   /// As `pump`, for a request that is to see what those before it have led to. It may draw on the next
   /// turn's budget, so that what others are sent does not come between.
   public func pumpForRequest() {
-    deliver(isOverdrawing: true)
-  }
-
-  private func deliver(isOverdrawing: Bool) {
-    var budget = deliveryBudget
-    budget.isOverdrawing = isOverdrawing
-    // Whose turn did not come in the last one goes first.
-    if !moving.isEmpty, !budget.ranOutBefore { moveLines(&budget) }
-    deliverTouched(&budget)
-    if !moving.isEmpty, budget.ranOutBefore, !budget.isSpent {
-      moveLines(&budget)
-      deliverTouched(&budget)
-    }
-    if !touched.isEmpty { budget.hasRunOut = true }
-    deliveryBudget = budget
+    deliveries.deliver(isOverdrawing: true)
     if !damaged.isEmpty { stopDamaged() }
-  }
-
-  private func deliverTouched(_ budget: inout DeliveryBudget) {
-    while !touched.isEmpty, !budget.isSpent {
-      swap(&touched, &pumping)
-      var next = 0
-      while next < pumping.count, !budget.isSpent {
-        let queue = pumping[next]
-        next += 1
-        guard !queue.isDeleted else { continue }
-        pump(queue, &budget)
-        queue.countEntries()
-      }
-      if next < pumping.count { touched.insert(contentsOf: pumping[next...], at: 0) }
-      pumping.removeAll(keepingCapacity: true)
-    }
-  }
-
-  @inline(__always)
-  private func pump(_ queue: Queue, _ budget: inout DeliveryBudget) {
-    if queue.pump(&budget) { return }
-    budget.hasRunOut = true
-    if queue.isTouched { return }
-    queue.isTouched = true
-    unfinished.append(queue)
-  }
-
-  /// Consumers that waited with others go on. Whoever waited longest is served first.
-  private func moveLines(_ budget: inout DeliveryBudget) {
-    let lines = moving
-    moving = []
-    var heads: [Queue] = []
-    for line in lines {
-      repeat {
-        if let head = line.goOn(&consumersLeft) { heads.append(head) }
-      } while line.isMoving && consumersLeft > 0
-      if line.isMoving { moving.append(line) }
-    }
-    // They were touched, so that those which are not reached now have their turn with the others.
-    for queue in heads where !queue.isDeleted && !budget.isSpent { pump(queue, &budget) }
   }
 
   // MARK: The turn's end
@@ -331,7 +263,7 @@ public final class Broker {
 
   @inline(__always)
   func noteTouched(_ queue: Queue) {
-    touched.append(queue)
+    deliveries.add(queue)
     if queue.holdingIndex == nil { hold(queue) }
   }
 
@@ -400,7 +332,7 @@ public final class Broker {
   }
 
   func noteMoving(_ line: ConsumerLine) {
-    moving.append(line)
+    deliveries.add(line)
   }
 
   func noteConfirming(_ channel: Channel) {

@@ -27,6 +27,10 @@ public struct BrokerLimits: Equatable, Sendable {
   /// Steps in a turn of checkpoints and of rounds of spilling.
   public var walkStepsPerTurn = 4096
 
+  /// Larger bodies are sent out of the memory that they are in, and not copied into a connection's
+  /// output.
+  public static let copiedBodyMax = 64 << 10
+
   public init() {}
 
   func check(_ arguments: FieldTable) throws(PeerError) {

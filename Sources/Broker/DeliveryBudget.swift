@@ -30,6 +30,6 @@ struct DeliveryBudget {
 
   @inline(__always)
   mutating func spend(_ bodyBytes: Int) {
-    bytesLeft &-= Self.bytesPerDelivery &+ bodyBytes
+    bytesLeft &-= Self.bytesPerDelivery &+ min(bodyBytes, BrokerLimits.copiedBodyMax)
   }
 }

@@ -398,7 +398,7 @@ package struct SessionSettings: Sendable {
   /// Deliveries wait while so much is unsent.
   package var outputMax = 1 << 20
   /// Larger bodies are not copied into a connection's output.
-  package var copiedBodyMax = 64 << 10
+  package var copiedBodyMax = BrokerLimits.copiedBodyMax
   /// Requests wait while so much is unsent: a few bytes may ask for a large message.
   var answersMax: Int { 4 * outputMax }
   /// What the broker calls itself towards clients, since many choose by it what to ask for.

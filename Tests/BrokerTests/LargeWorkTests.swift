@@ -169,7 +169,7 @@ import Testing
     let other = client.open(2)
     for index in 0..<65_535 { try other.consume("q", tag: Name("c\(index)")) }
     broker.turn { other.close() }
-    #expect((12...20).contains(finish()))
+    #expect((32...60).contains(finish()))
     #expect(queue.consumerCount == 0)
     try channel.consume("q", tag: "c")
     var served: [Name] = []

@@ -1,0 +1,89 @@
+/// Queues and consumers that may have something to deliver, and how much of it a turn delivers.
+final class Deliveries {
+  /// Queues with messages and perhaps consumers for them.
+  private var touched: [Queue] = []
+  private var pumping: [Queue] = []
+  /// Those among them that had more to deliver than the turn had left: they go on in the next one.
+  private var unfinished: [Queue] = []
+  private var budget: DeliveryBudget
+  /// Lines of consumers that may take messages again.
+  private var moving: [ConsumerLine] = []
+  /// Consumers in such lines that go on in a turn.
+  private static let consumersPerTurn = 16_384
+  private var consumersLeft = consumersPerTurn
+
+  init(bytesPerTurn: Int) {
+    budget = DeliveryBudget(bytesPerTurn: bytesPerTurn)
+  }
+
+  /// Some of it is left for the next turn.
+  var hasMore: Bool { !moving.isEmpty || budget.hasRunOut }
+
+  func add(_ queue: Queue) { touched.append(queue) }
+
+  func add(_ line: ConsumerLine) { moving.append(line) }
+
+  /// A turn begins.
+  func renew() {
+    consumersLeft = Self.consumersPerTurn
+    budget.renew()
+    // Those whose turn never came are in front of them.
+    touched.append(contentsOf: unfinished)
+    unfinished.removeAll(keepingCapacity: true)
+  }
+
+  /// Delivers what can be delivered, as far as the budget reaches.
+  func deliver(isOverdrawing: Bool) {
+    var budget = self.budget
+    budget.isOverdrawing = isOverdrawing
+    // Whose turn did not come in the last one goes first.
+    if !moving.isEmpty, !budget.ranOutBefore { moveLines(&budget) }
+    deliverTouched(&budget)
+    if !moving.isEmpty, budget.ranOutBefore, !budget.isSpent {
+      moveLines(&budget)
+      deliverTouched(&budget)
+    }
+    if !touched.isEmpty { budget.hasRunOut = true }
+    self.budget = budget
+  }
+
+  private func deliverTouched(_ budget: inout DeliveryBudget) {
+    while !touched.isEmpty, !budget.isSpent {
+      swap(&touched, &pumping)
+      var next = 0
+      while next < pumping.count, !budget.isSpent {
+        let queue = pumping[next]
+        next += 1
+        guard !queue.isDeleted else { continue }
+        pump(queue, &budget)
+        queue.countEntries()
+      }
+      if next < pumping.count { touched.insert(contentsOf: pumping[next...], at: 0) }
+      pumping.removeAll(keepingCapacity: true)
+    }
+  }
+
+  @inline(__always)
+  private func pump(_ queue: Queue, _ budget: inout DeliveryBudget) {
+    if queue.pump(&budget) { return }
+    budget.hasRunOut = true
+    if queue.isTouched { return }
+    queue.isTouched = true
+    unfinished.append(queue)
+  }
+
+  /// Consumers that waited with others go on. Whoever waited longest is served first.
+  private func moveLines(_ budget: inout DeliveryBudget) {
+    let lines = moving
+    moving = []
+    var heads: [Queue] = []
+    for line in lines {
+      repeat {
+        if let head = line.goOn(&consumersLeft) { heads.append(head) }
+      } while line.isMoving && consumersLeft > 0
+      if line.isMoving { moving.append(line) }
+    }
+    // They were touched, so that those which are not reached now have their turn with the others.
+    for queue in heads where !queue.isDeleted && !budget.isSpent { pump(queue, &budget) }
+  }
+}
