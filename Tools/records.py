@@ -221,7 +221,9 @@ def writing(table, kind):
     if any(field.type == "bytes" for field in kind.fields):
         # Written piece by piece by whoever has the pieces.
         parameters = ", ".join(f"{name}: {type_}" for name, type_ in fixed)
-        return ["", f"  static let fixedBytes = {kind.fixed_bytes}", "", "  /// Writes the fields in front.", "  @inline(__always)",
+        # Numbers, not sums: a sum that is read in another module's code is looked up at every use.
+        return ["", f"  static let fixedBytes = {kind.fixed_bytes}", f"  static let restOffset = {HEADER_BYTES + kind.fixed_bytes}",
+                "", "  /// Writes the fields in front.", "  @inline(__always)",
                 f"  static func write(at payload: UnsafeMutableRawPointer, {parameters}) {{"] + stores(kind) + ["  }"]
     out = []
     rest = kind.rest()

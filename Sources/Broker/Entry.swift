@@ -54,8 +54,6 @@ public struct MessageView {
   /// The block that the record is in, for messages that are given to clients.
   public let block: UInt32
 
-  private static let namesOffset = Record.headerSize + MessageRecord.fixedBytes
-
   @inline(__always)
   init(_ record: UnsafeRawPointer, in block: UInt32 = .max) {
     self.record = record
@@ -73,10 +71,11 @@ public struct MessageView {
   /// Exchange and routing key as they are on the wire: each with its length in front.
   @inline(__always)
   public var names: UnsafeRawBufferPointer {
-    let exchange = Int(record.load(fromByteOffset: Self.namesOffset, as: UInt8.self))
+    let exchange = Int(record.load(fromByteOffset: MessageRecord.restOffset, as: UInt8.self))
     let key = Int(
-      record.load(fromByteOffset: Self.namesOffset + 1 + exchange, as: UInt8.self))
-    return UnsafeRawBufferPointer(start: record + Self.namesOffset, count: exchange + key + 2)
+      record.load(fromByteOffset: MessageRecord.restOffset + 1 + exchange, as: UInt8.self))
+    return UnsafeRawBufferPointer(
+      start: record + MessageRecord.restOffset, count: exchange + key + 2)
   }
 
   /// The property flags and the values behind them, as they came.

@@ -270,6 +270,7 @@ struct MessageRecord {
   }
 
   static let fixedBytes = 16
+  static let restOffset = 32
 
   /// Writes the fields in front.
   @inline(__always)
