@@ -1,6 +1,9 @@
+import Glibc
+
 /// Defects that can be switched on to see that the simulator finds them. They exist only where
 /// `SABOTAGE` is defined, which is in debug builds; elsewhere every question is answered "no" by the
-/// compiler.
+/// compiler. The simulator names one as an argument; a process of tests takes it from
+/// `MARTLET_TEST_DEFECT`.
 public enum Sabotage: String, CaseIterable, Sendable {
   // Commits and confirms.
   case confirmsBeforeSync, confirmsOneTooMany, goesOnAfterFailedWrite, losesPostponedBatch
@@ -35,8 +38,11 @@ public enum Sabotage: String, CaseIterable, Sendable {
   case missesRoom, forgetsPaused
 
   #if SABOTAGE
-    /// The one that is switched on. It is set once, before anything that asks is started.
-    nonisolated(unsafe) public static var active: Sabotage?
+    /// The one that is switched on. It is set at most once, before anything that asks is started.
+    nonisolated(unsafe) public static var active: Sabotage? = {
+      guard let name = getenv("MARTLET_TEST_DEFECT") else { return nil }
+      return Sabotage(rawValue: String(cString: name))
+    }()
   #endif
 
   /// Defects can be switched on in this build.

@@ -266,7 +266,7 @@ import Testing
   @Test(arguments: Seeds.all)
   func whatMovesMeanwhileIsThereOnceAfterACrash(seed: UInt64) throws {
     var random = SeededRandom(seed)
-    let broker = try Self.broker(steps: random.number(1..<20))
+    let broker = try Self.broker(steps: random.number(1..<6))
     var channel = broker.connect().open()
     try channel.declare("q", isDurable: true)
     try channel.declare("junk", isDurable: true)
@@ -276,20 +276,24 @@ import Testing
     func act() throws {
       switch random.number(0..<10) {
       case 0...4:
-        for _ in 0..<random.number(1..<6) {
+        for _ in 0..<random.number(1..<10) {
           number += 1
           let text = "\(number)"
           waiting.insert(text)
           try channel.publish(text, key: "q", isPersistent: true)
         }
       case 5...6:
-        if let delivery = try channel.take("q", isAutomatic: false) {
+        // So many that a walk over them takes several turns.
+        for _ in 0..<random.number(1..<12) {
+          guard let delivery = try channel.take("q", isAutomatic: false) else { return }
           out.append((delivery.tag, delivery.text))
         }
       case 7:
-        guard let index = out.indices.randomElement(using: &random) else { return }
-        let delivery = out.remove(at: index)
-        try channel.reject(delivery.tag, isMultiple: false, requeues: true)
+        for _ in 0..<random.number(1..<6) {
+          guard let index = out.indices.randomElement(using: &random) else { return }
+          let delivery = out.remove(at: index)
+          try channel.reject(delivery.tag, isMultiple: false, requeues: true)
+        }
       case 8:
         guard let index = out.indices.randomElement(using: &random) else { return }
         let delivery = out.remove(at: index)
