@@ -71,6 +71,15 @@ public final class Broker {
   public internal(set) var isOutputExhausted = false
   /// Queues whose next message waits for that to be over.
   var stopped: [Queue] = []
+  /// Whether the turn has taken so long that what can wait is left for the next one. Whoever has a clock
+  /// sets it; without one, the budgets of steps and bytes are what ends a turn.
+  public var isTurnLong: () -> Bool = { false } {
+    didSet {
+      chores.isTurnLong = isTurnLong
+      walks.isTurnLong = isTurnLong
+      deliveries.isTurnLong = isTurnLong
+    }
+  }
   /// Channels that published in this turn and confirm.
   private var confirming: [Channel] = []
   /// Channels with publishes that wait for the log.

@@ -20,7 +20,9 @@ final class Chores {
   /// Steps in a turn, of all chores together.
   private let stepsPerTurn: Int
   /// Steps of one chore before it is the next one's turn.
-  private static let stepsPerSlice = 2048
+  private static let stepsPerSlice = 512
+  /// Steps of a chore where it is begun.
+  private static let stepsAtOnce = 2048
 
   /// Those that get a slice in this round, the ones before `next` having had it, and those that go on
   /// in the next round.
@@ -28,6 +30,8 @@ final class Chores {
   private var next = 0
   private var later: [Underway] = []
   private var stepsLeft: Int
+  /// See `Broker.isTurnLong`.
+  var isTurnLong: () -> Bool = { false }
 
   init(stepsPerTurn: Int) {
     self.stepsPerTurn = stepsPerTurn
@@ -41,17 +45,19 @@ final class Chores {
     stepsLeft = stepsPerTurn
   }
 
-  /// Begins a chore, and finishes it if the turn's steps are enough. Otherwise no more requests are
-  /// taken from the peer until it is done.
+  /// Begins a chore, and finishes it if that is little and the turn has steps and time. Otherwise no
+  /// more requests are taken from the peer until it is done.
   func begin(_ chore: any Chore, for peer: Peer?) {
-    if stepsLeft > 0, slice(chore, stepsLeft) { return }
+    if stepsLeft > 0, !isTurnLong(), slice(chore, min(stepsLeft, Self.stepsAtOnce)) { return }
     underway.append(Underway(chore: chore, peer: peer))
     peer?.choreBegan()
   }
 
-  /// Goes on with what is underway, as far as the turn's steps reach.
+  /// Goes on with what is underway, as far as the turn's steps and time reach, by a slice at least.
   func advance() {
-    while stepsLeft > 0, !isEmpty {
+    var isFirst = true
+    while stepsLeft > 0, !isEmpty, isFirst || !isTurnLong() {
+      isFirst = false
       if next == underway.count {
         swap(&underway, &later)
         later.removeAll(keepingCapacity: underway.count <= 64)

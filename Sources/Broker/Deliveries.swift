@@ -11,6 +11,10 @@ final class Deliveries {
   /// Consumers in such lines that go on in a turn.
   private static let consumersPerTurn = 16_384
   private var consumersLeft = consumersPerTurn
+  /// Queues after which the time is looked at again.
+  private static let queuesPerLook = 16
+  /// See `Broker.isTurnLong`.
+  var isTurnLong: () -> Bool = { false }
 
   init(bytesPerTurn: Int) {
     budget = DeliveryBudget(bytesPerTurn: bytesPerTurn)
@@ -52,15 +56,23 @@ final class Deliveries {
       swap(&touched, &pumping)
       var next = 0
       while next < pumping.count, !budget.isSpent {
+        if next % Self.queuesPerLook == 0, isOver(budget) { break }
         let queue = pumping[next]
         next += 1
         guard !queue.isDeleted else { continue }
         pump(queue, &budget)
         queue.countEntries()
       }
-      if next < pumping.count { touched.insert(contentsOf: pumping[next...], at: 0) }
+      let isOver = next < pumping.count
+      if isOver { touched.insert(contentsOf: pumping[next...], at: 0) }
       pumping.removeAll(keepingCapacity: true)
+      if isOver { return }
     }
+  }
+
+  /// The rest is for the next turn. What a request is to see is delivered all the same.
+  private func isOver(_ budget: DeliveryBudget) -> Bool {
+    !budget.isOverdrawing && !budget.isHardlySpent && isTurnLong()
   }
 
   @inline(__always)

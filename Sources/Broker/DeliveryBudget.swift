@@ -28,6 +28,10 @@ struct DeliveryBudget {
   @inline(__always)
   var isSpent: Bool { bytesLeft <= (isOverdrawing ? -bytesPerTurn : 0) }
 
+  /// So little is spent that the turn goes on with deliveries however long it has taken: they are not
+  /// to wait for ever behind what else there is to do.
+  var isHardlySpent: Bool { bytesLeft > bytesPerTurn - bytesPerTurn / 8 }
+
   @inline(__always)
   mutating func spend(_ bodyBytes: Int) {
     bytesLeft &-= Self.bytesPerDelivery &+ min(bodyBytes, BrokerLimits.copiedBodyMax)

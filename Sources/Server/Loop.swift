@@ -93,6 +93,8 @@ package final class Loop {
   private let readBuffer: UnsafeMutableRawBufferPointer
   static let readBytes = 64 << 10
   private static let sweepMilliseconds: Int64 = 250
+  /// Connections that are written to before the time is looked at again.
+  private static let flushesPerLook = 64
   /// After so long without a word from any client, unused memory is given back.
   private static let quietMilliseconds: Int64 = 2000
   static let lingerMilliseconds: Int64 = 3000
@@ -358,12 +360,26 @@ package final class Loop {
     dirty.append(connection)
   }
 
-  /// Writes what sessions have to say.
+  /// Writes what sessions have to say. When the turn has taken long, the last of many connections wait
+  /// for the next one, which begins at once and has them first.
   func flushDirty() {
+    var count = 0
     while !dirty.isEmpty {
       swap(&dirty, &flushing)
-      for connection in flushing { flush(connection) }
+      var next = 0
+      while next < flushing.count {
+        flush(flushing[next])
+        next += 1
+        count += 1
+        if count % Self.flushesPerLook == 0, broker.isTurnLong() { break }
+      }
+      dirty.insert(contentsOf: flushing[next...], at: 0)
+      let isOver = next < flushing.count
       flushing.removeAll(keepingCapacity: true)
+      if isOver {
+        hasMore = true
+        return
+      }
     }
   }
 

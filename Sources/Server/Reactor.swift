@@ -30,6 +30,8 @@ final class Reactor {
   private static let acceptRetryMilliseconds: Int64 = 250
   /// After so long a turn takes no more of what is ready: that is for the next one.
   private static let eventsNanoseconds: Int64 = 4_000_000
+  /// After so long it takes up nothing more of what it has to do besides, as far as that can wait.
+  private static let turnNanoseconds: Int64 = 5_000_000
   /// Clients that a turn takes from a listener.
   private static let acceptsPerTurn = 64
   private static let receiveBufferBytes: Int32 = 1 << 20
@@ -58,6 +60,10 @@ final class Reactor {
       try poller.add(
         listener.socket.descriptor.raw, token: Token.listeners + UInt64(index), reads: true,
         writes: false)
+    }
+    loop.broker.isTurnLong = { [weak self] in
+      guard let self else { return false }
+      return Clock.monotonicNanoseconds() - begun > Self.turnNanoseconds
     }
   }
 

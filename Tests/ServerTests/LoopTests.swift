@@ -88,6 +88,25 @@ import Testing
     #expect(client.isClosed)
   }
 
+  @Test func aLongTurnLeavesTheLastOfManyWritesForTheNext() throws {
+    let loop = try TestLoop()
+    let clients = try (0..<300).map { _ in try opened(loop) }
+    loop.broker.isTurnLong = { true }
+    for client in clients {
+      client.send(Wire.method(.queueDeclare(QueueDeclare(exclusive: true)), on: 1))
+    }
+    var counts: [Int] = []
+    var seen = 0
+    repeat {
+      loop.turn()
+      let answered = clients.count { $0.readBytes > 0 && $0.session.unsentBytes == 0 }
+      counts.append(answered - seen)
+      seen = answered
+    } while loop.loop.waitMilliseconds == 0 && counts.count < 20
+    #expect(seen == 300)
+    #expect(counts.count >= 4 && counts.allSatisfy { $0 <= 64 }, "\(counts)")
+  }
+
   @Test func slowTurnsAreToldOnceInAWhile() throws {
     let lines = Lines()
     let loop = try TestLoop(log: Log(level: .warning) { lines.add($0) })

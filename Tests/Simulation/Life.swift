@@ -70,6 +70,9 @@ final class Life {
       recovered = try made.endRecovery()
       loop = Loop(
         broker: made, settings: world.scenario.loopSettings, log: world.log)
+      // Now and then a turn that has just begun has taken long already.
+      var clock = SeededGenerator(seed: world.random.next())
+      made.isTurnLong = { clock.oneIn(4) }
     } catch {
       world.disk.crashNow(.kill)
       for worker in workers { worker.abandon() }
