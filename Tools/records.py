@@ -131,22 +131,22 @@ def has_own_place(field):
     return field.type in ("name", "bytes", "list", "table")
 
 
-def struct(table, kind, public):
-    access = "public " if public else ""
+def struct(table, kind):
+    access = "package "
     out = [f"/// Record {kind.number}, {kind.name}. {kind.meaning}."]
-    out += [f"{access}struct {kind.type} {{", "  let record: RecordView"]
+    out += [f"{access}struct {kind.type} {{", f"  {access}let record: RecordView"]
     places = [field for field in kind.rest() if has_own_place(field)]
     # The first of them has a fixed place.
     stored = [field for field in places if field.type != "table"][0 if kind.may_end else 1:]
     for field in places:
         if field.type == "table":
-            out.append(f"  let {field.swift}: FieldTable")
+            out.append(f"  {access}let {field.swift}: FieldTable")
         elif field in stored:
             out.append(f"  private let {field.swift}Offset: Int")
-    out += checks(table, kind, places, stored, public)
+    out += checks(table, kind, places, stored)
     for bit, name in kind.flags:
-        out.append(f"  static let {camel(name)}Flag: UInt8 = {bit}")
-        out.append(f"  var {camel('is-' + name)}: Bool {{ record.flags & Self.{camel(name)}Flag != 0 }}")
+        out.append(f"  {access}static let {camel(name)}Flag: UInt8 = {bit}")
+        out.append(f"  {access}var {camel('is-' + name)}: Bool {{ record.flags & Self.{camel(name)}Flag != 0 }}")
     if kind.word:
         out.append(f"  {access}var {camel(kind.word[0])}: UInt32 {{ record.word }}")
     for field, offset in kind.fixed:
@@ -162,9 +162,9 @@ def struct(table, kind, public):
     return out
 
 
-def checks(table, kind, places, stored, public):
+def checks(table, kind, places, stored):
     """The initialiser, which looks at every length before it is used."""
-    access = "public " if public else ""
+    access = "package "
     out = ["", f"  /// Throws when the payload is not that of kind {kind.number}.", f"  {access}init(_ record: RecordView) throws(MalformedInput) {{", "    self.record = record"]
     body = []
     if kind.fixed_bytes and kind.may_end is not None:
@@ -204,7 +204,7 @@ def reading(table, kind, field, is_stored, access):
         return []
     item = camel(field.item, True)
     count = f"(record.size - {place}) / {item}.size" if field.size_of == "rest" else number_of(kind, field.size_of)
-    return [f"  var {field.swift}: RecordList<{item}> {{ RecordList(record.base + {place}, count: {count}) }}"]
+    return [f"  {access}var {field.swift}: RecordList<{item}> {{ RecordList(record.base + {place}, count: {count}) }}"]
 
 
 def stores(kind):
@@ -259,7 +259,7 @@ def encoding(kind, rest, fixed, word, word_argument):
     for field in rest:
         parameters.append((field.swift, f"[{camel(field.item, True)}]" if field.type == "list" else SWIFT[field.type]))
     out = ["", "  /// The record's bytes." + (" A table comes as it is encoded." if any(f.type == "table" for f in rest) else ""),
-           "  static func raw(" + ", ".join(f"{name}: {type_}" for name, type_ in parameters) + ") -> RawRecord {"]
+           "  package static func raw(" + ", ".join(f"{name}: {type_}" for name, type_ in parameters) + ") -> RawRecord {"]
     flags = " | ".join(f"({camel('is-' + name)} ? {bit} : 0)" for bit, name in kind.flags)
     out.append("    var payload: [UInt8] = []")
     for field in kind.fields:
@@ -276,12 +276,12 @@ def encoding(kind, rest, fixed, word, word_argument):
 
 def item_struct(table, name):
     fields, type_name = table.items[name], camel(name, True)
-    out = [f"/// What a list of {name} holds.", f"struct {type_name}: RecordItem, Equatable {{"]
-    out.append(f"  static let size = {table.item_bytes(name)}")
-    out += [f"  let {field}: {SWIFT[type_]}" for field, type_ in fields]
-    out += ["", "  @inline(__always)", "  init(" + ", ".join(f"{f}: {SWIFT[t]}" for f, t in fields) + ") {"]
+    out = [f"/// What a list of {name} holds.", f"package struct {type_name}: RecordItem, Equatable {{"]
+    out.append(f"  package static let size = {table.item_bytes(name)}")
+    out += [f"  package let {field}: {SWIFT[type_]}" for field, type_ in fields]
+    out += ["", "  @inline(__always)", "  package init(" + ", ".join(f"{f}: {SWIFT[t]}" for f, t in fields) + ") {"]
     out += [f"    self.{field} = {field}" for field, _ in fields] + ["  }", ""]
-    out += ["  @inline(__always)", "  init(at place: UnsafeRawPointer) {"]
+    out += ["  @inline(__always)", "  package init(at place: UnsafeRawPointer) {"]
     offset, writes = 0, []
     for field, type_ in fields:
         out.append(f"    {field} = place.loadUnaligned(fromByteOffset: {offset}, as: {SWIFT[type_]}.self)")
@@ -310,11 +310,11 @@ def says(kind):
 
 
 def records(table, owner):
-    public = owner == "journal"
-    access = "public " if public else ""
-    name = "OwnRecord" if public else "BrokerRecord"
+    is_own = owner == "journal"
+    access = "package "
+    name = "OwnRecord" if is_own else "BrokerRecord"
     kinds = table.of(owner)
-    out = ["import Base", ""] if public else ["import AMQP", "import Base", "import Journal", ""]
+    out = ["import Base", ""] if is_own else ["import AMQP", "import Base", "import Journal", ""]
     out += [f"/// A record of the {owner}, whose form was looked at.", f"{access}enum {name} {{"]
     out += [f"  {access}enum Kind: UInt8, CaseIterable, Sendable {{"]
     out += [f"    case {kind.case} = {kind.number}" for kind in kinds]
@@ -328,11 +328,11 @@ def records(table, owner):
     structs = [kind for kind in kinds if not kind.any_size and (kind.fields or kind.word)]
     for kind in kinds:
         out.append(f"  case {kind.case}({kind.type})" if kind in structs else f"  case {kind.case}")
-    if not public:
+    if not is_own:
         out += ["  /// Of a kind that nobody here knows and that may be passed over.", "  case ignorable"]
     out += ["", f"  {access}init(_ record: RecordView) throws(RecordProblem) {{",
             "    guard let kind = Kind(rawValue: record.kind) else {"]
-    if not public:
+    if not is_own:
         out += ["      if record.isIgnorable {", "        self = .ignorable", "        return", "      }"]
     out += ["      throw .unknownKind(record.kind)", "    }"]
     out += ["    guard record.size == 8 || record.flags & ~kind.flags == 0 else {",
@@ -350,26 +350,26 @@ def records(table, owner):
     for kind in kinds:
         binding = "(let fields)" if kind in structs and "{" in kind.says else ""
         out.append(f'    case .{kind.case}{binding}: "{says(kind)}"')
-    if not public:
+    if not is_own:
         out.append('    case .ignorable: "a record that a newer version wrote, and that may be passed over"')
     out += ["    }", "  }", "}", ""]
-    if not public:
+    if not is_own:
         for item in table.items:
             out += item_struct(table, item)
     for kind in kinds:
         if kind.has_struct:
-            out += struct(table, kind, public)
+            out += struct(table, kind)
     return "\n".join(out)
 
 
 def plausible(table, kinds):
     """Which sizes go with a header and the fields in front; the rest need not be there."""
-    out = ["    /// Whether it stands in the log, and not in checkpoints alone.", "    var isInLog: Bool {", "      switch self {"]
+    out = ["    /// Whether it stands in the log, and not in checkpoints alone.", "    package var isInLog: Bool {", "      switch self {"]
     for truth in ("true", "false"):
         cases = [f".{kind.case}" for kind in kinds if (kind.place == "checkpoint") == (truth == "false")]
         out.append("      case " + ", ".join(cases) + f": {truth}")
     out += ["      }", "    }", "", "    /// Whether a record's size goes with its header and the bytes up to 32, which are there.",
-            "    func isPlausible(_ record: RecordView) -> Bool {", "      switch self {"]
+            "    package func isPlausible(_ record: RecordView) -> Bool {", "      switch self {"]
     for kind in kinds:
         out += [f"      case .{kind.case}:", f"        {plausible_size(table, kind)}"]
     return out + ["      }", "    }"]

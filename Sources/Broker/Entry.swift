@@ -3,17 +3,19 @@ import Journal
 
 /// A message's place in a queue: 16 bytes, without an object. The message itself is in a journal
 /// block, which counts its entries.
-struct Entry: BitwiseCopyable {
+package struct Entry: BitwiseCopyable {
   /// The sequence in the upper 56 bits, the flags in the lower 8.
   private(set) var packed: UInt64
   /// Changes when the message moves into a lane file.
-  var location: RecordLocation
+  package internal(set) var location: RecordLocation
 
-  struct Flags: OptionSet, BitwiseCopyable {
-    let rawValue: UInt8
+  package struct Flags: OptionSet, BitwiseCopyable {
+    package let rawValue: UInt8
+
+    package init(rawValue: UInt8) { self.rawValue = rawValue }
 
     /// The message is in the log, and leaving the queue must be written there.
-    static let durable = Flags(rawValue: 1)
+    package static let durable = Flags(rawValue: 1)
     /// A client may have seen it.
     static let redelivered = Flags(rawValue: 2)
     /// It has left the queue; only recovery keeps such entries for a while.
@@ -21,7 +23,7 @@ struct Entry: BitwiseCopyable {
   }
 
   @inline(__always)
-  init(sequence: UInt64, location: RecordLocation, flags: Flags) {
+  package init(sequence: UInt64, location: RecordLocation, flags: Flags) {
     packed = sequence << 8 | UInt64(flags.rawValue)
     self.location = location
   }
@@ -36,7 +38,7 @@ struct Entry: BitwiseCopyable {
   var inLane: LaneEntry { LaneEntry(packed: packed, location: location) }
 
   /// Counts up in each queue and is never used again; the queue's order.
-  @inline(__always) var sequence: UInt64 { packed >> 8 }
+  @inline(__always) package var sequence: UInt64 { packed >> 8 }
   @inline(__always) var flags: Flags {
     get { Flags(rawValue: UInt8(truncatingIfNeeded: packed)) }
     set { packed = packed & ~0xFF | UInt64(newValue.rawValue) }

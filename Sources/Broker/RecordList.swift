@@ -3,27 +3,27 @@ import Base
 import Journal
 
 /// What stands several times in a record, with fields of fixed size; `Specs/Tables/records.txt` has all.
-protocol RecordItem {
+package protocol RecordItem {
   static var size: Int { get }
   init(at place: UnsafeRawPointer)
   var text: String { get }
 }
 
 /// A list in a record; its length was looked at before, and the record must stay while it is used.
-struct RecordList<Item: RecordItem>: RandomAccessCollection {
+package struct RecordList<Item: RecordItem>: RandomAccessCollection {
   private let base: UnsafeRawPointer
-  let count: Int
+  package let count: Int
 
   init(_ base: UnsafeRawPointer, count: Int) {
     self.base = base
     self.count = count
   }
 
-  var startIndex: Int { 0 }
-  var endIndex: Int { count }
+  package var startIndex: Int { 0 }
+  package var endIndex: Int { count }
 
   @inline(__always)
-  subscript(index: Int) -> Item { Item(at: base + index &* Item.size) }
+  package subscript(index: Int) -> Item { Item(at: base + index &* Item.size) }
 
   /// The items, with `words` before them; nothing if there are none.
   func text(behind words: String) -> String {
@@ -32,15 +32,15 @@ struct RecordList<Item: RecordItem>: RandomAccessCollection {
 }
 
 extension SequenceRange {
-  init(_ range: ClosedRange<UInt64>) {
+  package init(_ range: ClosedRange<UInt64>) {
     self.init(first: range.lowerBound, count: range.upperBound - range.lowerBound + 1)
   }
 
-  var text: String { count == 1 ? "\(first)" : "\(first)-\(first &+ count &- 1)" }
+  package var text: String { count == 1 ? "\(first)" : "\(first)-\(first &+ count &- 1)" }
 }
 
 extension MessagePlace {
-  var text: String { "\(queue)#\(sequence)" }
+  package var text: String { "\(queue)#\(sequence)" }
 }
 
 extension PayloadWalk {
@@ -55,7 +55,7 @@ extension PayloadWalk {
 
 extension FieldTable {
   /// As on the wire, with its length.
-  var encoded: [UInt8] {
+  package var encoded: [UInt8] {
     var buffer = ByteBuffer()
     buffer.append(self)
     return Array(buffer.readable)

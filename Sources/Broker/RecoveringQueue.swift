@@ -4,20 +4,22 @@ import Journal
 /// The messages of one queue while the log is being read: those that moved into lane files before
 /// the checkpoint, and behind them those of the log: entries in the order of their sequences, those that
 /// were settled marked, and dropped once they are in front.
-final class RecoveringQueue {
+package final class RecoveringQueue {
   private var entries = Ring<Entry>()
   private var blocks: [LaneBlock] = []
   /// The messages of `blocks` that are alive.
-  var alive: SequenceSet {
+  package var alive: SequenceSet {
     if !found.isEmpty { sortAlive() }
     return sorted
   }
   private var sorted = SequenceSet()
   /// Ranges that are alive as well, in any order.
   private var found: [ClosedRange<UInt64>] = []
-  private(set) var movedUpTo: UInt64 = 0
-  private(set) var nextSequence: UInt64 = 1
-  var deliveredUpTo: UInt64 = 0
+  package private(set) var movedUpTo: UInt64 = 0
+  package private(set) var nextSequence: UInt64 = 1
+  package var deliveredUpTo: UInt64 = 0
+
+  package init() {}
 
   /// What is left of a queue.
   struct Remains {
@@ -32,7 +34,7 @@ final class RecoveringQueue {
   }
 
   /// What the checkpoint says.
-  func setState(_ record: QueueStateRecord) {
+  package func setState(_ record: QueueStateRecord) {
     nextSequence = record.nextSequence
     deliveredUpTo = record.deliveredUpTo
     movedUpTo = record.movedUpTo
@@ -41,7 +43,7 @@ final class RecoveringQueue {
   }
 
   /// More that is alive.
-  func addAlive(_ ranges: RecordList<SequenceRange>) {
+  package func addAlive(_ ranges: RecordList<SequenceRange>) {
     for range in ranges where range.count > 0 {
       found.append(range.first...range.first + range.count - 1)
     }
@@ -61,7 +63,7 @@ final class RecoveringQueue {
   }
 
   /// A message of the log; false if it has moved.
-  func append(_ entry: Entry) -> Bool {
+  package func append(_ entry: Entry) -> Bool {
     guard entry.sequence > movedUpTo else { return false }
     entries.append(entry)
     nextSequence = max(nextSequence, entry.sequence + 1)
@@ -69,7 +71,7 @@ final class RecoveringQueue {
   }
 
   /// Settles the messages of a range; `body` gets each entry.
-  func settle(first: UInt64, count: UInt64, _ body: (Entry) -> Void) {
+  package func settle(first: UInt64, count: UInt64, _ body: (Entry) -> Void) {
     guard count > 0 else { return }
     // Also of messages that need not survive: what comes now must not have their sequences.
     nextSequence = max(nextSequence, first + count)
@@ -101,7 +103,7 @@ final class RecoveringQueue {
   }
 
   /// As `remainingEntries`, without taking them out.
-  func forEachRemaining(_ body: (Entry) -> Void) {
+  package func forEachRemaining(_ body: (Entry) -> Void) {
     for index in 0..<entries.count where !entries[index].isSettled { body(entries[index]) }
   }
 

@@ -1,9 +1,11 @@
 /// Sequences of a queue, as ranges in ascending order.
-struct SequenceSet: Equatable {
-  private(set) var ranges: [ClosedRange<UInt64>] = []
+package struct SequenceSet: Equatable {
+  package private(set) var ranges: [ClosedRange<UInt64>] = []
+
+  package init() {}
 
   /// Adds a range behind all others.
-  mutating func append(_ range: ClosedRange<UInt64>) {
+  package mutating func append(_ range: ClosedRange<UInt64>) {
     if let last = ranges.last, last.upperBound + 1 >= range.lowerBound {
       ranges[ranges.count - 1] =
         last.lowerBound...max(last.upperBound, range.upperBound)
@@ -12,7 +14,7 @@ struct SequenceSet: Equatable {
     }
   }
 
-  mutating func remove(_ removed: ClosedRange<UInt64>) {
+  package mutating func remove(_ removed: ClosedRange<UInt64>) {
     var index = firstIndex(reaching: removed.lowerBound)
     while index < ranges.count, ranges[index].lowerBound <= removed.upperBound {
       let range = ranges[index]
@@ -28,19 +30,19 @@ struct SequenceSet: Equatable {
     }
   }
 
-  func contains(_ sequence: UInt64) -> Bool {
+  package func contains(_ sequence: UInt64) -> Bool {
     let index = firstIndex(reaching: sequence)
     return index < ranges.count && ranges[index].lowerBound <= sequence
   }
 
   /// Whether all, some, or none of a range is in the set.
-  enum Overlap {
+  package enum Overlap {
     case whole
     case part
     case none
   }
 
-  func overlap(_ range: ClosedRange<UInt64>) -> Overlap {
+  package func overlap(_ range: ClosedRange<UInt64>) -> Overlap {
     let index = firstIndex(reaching: range.lowerBound)
     guard index < ranges.count, ranges[index].lowerBound <= range.upperBound else { return .none }
     let found = ranges[index]
@@ -50,7 +52,7 @@ struct SequenceSet: Equatable {
   }
 
   /// The ranges from the first one on that ends at `sequence` or behind it.
-  func ranges(reaching sequence: UInt64) -> ArraySlice<ClosedRange<UInt64>> {
+  package func ranges(reaching sequence: UInt64) -> ArraySlice<ClosedRange<UInt64>> {
     ranges[firstIndex(reaching: sequence)...]
   }
 

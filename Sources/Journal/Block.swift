@@ -83,8 +83,8 @@ struct Block {
 /// the most recently freed is given out first, since the caches still have it. Memory that is lent
 /// stays as it is when its block is given up, until the last loan has ended. Large memory goes back to
 /// the kernel in slices, since that takes it time.
-struct BlockMemory: ~Copyable {
-  static let usualBytes = 256 << 10
+package struct BlockMemory: ~Copyable {
+  package static let usualBytes = 256 << 10
   static let pageBytes = 4096
   static let spareCountMax = 16
   /// A larger block is not kept for other messages than those that it was made for.

@@ -1,28 +1,28 @@
 import Base
 import IO
 
-enum CheckpointOutcome: Sendable {
+package enum CheckpointOutcome: Sendable {
   /// Segments before this index are no longer needed and were recycled, so many of them.
   case stored(firstSegment: Int, recycled: Int)
   case failed(String)
 }
 
 /// What was known at a position of the log; `Specs/Journal.md` has the picture.
-struct CheckpointFile: Sendable {
+package struct CheckpointFile: Sendable {
   static let magic = Array("MARTLETC".utf8)
   static let version: UInt32 = 3
   static let headerBytes = 64
   /// Before version 3.
   private static let oldHeaderBytes = 48
 
-  let identity: UInt64
+  package let identity: UInt64
   /// The log reaches to here.
-  let position: Int
+  package let position: Int
   /// What the log says of the catalog from here on is not all in it.
-  let catalogPosition: Int
+  package let catalogPosition: Int
   /// The log is read from here.
-  let replayFrom: Int
-  let payload: [UInt8]
+  package let replayFrom: Int
+  package let payload: [UInt8]
   /// Every write of the log was durable when it returned.
   var isSynced = true
 
@@ -32,7 +32,7 @@ struct CheckpointFile: Sendable {
 
   /// Writes the file beside, makes it durable, renames it, removes older ones, and recycles the
   /// segments before `replayFrom`.
-  func store(_ files: SegmentFiles) -> CheckpointOutcome {
+  package func store(_ files: SegmentFiles) -> CheckpointOutcome {
     let writer = CheckpointWriter(files, at: position)
     writer.append(payload)
     return writer.store(header, isSynced: isSynced)
@@ -154,7 +154,9 @@ struct CheckpointFile: Sendable {
     return numbers
   }
 
-  init(identity: UInt64, position: Int, replayFrom: Int, payload: [UInt8], isSynced: Bool) {
+  package init(
+    identity: UInt64, position: Int, replayFrom: Int, payload: [UInt8], isSynced: Bool
+  ) {
     self.isSynced = isSynced
     self.identity = identity
     self.position = position

@@ -1,7 +1,7 @@
 import IO
 
 extension CheckpointFile {
-  enum Reading {
+  package enum Reading {
     case whole(CheckpointFile)
     /// With as much of the payload as is there.
     case damaged(String, payload: [UInt8])
@@ -11,7 +11,7 @@ extension CheckpointFile {
   /// What nobody's catalog needs; a file may claim any size.
   private static let damagedBytesMax = 256 << 20
 
-  static func read(_ disk: any Disk, _ path: String) throws(JournalError) -> Reading {
+  package static func read(_ disk: any Disk, _ path: String) throws(JournalError) -> Reading {
     let file = try system { () throws(SystemError) in try disk.open(path, .read) }
     let size = try system { () throws(SystemError) in try file.size }
     do throws(SystemError) {

@@ -298,7 +298,7 @@ extension Journal {
 }
 
 /// Does `body` and says its failure as the journal's.
-func system<Result: ~Copyable>(
+package func system<Result: ~Copyable>(
   _ body: () throws(SystemError) -> Result
 ) throws(JournalError) -> Result {
   do throws(SystemError) {

@@ -4,8 +4,8 @@ import IO
 /// The names in a journal's directory and what they stand for; recovery and the tools read them alike.
 /// Only what the journal itself would have written is taken: a copy that somebody made beside, or a
 /// directory, is never taken for a file of the log, used as a spare one, or removed.
-struct JournalNames {
-  enum Kind: Equatable {
+package struct JournalNames {
+  package enum Kind: Equatable {
     /// By its first position.
     case segment(Int)
     case spare(Int)
@@ -21,18 +21,18 @@ struct JournalNames {
     case stranger
   }
 
-  private(set) var segments: [(name: String, position: Int)] = []
-  private(set) var spares: [(name: String, number: Int)] = []
-  private(set) var checkpoints: [(name: String, position: Int)] = []
-  private(set) var lanes: [(name: String, number: UInt32)] = []
-  private(set) var unfinishedLanes: [(name: String, number: UInt32)] = []
-  private(set) var unfinishedCheckpoints: [String] = []
-  private(set) var strangers: [String] = []
+  package private(set) var segments: [(name: String, position: Int)] = []
+  package private(set) var spares: [(name: String, number: Int)] = []
+  package private(set) var checkpoints: [(name: String, position: Int)] = []
+  package private(set) var lanes: [(name: String, number: UInt32)] = []
+  package private(set) var unfinishedLanes: [(name: String, number: UInt32)] = []
+  package private(set) var unfinishedCheckpoints: [String] = []
+  package private(set) var strangers: [String] = []
   /// With what is wrong.
-  private(set) var foreign: [(name: String, text: String)] = []
+  package private(set) var foreign: [(name: String, text: String)] = []
 
   /// In the order of the names.
-  init(_ disk: any Disk, _ directory: String) throws(SystemError) {
+  package init(_ disk: any Disk, _ directory: String) throws(SystemError) {
     for name in try disk.list(directory) {
       let kind = Self.kind(of: name)
       guard kind != .stranger, kind != .foreign else {
@@ -60,7 +60,7 @@ struct JournalNames {
     }
   }
 
-  static let isNotOurs =
+  package static let isNotOurs =
     "the journal has no file of this name; move it out of the directory"
   static let isNoFile =
     "this is a directory, or something else that is not a file; move it out of the directory"
@@ -73,14 +73,14 @@ struct JournalNames {
 
   /// The segments that hold something from `position` on, in order. Older ones are on their way to
   /// become spares; their content is of no interest.
-  func needed(from position: Int) -> [(name: String, position: Int)] {
+  package func needed(from position: Int) -> [(name: String, position: Int)] {
     let first = segments.last { $0.position <= position }?.position ?? 0
     return segments.filter { $0.position >= first }
   }
 
   // MARK: Kinds
 
-  static func kind(of name: String) -> Kind {
+  package static func kind(of name: String) -> Kind {
     guard let dot = name.lastIndex(of: ".") else { return .stranger }
     let stem = name[..<dot]
     switch name[dot...] {

@@ -26,19 +26,33 @@ public struct LaneBlock: Equatable, Sendable {
   public let last: UInt64
   public let count: Int
   public let durableCount: Int
+
+  package init(
+    file: UInt32, offset: Int, size: Int, lane: UInt32, first: UInt64, last: UInt64, count: Int,
+    durableCount: Int
+  ) {
+    self.file = file
+    self.offset = offset
+    self.size = size
+    self.lane = lane
+    self.first = first
+    self.last = last
+    self.count = count
+    self.durableCount = durableCount
+  }
 }
 
 /// The bytes of a block of a lane file; `Specs/Journal.md` has the picture.
-enum LaneBlockFormat {
-  static let headerBytes = 16
-  static let indexBytes = 16
+package enum LaneBlockFormat {
+  package static let headerBytes = 16
+  package static let indexBytes = 16
 
-  static func checksum(_ block: UnsafeRawBufferPointer, file: UInt32) -> UInt32 {
+  package static func checksum(_ block: UnsafeRawBufferPointer, file: UInt32) -> UInt32 {
     CRC32C.checksum(UnsafeRawBufferPointer(rebasing: block[8...]), seed: file)
   }
 
   /// Whether the bytes are a whole block whose index leads only to what is in it.
-  static func isValid(_ block: UnsafeRawBufferPointer, file: UInt32) -> Bool {
+  package static func isValid(_ block: UnsafeRawBufferPointer, file: UInt32) -> Bool {
     guard block.count >= headerBytes,
       Int(block.loadUnaligned(as: UInt32.self)) == block.count,
       block.loadUnaligned(fromByteOffset: 4, as: UInt32.self) == checksum(block, file: file)
@@ -55,7 +69,9 @@ enum LaneBlockFormat {
   }
 
   /// What the table says of a valid block.
-  static func description(_ block: UnsafeRawBufferPointer, file: UInt32, offset: Int) -> LaneBlock {
+  package static func description(_ block: UnsafeRawBufferPointer, file: UInt32, offset: Int)
+    -> LaneBlock
+  {
     let base = block.baseAddress!
     let count = self.count(base)
     let durableCount = (0..<count).count { entry(base, $0).packed & 1 != 0 }
@@ -66,17 +82,19 @@ enum LaneBlockFormat {
       durableCount: durableCount)
   }
 
-  static func count(_ block: UnsafeRawPointer) -> Int {
+  package static func count(_ block: UnsafeRawPointer) -> Int {
     Int(block.loadUnaligned(fromByteOffset: 12, as: UInt32.self))
   }
 
-  static func writeHeader(_ block: UnsafeMutableRawPointer, size: Int, lane: UInt32, count: Int) {
+  package static func writeHeader(
+    _ block: UnsafeMutableRawPointer, size: Int, lane: UInt32, count: Int
+  ) {
     block.storeBytes(of: UInt32(size), as: UInt32.self)
     block.storeBytes(of: lane, toByteOffset: 8, as: UInt32.self)
     block.storeBytes(of: UInt32(count), toByteOffset: 12, as: UInt32.self)
   }
 
-  static func writeIndex(
+  package static func writeIndex(
     _ block: UnsafeMutableRawPointer, _ index: Int, packed: UInt64, offset: Int, size: Int
   ) {
     let place = headerBytes + indexBytes * index
@@ -87,7 +105,7 @@ enum LaneBlockFormat {
 
   /// The `index`-th message: its sequence and flags, and its offset.
   @inline(__always)
-  static func entry(
+  package static func entry(
     _ block: UnsafeRawPointer, _ index: Int
   ) -> (packed: UInt64, offset: UInt32) {
     let place = headerBytes &+ indexBytes &* index

@@ -2,17 +2,17 @@ import Base
 import IO
 
 /// The head and the table of a lane file; `Specs/Journal.md` has the picture.
-struct LaneTable: Equatable {
-  static let headerBytes = 64
+package struct LaneTable: Equatable {
+  package static let headerBytes = 64
   static let entryBytes = 40
   static let version: UInt32 = 1
   static let magic = Array("MARTLETL".utf8)
 
-  let number: UInt32
-  let identity: UInt64
-  let blocks: [LaneBlock]
+  package let number: UInt32
+  package let identity: UInt64
+  package let blocks: [LaneBlock]
 
-  static func name(_ number: UInt32, isScratch: Bool = false) -> String {
+  package static func name(_ number: UInt32, isScratch: Bool = false) -> String {
     let digits = String(number, radix: 16)
     return String(repeating: "0", count: 16 - digits.count) + digits
       + (isScratch ? ".scratch" : ".lanes")
@@ -20,7 +20,7 @@ struct LaneTable: Equatable {
 
   // MARK: Writing
 
-  func encodedTable() -> [UInt8] {
+  package func encodedTable() -> [UInt8] {
     var bytes = [UInt8](repeating: 0, count: blocks.count * Self.entryBytes)
     bytes.withUnsafeMutableBytes { bytes in
       for (index, block) in blocks.enumerated() {
@@ -38,7 +38,7 @@ struct LaneTable: Equatable {
     return bytes
   }
 
-  func encodedHeader(table: [UInt8], at offset: Int) -> [UInt8] {
+  package func encodedHeader(table: [UInt8], at offset: Int) -> [UInt8] {
     var bytes = Self.magic + [UInt8](repeating: 0, count: Self.headerBytes - 8)
     bytes.withUnsafeMutableBytes { bytes in
       bytes.storeBytes(of: Self.version, toByteOffset: 8, as: UInt32.self)
@@ -56,14 +56,14 @@ struct LaneTable: Equatable {
 
   // MARK: Reading
 
-  init(number: UInt32, identity: UInt64, blocks: [LaneBlock]) {
+  package init(number: UInt32, identity: UInt64, blocks: [LaneBlock]) {
     self.number = number
     self.identity = identity
     self.blocks = blocks
   }
 
   /// Reads the table of the file at `path`.
-  init(_ disk: any Disk, _ path: String) throws(JournalError) {
+  package init(_ disk: any Disk, _ path: String) throws(JournalError) {
     let file = try system { () throws(SystemError) in try disk.open(path, .read) }
     let head = try Self.read(file, at: 0, count: Self.headerBytes)
     let fields = head.withUnsafeBytes { head in

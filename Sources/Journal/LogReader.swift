@@ -2,14 +2,14 @@ import Base
 import IO
 
 /// Reads a log's records in order and finds its end.
-final class LogReader {
+package final class LogReader {
   private let files: SegmentFiles
-  let end: Int
+  package let end: Int
   /// Where the next record is expected.
-  var position: Int
-  var epoch: UInt64
+  package var position: Int
+  package var epoch: UInt64
   /// The last record said that the broker stopped in order.
-  var isClean = false
+  package var isClean = false
   /// Where no segment is, so that nothing has to be looked for.
   private let holes: [Range<Int>]
 
@@ -20,7 +20,7 @@ final class LogReader {
   private var bufferStart = 0
   private var bufferCount = 0
 
-  static let readBytes = 1 << 20
+  package static let readBytes = 1 << 20
   /// How far behind the end of a log that was stopped in order a proof of damage is looked for.
   static let cleanProofBytes = 4 << 20
   /// A new life's epoch is at most so much above the last.
@@ -30,7 +30,7 @@ final class LogReader {
   static let epochGapMax: UInt64 = 1024
   private static let epochRecordBytes = 32
 
-  init(
+  package init(
     files: SegmentFiles, position: Int, epoch: UInt64, end: Int, holes: [Range<Int>] = []
   ) {
     self.files = files
@@ -46,7 +46,7 @@ final class LogReader {
   }
 
   /// The next record; nil at the end of the log. The view is valid until the next call.
-  func next() throws(JournalError) -> RecordView? {
+  package func next() throws(JournalError) -> RecordView? {
     var found = try valid(at: position)
     if found == nil { found = try validBehindSegment() }
     guard let view = found else {
@@ -84,7 +84,7 @@ final class LogReader {
   }
 
   /// The record at `place`, if it is valid in the present epoch or begins a new one.
-  func valid(at place: Int) throws(JournalError) -> RecordView? {
+  package func valid(at place: Int) throws(JournalError) -> RecordView? {
     guard place + 8 <= end else { return nil }
     let size = Int(try bytes(at: place, 8).load(as: UInt32.self))
     guard size == 8 || size >= Record.headerSize, size <= Record.sizeMax, size <= end - place
@@ -109,7 +109,7 @@ final class LogReader {
     var place = position + 8
     while place + 32 <= limit {
       let base = try bytes(at: place, 32)
-      if base.load(as: UInt32.self) == 32, try isProof(base, at: place) {
+      if base.load(as: UInt32.self) == 32, proofEpoch(base, at: place) != nil {
         throw damage("a later record at \(place) proves that it was written")
       }
       place = self.place(behind: place)
@@ -118,34 +118,35 @@ final class LogReader {
 
   /// Where a search goes on.
   @inline(__always)
-  func place(behind place: Int) -> Int {
+  package func place(behind place: Int) -> Int {
     let next = place + 8
     for hole in holes where hole.contains(next) { return hole.upperBound }
     return next
   }
 
-  /// Whether 32 bytes are a record that was written when the one at `position` was durable: a batch
-  /// that says so, of this life or of the next one that wrote any, or the beginning of a later life.
-  func isProof(_ base: UnsafeRawPointer, at place: Int) throws(JournalError) -> Bool {
+  /// The epoch of 32 bytes that are a record that was written when the one at `position` was durable: a
+  /// batch that says so, of this life or of the next one that wrote any, or the beginning of a later
+  /// life. nil if they prove nothing.
+  package func proofEpoch(_ base: UnsafeRawPointer, at place: Int) -> UInt64? {
     let view = RecordView(position: place, base: base, size: 32)
     switch OwnRecord.Kind(rawValue: view.kind) {
     case .epoch:
       let says = view.u64(at: EpochRecord.epochOffset)
-      guard says > epoch, says < 1 << 62 else { return false }
+      guard says > epoch, says < 1 << 62 else { return nil }
       proofChecksums += 1
-      return base.load(fromByteOffset: Record.checksumOffset, as: UInt32.self)
-        == Record.checksum(base, size: 32, position: place, epoch: says)
+      let sum = base.load(fromByteOffset: Record.checksumOffset, as: UInt32.self)
+      return sum == Record.checksum(base, size: 32, position: place, epoch: says) ? says : nil
     case .batch:
       let says = view.u64(at: BatchRecord.durableBeforeOffset)
       // Nothing is durable that is not written; what was found by chance hardly ever says so.
-      guard says > UInt64(position), says <= UInt64(place) else { return false }
-      return batchEpoch(in: epoch...epoch + Self.epochGapMax, base, at: place) != nil
-    case .pad, .stop, .laneFile, .laneFileRemoved, nil: return false
+      guard says > UInt64(position), says <= UInt64(place) else { return nil }
+      return batchEpoch(in: epoch...epoch + Self.epochGapMax, base, at: place)
+    case .pad, .stop, .laneFile, .laneFileRemoved, nil: return nil
     }
   }
 
   /// Which of these epochs a batch record is of, if it is valid in any. There are fewer than 2^32.
-  func batchEpoch(
+  package func batchEpoch(
     in range: ClosedRange<UInt64>, _ base: UnsafeRawPointer, at place: Int
   ) -> UInt64? {
     proofChecksums += 1
@@ -162,7 +163,7 @@ final class LogReader {
   }
 
   /// Memory of `count` bytes of the log, read as far as necessary.
-  func bytes(at place: Int, _ count: Int) throws(JournalError) -> UnsafeRawPointer {
+  package func bytes(at place: Int, _ count: Int) throws(JournalError) -> UnsafeRawPointer {
     if place < bufferStart || place + count > bufferStart + bufferCount {
       try fill(from: place, count)
     }

@@ -17,8 +17,8 @@ public enum Record {
   public static let catalogSizeMax = 1 << 24
 
   static let sizeOffset = 0
-  static let checksumOffset = 4
-  static let kindOffset = 8
+  package static let checksumOffset = 4
+  package static let kindOffset = 8
   static let flagsOffset = 9
   static let countOffset = 10
   static let wordOffset = 12
@@ -48,7 +48,7 @@ public enum Record {
     return UnsafeRawBufferPointer(start: base + 8, count: end - 8)
   }
 
-  static func checksum(
+  package static func checksum(
     _ base: UnsafeRawPointer, size: Int, position: Int, epoch: UInt64
   ) -> UInt32 {
     CRC32C.checksum(covered(base, size: size), seed: seed(position: position, epoch: epoch))
@@ -72,7 +72,7 @@ public enum Record {
 
   /// Writes the header of a record, all but the checksum.
   @inline(__always)
-  static func writeHeader(
+  package static func writeHeader(
     _ base: UnsafeMutableRawPointer, size: Int, kind: UInt8, flags: UInt8, count: UInt16,
     word: UInt32
   ) {

@@ -5,11 +5,11 @@ import Synchronization
 
 /// The files of a log: which there are, which spare ones wait to be used, and reading at positions.
 /// Used by the core, the commit thread and the background thread.
-final class SegmentFiles: Sendable {
-  let disk: any Disk
-  let directory: String
-  let segmentBytes: Int
-  let identity: UInt64
+package final class SegmentFiles: Sendable {
+  package let disk: any Disk
+  package let directory: String
+  package let segmentBytes: Int
+  package let identity: UInt64
   private let state: Mutex<State>
 
   private struct State {
@@ -19,7 +19,7 @@ final class SegmentFiles: Sendable {
     var unusedNames: [String] = []
   }
 
-  init(
+  package init(
     disk: any Disk, directory: String, segmentBytes: Int, identity: UInt64, spares: [String]
   ) {
     self.disk = disk
@@ -32,7 +32,7 @@ final class SegmentFiles: Sendable {
 
   var spareCount: Int { state.withLock { $0.spares.count } }
 
-  static func name(_ firstPosition: Int) -> String {
+  package static func name(_ firstPosition: Int) -> String {
     let digits = String(firstPosition, radix: 16)
     return String(repeating: "0", count: 16 - digits.count) + digits + ".segment"
   }
@@ -40,7 +40,7 @@ final class SegmentFiles: Sendable {
   /// Of a segment, with its header.
   var fileBytes: Int { SegmentHeader.pageBytes + segmentBytes }
 
-  func path(_ name: String) -> String { directory + "/" + name }
+  package func path(_ name: String) -> String { directory + "/" + name }
 
   // MARK: Making segments
 
@@ -119,7 +119,7 @@ final class SegmentFiles: Sendable {
 
   /// Makes the segment that begins at `header.firstPosition` from a spare file and opens it. Its
   /// name is durable on return.
-  func create(_ header: SegmentHeader, isSynced: Bool) throws(SystemError) -> WriteTarget {
+  package func create(_ header: SegmentHeader, isSynced: Bool) throws(SystemError) -> WriteTarget {
     let spare = state.withLock { $0.spares.popLast() }
     let name = spare ?? newSpareName()
     do throws(SystemError) {
@@ -222,7 +222,7 @@ final class SegmentFiles: Sendable {
   // MARK: Reading
 
   /// Reads bytes of the log, over as many segments as they reach.
-  func read(position: Int, into buffer: UnsafeMutableRawBufferPointer) throws(SystemError) {
+  package func read(position: Int, into buffer: UnsafeMutableRawBufferPointer) throws(SystemError) {
     var done = 0
     while done < buffer.count {
       let place = position + done
@@ -240,7 +240,7 @@ final class SegmentFiles: Sendable {
 }
 
 /// A segment that is open for writing.
-final class WriteTarget {
+package final class WriteTarget {
   private let file: any DiskFile
   /// Whether a write is durable only after a sync.
   private let needsSync: Bool

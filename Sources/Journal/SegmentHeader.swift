@@ -1,34 +1,34 @@
 import Base
 
 /// The first page of a segment file; `Specs/Journal.md` has the picture.
-struct SegmentHeader: Equatable {
-  static let pageBytes = 4096
+package struct SegmentHeader: Equatable {
+  package static let pageBytes = 4096
   /// Version 1 had no `hasSuccessor`; all else is the same.
   static let version: UInt32 = 2
   static let magic = Array("MARTLETJ".utf8)
   /// Positions and sizes above are nobody's.
   static let positionMax = 1 << 62
-  static let segmentBytesMax = 1 << 40
+  package static let segmentBytesMax = 1 << 40
   private static let coveredEnd = 64
   private static let successorFlag: UInt64 = 1
 
-  var firstPosition: Int
-  var segmentBytes: Int
-  var identity: UInt64
+  package var firstPosition: Int
+  package var segmentBytes: Int
+  package var identity: UInt64
   /// The first record that begins in this segment.
-  var firstRecord: Int
-  var epoch: UInt64
+  package var firstRecord: Int
+  package var epoch: UInt64
   /// The segment behind this one was made, durably, and the log may have gone on in it: if it is
   /// missing, somebody removed it.
-  var hasSuccessor = false
+  package internal(set) var hasSuccessor = false
 
-  enum Problem: Error, Equatable {
+  package enum Problem: Error, Equatable {
     case notASegment
     case newerVersion(UInt32)
     case damaged
   }
 
-  var end: Int { firstPosition + segmentBytes }
+  package var end: Int { firstPosition + segmentBytes }
 
   func write(to page: UnsafeMutableRawBufferPointer) {
     page.initializeMemory(as: UInt8.self, repeating: 0)
@@ -45,7 +45,7 @@ struct SegmentHeader: Equatable {
     page.storeBytes(of: CRC32C.checksum(covered), toByteOffset: 12, as: UInt32.self)
   }
 
-  init(
+  package init(
     firstPosition: Int, segmentBytes: Int, identity: UInt64, firstRecord: Int, epoch: UInt64
   ) {
     self.firstPosition = firstPosition
@@ -55,7 +55,7 @@ struct SegmentHeader: Equatable {
     self.epoch = epoch
   }
 
-  init(_ page: UnsafeRawBufferPointer) throws(Problem) {
+  package init(_ page: UnsafeRawBufferPointer) throws(Problem) {
     guard page.count >= Self.coveredEnd, page.prefix(8).elementsEqual(Self.magic) else {
       throw .notASegment
     }

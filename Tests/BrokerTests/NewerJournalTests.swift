@@ -41,26 +41,4 @@ import Testing
         == "log position \(position) has \(what), which this program does not know: the journal was"
         + " written by a newer version")
   }
-
-  /// `verify` names what a start refuses, and both pass over what says of itself that it may be.
-  @Test(arguments: [(UInt8(7), false), (99, false), (127, false), (200, true)])
-  func verifySaysTheSameAsTheStart(kind: UInt8, isPassedOver: Bool) throws {
-    let broker = try TestBroker()
-    broker.durableTurn()
-    let position = broker.journal.endPosition
-    broker.turn { Self.append(broker.journal, kind: kind, []) }
-    broker.durableTurn()
-    let verification = try JournalVerification(directory: broker.directory.path)
-    let problem = verification.problems.first { $0.position == position }
-    #expect(
-      problem?.text
-        == (isPassedOver ? nil : "a record of kind \(kind), which only a newer version knows"))
-    if isPassedOver {
-      _ = try broker.restarted()
-    } else {
-      #expect(throws: JournalError.unknown("a record of kind \(kind)", position: position)) {
-        _ = try broker.restarted()
-      }
-    }
-  }
 }

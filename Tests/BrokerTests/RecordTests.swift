@@ -225,19 +225,4 @@ import Testing
       }
     }
   }
-
-  @Test func whatOnlyANewerVersionKnowsIsNamedAndIgnorableKindsArePassedOver() throws {
-    func problem(_ kind: UInt8, flags: UInt8 = 0) -> RecordProblem? {
-      Self.view(RawRecord(kind: kind, flags: flags, payload: [])) {
-        RecordDescription($0).problem
-      }
-    }
-    #expect(problem(7) == .unknownKind(7))
-    #expect(problem(99) == .unknownKind(99))
-    #expect(problem(127) == .unknownKind(127))
-    #expect(problem(128) == nil)
-    #expect(problem(255) == nil)
-    #expect(problem(33, flags: 4) == .unknownFlags(4, kind: 33))
-    #expect(problem(17) == nil)
-  }
 }

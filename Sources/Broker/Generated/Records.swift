@@ -5,8 +5,8 @@ import Base
 import Journal
 
 /// A record of the broker, whose form was looked at.
-enum BrokerRecord {
-  enum Kind: UInt8, CaseIterable, Sendable {
+package enum BrokerRecord {
+  package enum Kind: UInt8, CaseIterable, Sendable {
     case message = 16
     case settle = 17
     case delivered = 18
@@ -20,7 +20,7 @@ enum BrokerRecord {
     case ids = 49
     case queueAlive = 50
 
-    var name: String {
+    package var name: String {
       switch self {
       case .message: "message"
       case .settle: "settle"
@@ -51,7 +51,7 @@ enum BrokerRecord {
     }
 
     /// Whether it stands in the log, and not in checkpoints alone.
-    var isInLog: Bool {
+    package var isInLog: Bool {
       switch self {
       case .message, .settle, .delivered, .queue, .queueDeleted, .exchange, .exchangeDeleted,
         .binding, .bindingRemoved:
@@ -61,7 +61,7 @@ enum BrokerRecord {
     }
 
     /// Whether a record's size goes with its header and the bytes up to 32, which are there.
-    func isPlausible(_ record: RecordView) -> Bool {
+    package func isPlausible(_ record: RecordView) -> Bool {
       switch self {
       case .message:
         record.size >= 32
@@ -109,7 +109,7 @@ enum BrokerRecord {
   /// Of a kind that nobody here knows and that may be passed over.
   case ignorable
 
-  init(_ record: RecordView) throws(RecordProblem) {
+  package init(_ record: RecordView) throws(RecordProblem) {
     guard let kind = Kind(rawValue: record.kind) else {
       if record.isIgnorable {
         self = .ignorable
@@ -141,7 +141,7 @@ enum BrokerRecord {
   }
 
   /// What it says, for people who look into a journal.
-  var text: String {
+  package var text: String {
     switch self {
     case .message(let fields):
       "message, \(fields.bodySize) bytes, exchange \"\(fields.exchange)\" key \"\(fields.routingKey)\"\(fields.destinations.text(behind: ", to"))"
@@ -168,19 +168,19 @@ enum BrokerRecord {
 }
 
 /// What a list of sequence-range holds.
-struct SequenceRange: RecordItem, Equatable {
-  static let size = 16
-  let first: UInt64
-  let count: UInt64
+package struct SequenceRange: RecordItem, Equatable {
+  package static let size = 16
+  package let first: UInt64
+  package let count: UInt64
 
   @inline(__always)
-  init(first: UInt64, count: UInt64) {
+  package init(first: UInt64, count: UInt64) {
     self.first = first
     self.count = count
   }
 
   @inline(__always)
-  init(at place: UnsafeRawPointer) {
+  package init(at place: UnsafeRawPointer) {
     first = place.loadUnaligned(fromByteOffset: 0, as: UInt64.self)
     count = place.loadUnaligned(fromByteOffset: 8, as: UInt64.self)
   }
@@ -198,19 +198,19 @@ struct SequenceRange: RecordItem, Equatable {
 }
 
 /// What a list of message-place holds.
-struct MessagePlace: RecordItem, Equatable {
-  static let size = 12
-  let queue: UInt32
-  let sequence: UInt64
+package struct MessagePlace: RecordItem, Equatable {
+  package static let size = 12
+  package let queue: UInt32
+  package let sequence: UInt64
 
   @inline(__always)
-  init(queue: UInt32, sequence: UInt64) {
+  package init(queue: UInt32, sequence: UInt64) {
     self.queue = queue
     self.sequence = sequence
   }
 
   @inline(__always)
-  init(at place: UnsafeRawPointer) {
+  package init(at place: UnsafeRawPointer) {
     queue = place.loadUnaligned(fromByteOffset: 0, as: UInt32.self)
     sequence = place.loadUnaligned(fromByteOffset: 4, as: UInt64.self)
   }
@@ -228,15 +228,15 @@ struct MessagePlace: RecordItem, Equatable {
 }
 
 /// Record 16, message. A message, and every durable queue that it reached.
-struct MessageRecord {
-  let record: RecordView
+package struct MessageRecord {
+  package let record: RecordView
   private let routingKeyOffset: Int
   private let propertiesOffset: Int
   private let bodyOffset: Int
   private let destinationsOffset: Int
 
   /// Throws when the payload is not that of kind 16.
-  init(_ record: RecordView) throws(MalformedInput) {
+  package init(_ record: RecordView) throws(MalformedInput) {
     self.record = record
     var walk = PayloadWalk(record)
     try walk.skip(16)
@@ -252,20 +252,20 @@ struct MessageRecord {
     try walk.end()
   }
 
-  var bodySize: UInt32 { record.word }
+  package var bodySize: UInt32 { record.word }
   static let propertiesSizeOffset = 16
   static let destinationCountOffset = 20
   static let storedAtOffset = 24
-  var propertiesSize: UInt32 { record.u32(at: 16) }
-  var destinationCount: UInt32 { record.u32(at: 20) }
-  var storedAt: UInt64 { record.u64(at: 24) }
-  var exchange: Name { record.name(at: 32) }
-  var routingKey: Name { record.name(at: routingKeyOffset) }
-  var properties: UnsafeRawBufferPointer {
+  package var propertiesSize: UInt32 { record.u32(at: 16) }
+  package var destinationCount: UInt32 { record.u32(at: 20) }
+  package var storedAt: UInt64 { record.u64(at: 24) }
+  package var exchange: Name { record.name(at: 32) }
+  package var routingKey: Name { record.name(at: routingKeyOffset) }
+  package var properties: UnsafeRawBufferPointer {
     record.bytes(at: propertiesOffset, Int(record.u32(at: 16)))
   }
-  var body: UnsafeRawBufferPointer { record.bytes(at: bodyOffset, Int(record.word)) }
-  var destinations: RecordList<MessagePlace> {
+  package var body: UnsafeRawBufferPointer { record.bytes(at: bodyOffset, Int(record.word)) }
+  package var destinations: RecordList<MessagePlace> {
     RecordList(record.base + destinationsOffset, count: Int(record.u32(at: 20)))
   }
 
@@ -285,19 +285,21 @@ struct MessageRecord {
 }
 
 /// Record 17, settle. These messages have left the queue.
-struct SettleRecord {
-  let record: RecordView
+package struct SettleRecord {
+  package let record: RecordView
 
   /// Throws when the payload is not that of kind 17.
-  init(_ record: RecordView) throws(MalformedInput) {
+  package init(_ record: RecordView) throws(MalformedInput) {
     self.record = record
     var walk = PayloadWalk(record)
     try walk.skip(16 &* Int(record.count))
     try walk.end()
   }
 
-  var queue: UInt32 { record.word }
-  var ranges: RecordList<SequenceRange> { RecordList(record.base + 16, count: Int(record.count)) }
+  package var queue: UInt32 { record.word }
+  package var ranges: RecordList<SequenceRange> {
+    RecordList(record.base + 16, count: Int(record.count))
+  }
 
   /// Appends a record; returns the place of its list.
   @inline(__always)
@@ -310,20 +312,20 @@ struct SettleRecord {
 }
 
 /// Record 18, delivered. Messages up to this one may have been delivered, so that they are redelivered if they come again; the last such record of a queue counts.
-struct DeliveredRecord {
-  let record: RecordView
+package struct DeliveredRecord {
+  package let record: RecordView
 
   /// Throws when the payload is not that of kind 18.
-  init(_ record: RecordView) throws(MalformedInput) {
+  package init(_ record: RecordView) throws(MalformedInput) {
     self.record = record
     var walk = PayloadWalk(record)
     try walk.skip(8)
     try walk.end()
   }
 
-  var queue: UInt32 { record.word }
+  package var queue: UInt32 { record.word }
   static let sequenceOffset = 16
-  var sequence: UInt64 { record.u64(at: 16) }
+  package var sequence: UInt64 { record.u64(at: 16) }
 
   /// Appends a record.
   @inline(__always)
@@ -334,13 +336,13 @@ struct DeliveredRecord {
 }
 
 /// Record 32, queue. A queue was declared.
-struct QueueRecord {
-  let record: RecordView
+package struct QueueRecord {
+  package let record: RecordView
   private let nameOffset: Int
-  let arguments: FieldTable
+  package let arguments: FieldTable
 
   /// Throws when the payload is not that of kind 32.
-  init(_ record: RecordView) throws(MalformedInput) {
+  package init(_ record: RecordView) throws(MalformedInput) {
     self.record = record
     var walk = PayloadWalk(record)
     try walk.skipName()
@@ -350,16 +352,16 @@ struct QueueRecord {
     try walk.end()
   }
 
-  static let autoDeleteFlag: UInt8 = 2
-  var isAutoDelete: Bool { record.flags & Self.autoDeleteFlag != 0 }
-  var id: UInt32 { record.word }
-  var vhost: Name { record.name(at: 16) }
-  var name: Name { record.name(at: nameOffset) }
+  package static let autoDeleteFlag: UInt8 = 2
+  package var isAutoDelete: Bool { record.flags & Self.autoDeleteFlag != 0 }
+  package var id: UInt32 { record.word }
+  package var vhost: Name { record.name(at: 16) }
+  package var name: Name { record.name(at: nameOffset) }
 
   /// The record's bytes. A table comes as it is encoded.
-  static func raw(id: UInt32, isAutoDelete: Bool, vhost: Name, name: Name, arguments: [UInt8])
-    -> RawRecord
-  {
+  package static func raw(
+    id: UInt32, isAutoDelete: Bool, vhost: Name, name: Name, arguments: [UInt8]
+  ) -> RawRecord {
     var payload: [UInt8] = []
     payload.append(UInt8(vhost.bytes.count))
     payload += vhost.bytes
@@ -371,17 +373,17 @@ struct QueueRecord {
 }
 
 /// Record 33, queue-deleted. A queue was deleted.
-struct QueueDeletedRecord {
-  let record: RecordView
+package struct QueueDeletedRecord {
+  package let record: RecordView
 
   /// Throws when the payload is not that of kind 33.
-  init(_ record: RecordView) throws(MalformedInput) {
+  package init(_ record: RecordView) throws(MalformedInput) {
     self.record = record
     let walk = PayloadWalk(record)
     try walk.end()
   }
 
-  var id: UInt32 { record.word }
+  package var id: UInt32 { record.word }
 
   /// Appends a record.
   @inline(__always)
@@ -391,14 +393,14 @@ struct QueueDeletedRecord {
 }
 
 /// Record 34, exchange. An exchange was declared.
-struct ExchangeRecord {
-  let record: RecordView
+package struct ExchangeRecord {
+  package let record: RecordView
   private let nameOffset: Int
   private let typeOffset: Int
-  let arguments: FieldTable
+  package let arguments: FieldTable
 
   /// Throws when the payload is not that of kind 34.
-  init(_ record: RecordView) throws(MalformedInput) {
+  package init(_ record: RecordView) throws(MalformedInput) {
     self.record = record
     var walk = PayloadWalk(record)
     try walk.skipName()
@@ -410,17 +412,17 @@ struct ExchangeRecord {
     try walk.end()
   }
 
-  static let autoDeleteFlag: UInt8 = 1
-  var isAutoDelete: Bool { record.flags & Self.autoDeleteFlag != 0 }
-  static let internalFlag: UInt8 = 2
-  var isInternal: Bool { record.flags & Self.internalFlag != 0 }
-  var id: UInt32 { record.word }
-  var vhost: Name { record.name(at: 16) }
-  var name: Name { record.name(at: nameOffset) }
-  var type: Name { record.name(at: typeOffset) }
+  package static let autoDeleteFlag: UInt8 = 1
+  package var isAutoDelete: Bool { record.flags & Self.autoDeleteFlag != 0 }
+  package static let internalFlag: UInt8 = 2
+  package var isInternal: Bool { record.flags & Self.internalFlag != 0 }
+  package var id: UInt32 { record.word }
+  package var vhost: Name { record.name(at: 16) }
+  package var name: Name { record.name(at: nameOffset) }
+  package var type: Name { record.name(at: typeOffset) }
 
   /// The record's bytes. A table comes as it is encoded.
-  static func raw(
+  package static func raw(
     id: UInt32, isAutoDelete: Bool, isInternal: Bool, vhost: Name, name: Name, type: Name,
     arguments: [UInt8]
   ) -> RawRecord {
@@ -438,17 +440,17 @@ struct ExchangeRecord {
 }
 
 /// Record 35, exchange-deleted. An exchange was deleted.
-struct ExchangeDeletedRecord {
-  let record: RecordView
+package struct ExchangeDeletedRecord {
+  package let record: RecordView
 
   /// Throws when the payload is not that of kind 35.
-  init(_ record: RecordView) throws(MalformedInput) {
+  package init(_ record: RecordView) throws(MalformedInput) {
     self.record = record
     let walk = PayloadWalk(record)
     try walk.end()
   }
 
-  var id: UInt32 { record.word }
+  package var id: UInt32 { record.word }
 
   /// Appends a record.
   @inline(__always)
@@ -458,12 +460,12 @@ struct ExchangeDeletedRecord {
 }
 
 /// Record 36, binding. A queue or an exchange was bound to an exchange.
-struct BindingRecord {
-  let record: RecordView
-  let arguments: FieldTable
+package struct BindingRecord {
+  package let record: RecordView
+  package let arguments: FieldTable
 
   /// Throws when the payload is not that of kind 36.
-  init(_ record: RecordView) throws(MalformedInput) {
+  package init(_ record: RecordView) throws(MalformedInput) {
     self.record = record
     var walk = PayloadWalk(record)
     try walk.skip(4)
@@ -472,15 +474,15 @@ struct BindingRecord {
     try walk.end()
   }
 
-  static let toExchangeFlag: UInt8 = 1
-  var isToExchange: Bool { record.flags & Self.toExchangeFlag != 0 }
-  var source: UInt32 { record.word }
+  package static let toExchangeFlag: UInt8 = 1
+  package var isToExchange: Bool { record.flags & Self.toExchangeFlag != 0 }
+  package var source: UInt32 { record.word }
   static let destinationOffset = 16
-  var destination: UInt32 { record.u32(at: 16) }
-  var key: Name { record.name(at: 20) }
+  package var destination: UInt32 { record.u32(at: 16) }
+  package var key: Name { record.name(at: 20) }
 
   /// The record's bytes. A table comes as it is encoded.
-  static func raw(
+  package static func raw(
     source: UInt32, isToExchange: Bool, destination: UInt32, key: Name, arguments: [UInt8]
   ) -> RawRecord {
     var payload: [UInt8] = []
@@ -493,12 +495,12 @@ struct BindingRecord {
 }
 
 /// Record 48, queue-state. Of a durable queue. Alive are its messages from H on up to M, and below H those in the ranges.
-struct QueueStateRecord {
-  let record: RecordView
+package struct QueueStateRecord {
+  package let record: RecordView
   private let rangesOffset: Int
 
   /// Throws when the payload is not that of kind 48.
-  init(_ record: RecordView) throws(MalformedInput) {
+  package init(_ record: RecordView) throws(MalformedInput) {
     self.record = record
     var walk = PayloadWalk(record)
     try walk.skip(16)
@@ -509,21 +511,21 @@ struct QueueStateRecord {
   }
 
   private var isWhole: Bool { record.size >= 48 }
-  var queue: UInt32 { record.word }
+  package var queue: UInt32 { record.word }
   static let nextSequenceOffset = 16
   static let deliveredUpToOffset = 24
   static let movedUpToOffset = 32
   static let headOffset = 40
-  var nextSequence: UInt64 { record.u64(at: 16) }
-  var deliveredUpTo: UInt64 { record.u64(at: 24) }
-  var movedUpTo: UInt64 { isWhole ? record.u64(at: 32) : 0 }
-  var head: UInt64 { isWhole ? record.u64(at: 40) : 0 }
-  var ranges: RecordList<SequenceRange> {
+  package var nextSequence: UInt64 { record.u64(at: 16) }
+  package var deliveredUpTo: UInt64 { record.u64(at: 24) }
+  package var movedUpTo: UInt64 { isWhole ? record.u64(at: 32) : 0 }
+  package var head: UInt64 { isWhole ? record.u64(at: 40) : 0 }
+  package var ranges: RecordList<SequenceRange> {
     RecordList(record.base + rangesOffset, count: (record.size - rangesOffset) / SequenceRange.size)
   }
 
   /// The record's bytes.
-  static func raw(
+  package static func raw(
     queue: UInt32, nextSequence: UInt64, deliveredUpTo: UInt64, movedUpTo: UInt64, head: UInt64,
     ranges: [SequenceRange]
   ) -> RawRecord {
@@ -538,23 +540,23 @@ struct QueueStateRecord {
 }
 
 /// Record 49, ids. The ids that come next.
-struct IdsRecord {
-  let record: RecordView
+package struct IdsRecord {
+  package let record: RecordView
 
   /// Throws when the payload is not that of kind 49.
-  init(_ record: RecordView) throws(MalformedInput) {
+  package init(_ record: RecordView) throws(MalformedInput) {
     self.record = record
     var walk = PayloadWalk(record)
     try walk.skip(4)
     try walk.end()
   }
 
-  var nextQueue: UInt32 { record.word }
+  package var nextQueue: UInt32 { record.word }
   static let nextExchangeOffset = 16
-  var nextExchange: UInt32 { record.u32(at: 16) }
+  package var nextExchange: UInt32 { record.u32(at: 16) }
 
   /// The record's bytes.
-  static func raw(nextQueue: UInt32, nextExchange: UInt32) -> RawRecord {
+  package static func raw(nextQueue: UInt32, nextExchange: UInt32) -> RawRecord {
     var payload: [UInt8] = []
     payload.append(littleEndian: nextExchange)
     return RawRecord(kind: 49, word: nextQueue, payload: payload)
@@ -562,24 +564,24 @@ struct IdsRecord {
 }
 
 /// Record 50, queue-alive. These are alive as well. In any order; ranges may overlap, and may hold what was settled since B.
-struct QueueAliveRecord {
-  let record: RecordView
+package struct QueueAliveRecord {
+  package let record: RecordView
 
   /// Throws when the payload is not that of kind 50.
-  init(_ record: RecordView) throws(MalformedInput) {
+  package init(_ record: RecordView) throws(MalformedInput) {
     self.record = record
     var walk = PayloadWalk(record)
     try walk.skipItems(of: 16)
     try walk.end()
   }
 
-  var queue: UInt32 { record.word }
-  var ranges: RecordList<SequenceRange> {
+  package var queue: UInt32 { record.word }
+  package var ranges: RecordList<SequenceRange> {
     RecordList(record.base + 16, count: (record.size - 16) / SequenceRange.size)
   }
 
   /// The record's bytes.
-  static func raw(queue: UInt32, ranges: [SequenceRange]) -> RawRecord {
+  package static func raw(queue: UInt32, ranges: [SequenceRange]) -> RawRecord {
     var payload: [UInt8] = []
     for item in ranges { item.append(to: &payload) }
     return RawRecord(kind: 50, word: queue, payload: payload)

@@ -3,8 +3,8 @@
 import Base
 
 /// A record of the journal, whose form was looked at.
-public enum OwnRecord {
-  public enum Kind: UInt8, CaseIterable, Sendable {
+package enum OwnRecord {
+  package enum Kind: UInt8, CaseIterable, Sendable {
     case pad = 1
     case epoch = 2
     case batch = 3
@@ -12,7 +12,7 @@ public enum OwnRecord {
     case laneFile = 5
     case laneFileRemoved = 6
 
-    public var name: String {
+    package var name: String {
       switch self {
       case .pad: "pad"
       case .epoch: "epoch"
@@ -31,7 +31,7 @@ public enum OwnRecord {
     }
 
     /// Whether it stands in the log, and not in checkpoints alone.
-    var isInLog: Bool {
+    package var isInLog: Bool {
       switch self {
       case .pad, .epoch, .batch, .stop, .laneFileRemoved: true
       case .laneFile: false
@@ -39,7 +39,7 @@ public enum OwnRecord {
     }
 
     /// Whether a record's size goes with its header and the bytes up to 32, which are there.
-    func isPlausible(_ record: RecordView) -> Bool {
+    package func isPlausible(_ record: RecordView) -> Bool {
       switch self {
       case .pad:
         true
@@ -64,7 +64,7 @@ public enum OwnRecord {
   case laneFile(LaneFileRecord)
   case laneFileRemoved(LaneFileRemovedRecord)
 
-  public init(_ record: RecordView) throws(RecordProblem) {
+  package init(_ record: RecordView) throws(RecordProblem) {
     guard let kind = Kind(rawValue: record.kind) else {
       throw .unknownKind(record.kind)
     }
@@ -88,7 +88,7 @@ public enum OwnRecord {
   }
 
   /// What it says, for people who look into a journal.
-  public var text: String {
+  package var text: String {
     switch self {
     case .pad: "pad"
     case .epoch(let fields): "epoch \(fields.epoch)"
@@ -101,11 +101,11 @@ public enum OwnRecord {
 }
 
 /// Record 2, epoch. The log was opened again; the epoch counts in this record's own seed and in all after it.
-public struct EpochRecord {
-  let record: RecordView
+package struct EpochRecord {
+  package let record: RecordView
 
   /// Throws when the payload is not that of kind 2.
-  public init(_ record: RecordView) throws(MalformedInput) {
+  package init(_ record: RecordView) throws(MalformedInput) {
     self.record = record
     var walk = PayloadWalk(record)
     try walk.skip(16)
@@ -114,8 +114,8 @@ public struct EpochRecord {
 
   static let epochOffset = 16
   static let beganAtOffset = 24
-  public var epoch: UInt64 { record.u64(at: 16) }
-  public var beganAt: UInt64 { record.u64(at: 24) }
+  package var epoch: UInt64 { record.u64(at: 16) }
+  package var beganAt: UInt64 { record.u64(at: 24) }
 
   /// Appends a record.
   @inline(__always)
@@ -127,11 +127,11 @@ public struct EpochRecord {
 }
 
 /// Record 3, batch. Closes a batch that began at S; everything before S was durable when this was written.
-public struct BatchRecord {
-  let record: RecordView
+package struct BatchRecord {
+  package let record: RecordView
 
   /// Throws when the payload is not that of kind 3.
-  public init(_ record: RecordView) throws(MalformedInput) {
+  package init(_ record: RecordView) throws(MalformedInput) {
     self.record = record
     var walk = PayloadWalk(record)
     try walk.skip(16)
@@ -140,8 +140,8 @@ public struct BatchRecord {
 
   static let durableBeforeOffset = 16
   static let writtenAtOffset = 24
-  public var durableBefore: UInt64 { record.u64(at: 16) }
-  public var writtenAt: UInt64 { record.u64(at: 24) }
+  package var durableBefore: UInt64 { record.u64(at: 16) }
+  package var writtenAt: UInt64 { record.u64(at: 24) }
 
   /// Appends a record.
   @inline(__always)
@@ -153,11 +153,11 @@ public struct BatchRecord {
 }
 
 /// Record 5, lane-file. A lane file that holds something.
-public struct LaneFileRecord {
-  let record: RecordView
+package struct LaneFileRecord {
+  package let record: RecordView
 
   /// Throws when the payload is not that of kind 5.
-  public init(_ record: RecordView) throws(MalformedInput) {
+  package init(_ record: RecordView) throws(MalformedInput) {
     self.record = record
     var walk = PayloadWalk(record)
     try walk.skip(8)
@@ -165,10 +165,10 @@ public struct LaneFileRecord {
   }
 
   static let numberOffset = 16
-  public var number: UInt64 { record.u64(at: 16) }
+  package var number: UInt64 { record.u64(at: 16) }
 
   /// The record's bytes.
-  static func raw(number: UInt64) -> RawRecord {
+  package static func raw(number: UInt64) -> RawRecord {
     var payload: [UInt8] = []
     payload.append(littleEndian: number)
     return RawRecord(kind: 5, payload: payload)
@@ -176,11 +176,11 @@ public struct LaneFileRecord {
 }
 
 /// Record 6, lane-file-removed. Nothing in the lane file is alive, as the log says up to here; it may be gone.
-public struct LaneFileRemovedRecord {
-  let record: RecordView
+package struct LaneFileRemovedRecord {
+  package let record: RecordView
 
   /// Throws when the payload is not that of kind 6.
-  public init(_ record: RecordView) throws(MalformedInput) {
+  package init(_ record: RecordView) throws(MalformedInput) {
     self.record = record
     var walk = PayloadWalk(record)
     try walk.skip(8)
@@ -188,7 +188,7 @@ public struct LaneFileRemovedRecord {
   }
 
   static let numberOffset = 16
-  public var number: UInt64 { record.u64(at: 16) }
+  package var number: UInt64 { record.u64(at: 16) }
 
   /// Appends a record.
   @inline(__always)

@@ -1,4 +1,5 @@
 import IO
+import Inspection
 import Journal
 
 /// The directory of a broker that a command of `martlet journal` was pointed at.

@@ -1,4 +1,4 @@
-import Broker
+import Inspection
 import Journal
 
 /// Prints what a journal holds.

@@ -1,6 +1,6 @@
-import Broker
 import Glibc
 import IO
+import Inspection
 import Journal
 
 /// `martlet journal repair`.

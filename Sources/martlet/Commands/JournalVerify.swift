@@ -1,5 +1,5 @@
-import Broker
 import IO
+import Inspection
 import Journal
 
 /// `martlet journal verify`.

@@ -1,34 +1,35 @@
 import Base
 import IO
+import Journal
 
 /// Reads a log from its oldest segment to its end, past all damage.
-public final class LogSurvey {
-  public enum Event {
+package final class LogSurvey {
+  package enum Event {
     case record(RecordView, epoch: UInt64)
     /// Bytes of the log that hold no valid record.
     case damage(Range<Int>)
   }
 
-  public private(set) var start = 0
-  public private(set) var end = 0
-  public private(set) var records = 0
-  public private(set) var epoch: UInt64 = 0
+  package private(set) var start = 0
+  package private(set) var end = 0
+  package private(set) var records = 0
+  package private(set) var epoch: UInt64 = 0
   /// The broker stopped in order; otherwise the end is where a crash cut it.
-  public private(set) var isClean = false
+  package private(set) var isClean = false
   /// Called with the position now and then.
-  public var progress: ((Int) -> Void)?
+  package var progress: ((Int) -> Void)?
 
   private let survey: JournalSurvey
   private let isPlausible: (RecordView) -> Bool
   private static let progressRecords = 1 << 14
 
   /// `isPlausible` as in `LogReader.skipDamage`.
-  public init(_ survey: JournalSurvey, isPlausible: @escaping (RecordView) -> Bool) {
+  package init(_ survey: JournalSurvey, isPlausible: @escaping (RecordView) -> Bool) {
     self.survey = survey
     self.isPlausible = isPlausible
   }
 
-  public func read(_ body: (Event) -> Void) throws(JournalError) {
+  package func read(_ body: (Event) -> Void) throws(JournalError) {
     guard let first = survey.segments.first else { return expectAll(behind: 0, body) }
     let named = first.header?.firstRecord ?? first.firstPosition
     let reader = LogReader(

@@ -1,5 +1,6 @@
 import Base
 import IO
+import Journal
 
 /// Looks for the blocks of a lane file whose table cannot be read; each says of itself what it is.
 struct LaneScan {

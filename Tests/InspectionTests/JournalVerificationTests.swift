@@ -3,6 +3,8 @@ import Testbed
 import Testing
 
 @testable import Broker
+@testable import BrokerTests
+@testable import Inspection
 @testable import Journal
 
 /// What `verify` says of journals that nothing happened to but use and crashes.
@@ -47,6 +49,28 @@ import Testing
       try run.expectContents(
         TestBroker(in: copy, settings: .spilling), run.model.afterCrash())
       try run.restart(inOrder: round.isMultiple(of: 2))
+    }
+  }
+
+  /// `verify` names what a start refuses, and both pass over what says of itself that it may be.
+  @Test(arguments: [(UInt8(7), false), (99, false), (127, false), (200, true)])
+  func verifySaysTheSameAsTheStart(kind: UInt8, isPassedOver: Bool) throws {
+    let broker = try TestBroker()
+    broker.durableTurn()
+    let position = broker.journal.endPosition
+    broker.turn { RawRecord(kind: kind, payload: []).append(to: broker.journal) }
+    broker.durableTurn()
+    let verification = try JournalVerification(directory: broker.directory.path)
+    let problem = verification.problems.first { $0.position == position }
+    #expect(
+      problem?.text
+        == (isPassedOver ? nil : "a record of kind \(kind), which only a newer version knows"))
+    if isPassedOver {
+      _ = try broker.restarted()
+    } else {
+      #expect(throws: JournalError.unknown("a record of kind \(kind)", position: position)) {
+        _ = try broker.restarted()
+      }
     }
   }
 }

@@ -1,11 +1,12 @@
 import Base
+import Broker
 import Journal
 
 /// Whether records have the form that their kinds have; for tools, which also meet records whose
 /// checksum says nothing.
-public enum RecordForm {
+package enum RecordForm {
   /// Whether a record's size goes with its header, of which 32 bytes are there.
-  public static func isPlausible(_ record: RecordView) -> Bool {
+  package static func isPlausible(_ record: RecordView) -> Bool {
     guard let kind = BrokerRecord.Kind(rawValue: record.kind) else {
       return record.isIgnorable && record.size < Record.catalogSizeMax
     }
@@ -13,13 +14,15 @@ public enum RecordForm {
   }
 
   /// Whether a record is a message and can be understood.
-  public static func isMessage(_ record: RecordView) -> Bool {
-    guard record.kind == BrokerRecord.Kind.message.rawValue else { return false }
+  package static func isMessage(_ record: RecordView) -> Bool { message(record) != nil }
+
+  /// The record if it is a message and can be understood.
+  static func message(_ record: RecordView) -> MessageRecord? {
+    guard record.kind == BrokerRecord.Kind.message.rawValue else { return nil }
     do throws(MalformedInput) {
-      _ = try MessageRecord(record)
-      return true
+      return try MessageRecord(record)
     } catch {
-      return false
+      return nil
     }
   }
 }

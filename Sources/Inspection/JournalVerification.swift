@@ -1,26 +1,27 @@
 import Base
+import Broker
 import Journal
 
 /// Reads a whole journal and says everything in it that is not sound, and how many messages of each
 /// queue are alive. Changes nothing.
-public final class JournalVerification {
-  public struct QueueCount: Equatable, Sendable {
-    public let id: UInt32
-    public let vhost: Name
-    public let name: Name
-    public let inLog: Int
-    public let inLanes: Int
+package final class JournalVerification {
+  package struct QueueCount: Equatable, Sendable {
+    package let id: UInt32
+    package let vhost: Name
+    package let name: Name
+    let inLog: Int
+    package let inLanes: Int
 
-    public var count: Int { inLog + inLanes }
+    package var count: Int { inLog + inLanes }
   }
 
-  public private(set) var problems: [JournalProblem]
+  package private(set) var problems: [JournalProblem]
   /// In the order of their ids.
-  public private(set) var queues: [QueueCount] = []
-  public private(set) var blocks = 0
-  public private(set) var blocksAlive = 0
-  public let survey: JournalSurvey
-  public var log: LogSurvey { census.log }
+  package private(set) var queues: [QueueCount] = []
+  package private(set) var blocks = 0
+  package private(set) var blocksAlive = 0
+  package let survey: JournalSurvey
+  package var log: LogSurvey { census.log }
 
   let census: JournalCensus
   /// Blocks with something alive: those that are sound by their files, and those that are not.
@@ -31,7 +32,7 @@ public final class JournalVerification {
   private var inLanes: [UInt32: Int] = [:]
 
   /// `progress` gets words for what is being read now and then.
-  public init(
+  package init(
     directory: String, progress: @escaping (String) -> Void = { _ in }
   ) throws(JournalError) {
     let survey = try JournalSurvey(directory: directory)
@@ -52,7 +53,7 @@ public final class JournalVerification {
     count()
   }
 
-  public var isSound: Bool { problems.isEmpty }
+  package var isSound: Bool { problems.isEmpty }
 
   /// Missing lane files that nothing excuses.
   var lostLaneFiles: [UInt32] {

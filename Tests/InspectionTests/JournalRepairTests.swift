@@ -4,6 +4,8 @@ import Testbed
 import Testing
 
 @testable import Broker
+@testable import BrokerTests
+@testable import Inspection
 @testable import Journal
 
 /// Damage of every kind: the broker refuses to start, `verify` says it, `repair` mends it, and every

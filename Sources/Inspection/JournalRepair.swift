@@ -1,12 +1,13 @@
 import AMQP
 import Base
+import Broker
 import IO
 import Journal
 
 /// Brings a damaged journal to a state with which the broker starts; `Specs/Journal.md`, "Repair", has
 /// how and why. What is lost or set aside stands in `report`.
-public final class JournalRepair {
-  public let verification: JournalVerification
+package final class JournalRepair {
+  package let verification: JournalVerification
   /// What of a queue is kept and what is not.
   struct Outcome {
     let queue: JournalCensus.QueueCensus
@@ -26,7 +27,7 @@ public final class JournalRepair {
   private var survey: JournalSurvey { verification.survey }
 
   /// `line` writes a message that is set aside into a file for people; the journal does not care how.
-  public init(
+  package init(
     _ verification: JournalVerification, line: @escaping (SetAsideMessage) -> [UInt8] = { _ in [] }
   ) {
     self.verification = verification
@@ -103,7 +104,7 @@ public final class JournalRepair {
 
   /// Writes a new journal into `repairDirectory`, which is on the journal's file system, and exchanges
   /// the two. `now` is wall-clock milliseconds.
-  public func perform(in repairDirectory: String, now: Int64) throws(JournalError) {
+  package func perform(in repairDirectory: String, now: Int64) throws(JournalError) {
     let new = repairDirectory + "/" + UnfinishedRepair.newName
     do throws(JournalError) {
       // What is exchanged below has no mark of its own, or it would be taken for the new journal.
@@ -262,10 +263,11 @@ public final class JournalRepair {
     let alive = census.aliveInLanes(queue)
     var lines: [UInt8] = []
     try survey.readUnproven(block, isWellFormed: RecordForm.isMessage) { message in
-      guard message.isDurable, alive.contains(message.sequence) else { return }
+      guard message.isDurable, alive.contains(message.sequence),
+        let record = RecordForm.message(message.record)
+      else { return }
       lines += line(
-        SetAsideMessage(
-          queue: queue.names.name, sequence: message.sequence, MessageView(message.record.base)))
+        SetAsideMessage(queue: queue.names.name, sequence: message.sequence, record))
     }
     return lines
   }
@@ -294,32 +296,22 @@ public final class JournalRepair {
 }
 
 /// A message that can be read, but of which nothing says that it is as it was.
-public struct SetAsideMessage {
-  public let queue: Name
-  public let sequence: UInt64
-  public let exchange: Name
-  public let key: Name
+package struct SetAsideMessage {
+  package let queue: Name
+  package let sequence: UInt64
+  package let exchange: Name
+  package let key: Name
   /// As on the wire: flags and values.
-  public let properties: [UInt8]
-  public let body: [UInt8]
+  package let properties: [UInt8]
+  package let body: [UInt8]
 
-  init(queue: Name, sequence: UInt64, _ view: MessageView) {
+  init(queue: Name, sequence: UInt64, _ record: MessageRecord) {
     self.queue = queue
     self.sequence = sequence
-    let names = view.names
-    let properties = view.properties(behind: names)
-    (exchange, key) = RouteMemo.split(names.bytes)
-    self.properties = Array(properties)
-    body = Array(view.body(behind: properties))
-  }
-}
-
-/// Does `body` and says its failure as the journal's.
-func system(_ body: () throws(SystemError) -> Void) throws(JournalError) {
-  do throws(SystemError) {
-    try body()
-  } catch {
-    throw .system(error)
+    exchange = record.exchange
+    key = record.routingKey
+    properties = Array(record.properties)
+    body = Array(record.body)
   }
 }
 

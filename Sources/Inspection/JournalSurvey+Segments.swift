@@ -1,6 +1,7 @@
 import Base
 import Glibc
 import IO
+import Journal
 
 /// The segments of a journal as the tools see them: each is looked at by itself, and then whether they
 /// belong together.
@@ -169,7 +170,7 @@ extension JournalSurvey {
   // MARK: The bytes of the log
 
   /// The parts of a range of the log for which there is a file.
-  public func pieces(of range: Range<Int>) -> [Range<Int>] {
+  package func pieces(of range: Range<Int>) -> [Range<Int>] {
     var pieces: [Range<Int>] = []
     for segment in segments {
       let piece = range.clamped(
@@ -184,7 +185,7 @@ extension JournalSurvey {
   }
 
   /// Hands over the bytes of a piece of the log, part by part.
-  public func readLog(
+  func readLog(
     _ piece: Range<Int>, _ body: (Int, UnsafeRawBufferPointer) throws(SystemError) -> Void
   ) throws(JournalError) {
     let memory = UnsafeMutableRawBufferPointer.allocate(

@@ -1,10 +1,11 @@
 import Base
+import Broker
 import Journal
 
 extension JournalRepair {
   /// What is damaged, what is set aside, what is lost and what may come twice, for the person who
   /// repairs.
-  public var report: String {
+  package var report: String {
     var text = "Damaged in \(verification.survey.directory):\n\n"
     for problem in verification.problems { text += "  \(problem)\n" }
     text += queuesText + declarationsText + asideText

@@ -1,5 +1,6 @@
 import AMQP
 import Base
+import Broker
 import Journal
 
 /// What is alive in a journal: found as recovery finds it, but without a broker, and past damage.

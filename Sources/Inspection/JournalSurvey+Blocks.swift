@@ -1,16 +1,17 @@
 import Base
 import IO
+import Journal
 
 /// A message of a lane file as a reader sees it.
-public struct LaneMessage {
-  public let sequence: UInt64
-  public let isDurable: Bool
-  public let record: RecordView
+package struct LaneMessage {
+  package let sequence: UInt64
+  package let isDurable: Bool
+  package let record: RecordView
 }
 
 extension JournalSurvey {
   /// The bytes of a block, zero where there are none.
-  public func bytes(of block: LaneBlock) throws(JournalError) -> [UInt8] {
+  package func bytes(of block: LaneBlock) throws(JournalError) -> [UInt8] {
     let path = path(LaneTable.name(block.file))
     let file = try LenientDisk(disk: disk).opened(path)
     let memory = UnsafeMutableRawBufferPointer.allocate(
@@ -21,13 +22,13 @@ extension JournalSurvey {
   }
 
   /// The block was given back to the file system.
-  public func isHole(_ block: LaneBlock) throws(JournalError) -> Bool {
+  func isHole(_ block: LaneBlock) throws(JournalError) -> Bool {
     try bytes(of: block).allSatisfy { $0 == 0 }
   }
 
   /// Hands over each message of a block, or says why the block is not sound; `isWellFormed` is asked
   /// of each record.
-  public func read(
+  package func read(
     _ block: LaneBlock, isWellFormed: (RecordView) -> Bool, _ body: (LaneMessage) -> Void = { _ in }
   ) throws(JournalError) -> String? {
     let bytes = try bytes(of: block)
@@ -53,7 +54,7 @@ extension JournalSurvey {
   }
 
   /// Hands over what in a block that is not sound has the form of messages; nothing vouches for them.
-  public func readUnproven(
+  func readUnproven(
     _ block: LaneBlock, isWellFormed: (RecordView) -> Bool, _ body: (LaneMessage) -> Void
   ) throws(JournalError) {
     let bytes = try bytes(of: block)
@@ -91,7 +92,7 @@ extension JournalSurvey {
   }
 
   /// Reads a record of the log that was valid before; `position` is where it stands.
-  public func readRecord(
+  func readRecord(
     at position: Int, _ body: (RecordView) -> Void
   ) throws(JournalError) {
     let files = lenientFiles

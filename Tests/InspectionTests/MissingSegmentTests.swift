@@ -3,7 +3,9 @@ import IO
 import Testbed
 import Testing
 
+@testable import Inspection
 @testable import Journal
+@testable import JournalTests
 
 /// A segment that somebody removed is missed, also when it was the last.
 @Suite struct MissingSegmentTests {

@@ -1,11 +1,12 @@
 import Base
 import IO
+import Journal
 
 /// What stands in a journal's directory, sound or not; reads it without changing it. Only what a newer
 /// version wrote is refused.
-public final class JournalSurvey {
-  public struct Segment {
-    public let firstPosition: Int
+package final class JournalSurvey {
+  package struct Segment {
+    let firstPosition: Int
     /// nil if it is damaged or says something else than the name.
     let header: SegmentHeader?
     /// Of the file.
@@ -14,50 +15,50 @@ public final class JournalSurvey {
     var name: String { SegmentFiles.name(firstPosition) }
   }
 
-  public struct Checkpoint {
-    public let name: String
+  package struct Checkpoint {
+    package let name: String
     /// Its checksum is right.
-    public let isSound: Bool
-    public let position: Int
-    public let replayFrom: Int
+    package let isSound: Bool
+    package let position: Int
+    package let replayFrom: Int
     /// What the log says of the catalog from here on is not all in it.
-    public let catalogPosition: Int
+    let catalogPosition: Int
     let payload: [UInt8]
   }
 
-  public struct LaneFile {
-    public let number: UInt32
-    public let name: String
+  package struct LaneFile {
+    package let number: UInt32
+    package let name: String
     /// The checkpoint names it.
-    public let isNamed: Bool
+    package let isNamed: Bool
     /// Header and table are sound; otherwise `blocks` were looked for.
-    public let isSound: Bool
-    public let blocks: [LaneBlock]
-    public let bytes: Int
+    package let isSound: Bool
+    package let blocks: [LaneBlock]
+    package let bytes: Int
   }
 
-  public let directory: String
+  package let directory: String
   let disk: any Disk
-  public internal(set) var problems: [JournalProblem] = []
+  package internal(set) var problems: [JournalProblem] = []
   /// From the one on that the checkpoint needs.
-  public internal(set) var segments: [Segment] = []
+  package internal(set) var segments: [Segment] = []
   /// As a sound header says, else a guess.
-  public internal(set) var segmentBytes = 0
-  public internal(set) var isSegmentSizeKnown = false
+  package internal(set) var segmentBytes = 0
+  var isSegmentSizeKnown = false
   /// The last segment says that there was one behind it.
   var isTailMissing = false
-  public private(set) var spares: [String] = []
-  public private(set) var checkpoint: Checkpoint?
+  package private(set) var spares: [String] = []
+  package private(set) var checkpoint: Checkpoint?
   /// Those that the checkpoint names and that are missing.
-  public private(set) var missingLaneFiles: [UInt32] = []
-  public private(set) var laneFiles: [LaneFile] = []
+  package private(set) var missingLaneFiles: [UInt32] = []
+  package private(set) var laneFiles: [LaneFile] = []
   /// What the next start removes: rounds and checkpoints that were not over, scratch files.
-  public private(set) var leftovers: [String] = []
+  package private(set) var leftovers: [String] = []
   /// Names that no journal has.
-  public private(set) var strangers: [String] = []
+  package private(set) var strangers: [String] = []
   var identity: UInt64?
 
-  public init(directory: String, disk: any Disk = SystemDisk()) throws(JournalError) {
+  package init(directory: String, disk: any Disk = SystemDisk()) throws(JournalError) {
     self.directory = directory
     self.disk = disk
     let names = try system { () throws(SystemError) in try JournalNames(disk, directory) }
@@ -71,17 +72,17 @@ public final class JournalSurvey {
   }
 
   /// There is neither a log nor a checkpoint: the broker would begin anew.
-  public var isEmpty: Bool {
+  package var isEmpty: Bool {
     segments.isEmpty && checkpoint == nil && laneFiles.isEmpty && problems.isEmpty
   }
 
   /// What the checkpoint says counts; or there is none, and the log is there from its beginning.
-  public var isCheckpointProven: Bool {
+  var isCheckpointProven: Bool {
     checkpoint?.isSound ?? (segments.first?.firstPosition == 0)
   }
 
   /// The end of the last segment, also of one that is missing.
-  public var logEnd: Int {
+  var logEnd: Int {
     segments.last.map { $0.firstPosition + (isTailMissing ? 2 : 1) * segmentBytes } ?? 0
   }
 
@@ -92,7 +93,7 @@ public final class JournalSurvey {
   }
 
   /// The file of a position of the log, and the offset in it.
-  public func place(_ position: Int) -> (file: String, offset: Int) {
+  package func place(_ position: Int) -> (file: String, offset: Int) {
     let first = position - position % max(segmentBytes, SegmentHeader.pageBytes)
     return (SegmentFiles.name(first), SegmentHeader.pageBytes + position - first)
   }
@@ -100,7 +101,7 @@ public final class JournalSurvey {
   func path(_ name: String) -> String { directory + "/" + name }
 
   /// Whether there is a journal in a directory with these names, or could be one.
-  public static func looksLikeJournal(_ names: [String]) -> Bool {
+  package static func looksLikeJournal(_ names: [String]) -> Bool {
     names.contains { JournalNames.kind(of: $0) != .stranger }
   }
 
@@ -134,7 +135,7 @@ public final class JournalSurvey {
   }
 
   /// The records of the checkpoint; of one that is damaged those that have the form of records.
-  public func forEachCheckpointRecord(_ body: (RecordView) -> Void) {
+  package func forEachCheckpointRecord(_ body: (RecordView) -> Void) {
     guard let checkpoint else { return }
     checkpoint.payload.withUnsafeBytes { bytes in
       var offset = 0

@@ -4,6 +4,8 @@ import Testbed
 import Testing
 
 @testable import Broker
+@testable import BrokerTests
+@testable import Inspection
 @testable import Journal
 
 /// A data directory that can be damaged, verified and repaired, and what its queues held.

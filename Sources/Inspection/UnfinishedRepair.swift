@@ -3,8 +3,8 @@ import Journal
 
 /// A repair that was killed: the journal in its place is the old one or the new one, whole, and the
 /// other is in the repair directory, under the name of the new one.
-public struct UnfinishedRepair {
-  public enum State: Equatable, Sendable {
+package struct UnfinishedRepair {
+  package enum State: Equatable, Sendable {
     /// The old journal is in its place; what was written of a new one is of no use.
     case begun
     /// The new journal is in its place; the old one has to get its name.
@@ -12,8 +12,8 @@ public struct UnfinishedRepair {
   }
 
   /// The repair directory.
-  public let directory: String
-  public let state: State
+  package let directory: String
+  package let state: State
   private let data: String
 
   /// Of the new journal in the repair directory, until the two are exchanged.
@@ -22,7 +22,7 @@ public struct UnfinishedRepair {
   static let mark = "repair-unfinished"
 
   /// Those in a data directory.
-  public static func all(in data: String) throws(JournalError) -> [UnfinishedRepair] {
+  package static func all(in data: String) throws(JournalError) -> [UnfinishedRepair] {
     var found: [UnfinishedRepair] = []
     let names = try listed(data)
     for name in names where name.hasPrefix("repair-") {
@@ -38,7 +38,7 @@ public struct UnfinishedRepair {
   }
 
   /// What it is, for people.
-  public var text: String {
+  package var text: String {
     switch state {
     case .begun:
       "\(directory) is of a repair that did not come to its end; the journal is as it was before it"
@@ -49,7 +49,7 @@ public struct UnfinishedRepair {
   }
 
   /// Removes what is of no use, or gives the old journal its name.
-  public func finish() throws(JournalError) {
+  package func finish() throws(JournalError) {
     let new = directory + "/" + Self.newName
     switch state {
     case .begun:

@@ -4,6 +4,8 @@ import Testbed
 import Testing
 
 @testable import Broker
+@testable import BrokerTests
+@testable import Inspection
 @testable import Journal
 
 /// Files of any length and any content: the tools come to an end with a verdict, and the broker agrees

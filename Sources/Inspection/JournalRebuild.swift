@@ -1,10 +1,11 @@
 import Base
 import IO
+import Journal
 
 /// Writes a new journal beside another, of what is sound in that: lane files that are linked or copied
 /// block by block, messages of the log in new lane files, and a checkpoint in front of an empty log.
-public final class JournalRebuild {
-  public let directory: String
+final class JournalRebuild {
+  let directory: String
   private let survey: JournalSurvey
   private let files: SegmentFiles
   private let records: any LaneRecords
@@ -13,7 +14,7 @@ public final class JournalRebuild {
   private var current: LaneFileWriter?
 
   /// `directory` is empty, and on the file system of the journal.
-  public init(
+  init(
     _ survey: JournalSurvey, into directory: String, records: any LaneRecords
   ) throws(JournalError) {
     self.survey = survey
@@ -30,14 +31,14 @@ public final class JournalRebuild {
   }
 
   /// Keeps a lane file as it is.
-  public func link(_ file: JournalSurvey.LaneFile) throws(JournalError) {
+  func link(_ file: JournalSurvey.LaneFile) throws(JournalError) {
     let (old, new) = (survey.path(file.name), files.path(file.name))
     try system { () throws(SystemError) in try FileSystem.link(old, as: new) }
     numbers.append(file.number)
   }
 
   /// Keeps some blocks of a lane file, which are sound.
-  public func copy(
+  func copy(
     _ file: JournalSurvey.LaneFile, _ blocks: [LaneBlock]
   ) throws(JournalError) {
     guard !blocks.isEmpty else { return }
@@ -49,7 +50,7 @@ public final class JournalRebuild {
 
   /// Puts a durable message of the log into a lane. Messages come by lanes and in order; where
   /// `beginsBlock` is set others stand between it and the one before.
-  public func add(lane: UInt32, sequence: UInt64, position: Int, beginsBlock: Bool)
+  func add(lane: UInt32, sequence: UInt64, position: Int, beginsBlock: Bool)
     throws(JournalError)
   {
     if let writer = current, writer.isFull {
@@ -75,7 +76,7 @@ public final class JournalRebuild {
   }
 
   /// Writes the log and the checkpoint and makes everything durable. `epoch` is above all that were.
-  public func finish(catalog: [UInt8], epoch: UInt64, now: Int64) throws(JournalError) {
+  func finish(catalog: [UInt8], epoch: UInt64, now: Int64) throws(JournalError) {
     try current?.finish()
     let size = files.segmentBytes
     let end = max(survey.logEnd, survey.checkpoint?.position ?? 0)

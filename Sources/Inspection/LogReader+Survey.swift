@@ -1,4 +1,5 @@
 import Base
+import Journal
 
 /// Reading on behind damage. `isPlausible` says of a record, whose checksum was not looked at, whether
 /// its size goes with its header; it keeps the search from hashing what is no record.
@@ -60,18 +61,12 @@ extension LogReader {
     var place = position + 8
     while place + 32 <= end {
       let base = try bytes(at: place, 32)
-      if base.load(as: UInt32.self) == 32, try isProof(base, at: place) {
-        return (place, proofEpoch(base, at: place))
+      if base.load(as: UInt32.self) == 32, let found = proofEpoch(base, at: place) {
+        return (place, found)
       }
       place = self.place(behind: place)
     }
     return nil
-  }
-
-  private func proofEpoch(_ base: UnsafeRawPointer, at place: Int) -> UInt64 {
-    let view = RecordView(position: place, base: base, size: 32)
-    if view.kind == OwnRecord.Kind.epoch.rawValue { return view.u64(at: EpochRecord.epochOffset) }
-    return batchEpoch(in: epoch...epoch + Self.epochGapMax, base, at: place) ?? epoch
   }
 
   /// More lives than anybody tries for.

@@ -1,16 +1,17 @@
 import Base
+import Broker
 import Journal
 
 /// What a record of the log says, in words, for people who look into a journal.
-public struct RecordDescription {
+package struct RecordDescription {
   /// Such as `message, 100 bytes, exchange "" key "orders", to 1#7`.
-  public let text: String
+  package let text: String
   /// Why the record cannot be understood.
-  public let problem: RecordProblem?
+  package let problem: RecordProblem?
   private let known: BrokerRecord?
 
   /// Describes a record, as long as its bytes are there.
-  public init(_ record: RecordView) {
+  package init(_ record: RecordView) {
     do throws(RecordProblem) {
       if record.kind < Record.brokerKinds {
         text = try OwnRecord(record).text
@@ -26,17 +27,17 @@ public struct RecordDescription {
     }
   }
 
-  public static let kindNames =
+  package static let kindNames =
     OwnRecord.Kind.allCases.map(\.name) + BrokerRecord.Kind.allCases.map(\.name)
 
   /// The kind's name, for counts.
-  public static func kindName(_ kind: UInt8) -> String {
+  package static func kindName(_ kind: UInt8) -> String {
     OwnRecord.Kind(rawValue: kind)?.name ?? BrokerRecord.Kind(rawValue: kind)?.name
       ?? "kind \(kind)"
   }
 
   /// The beginning of a message's body, as text; nothing for other records, or when nothing is wanted.
-  public func body(bytesMax: Int) -> String {
+  package func body(bytesMax: Int) -> String {
     guard case .message(let message) = known, bytesMax > 0 else { return "" }
     var text = ""
     let body = message.body
@@ -48,13 +49,13 @@ public struct RecordDescription {
   }
 
   /// The queue that the record declares, if it has this name.
-  public func declaredQueue(named name: String) -> UInt32? {
+  package func declaredQueue(named name: String) -> UInt32? {
     guard case .queue(let queue) = known, queue.name.description == name else { return nil }
     return queue.id
   }
 
   /// Whether the record says something of one of these queues.
-  public func concerns(oneOf queues: Set<UInt32>) -> Bool {
+  package func concerns(oneOf queues: Set<UInt32>) -> Bool {
     switch known {
     case .settle(let record): queues.contains(record.queue)
     case .delivered(let record): queues.contains(record.queue)
