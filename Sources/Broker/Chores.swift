@@ -21,8 +21,10 @@ final class Chores {
   private let stepsPerTurn: Int
   /// Steps of one chore before it is the next one's turn.
   private static let stepsPerSlice = 512
-  /// Steps of a chore where it is begun.
+  /// Steps of a chore where it is begun, and when the turn has taken long: most chores are small, and
+  /// nobody sees that they are chores.
   private static let stepsAtOnce = 2048
+  private static let stepsAtOnceWhenLong = 256
 
   /// Those that get a slice in this round, the ones before `next` having had it, and those that go on
   /// in the next round.
@@ -45,10 +47,11 @@ final class Chores {
     stepsLeft = stepsPerTurn
   }
 
-  /// Begins a chore, and finishes it if that is little and the turn has steps and time. Otherwise no
-  /// more requests are taken from the peer until it is done.
+  /// Begins a chore, and finishes it if that is little and the turn has steps left. Otherwise no more
+  /// requests are taken from the peer until it is done.
   func begin(_ chore: any Chore, for peer: Peer?) {
-    if stepsLeft > 0, !isTurnLong(), slice(chore, min(stepsLeft, Self.stepsAtOnce)) { return }
+    let atOnce = isTurnLong() ? Self.stepsAtOnceWhenLong : Self.stepsAtOnce
+    if stepsLeft > 0, slice(chore, min(stepsLeft, atOnce)) { return }
     underway.append(Underway(chore: chore, peer: peer))
     peer?.choreBegan()
   }
