@@ -7,7 +7,7 @@ import Glibc
 public enum Sabotage: String, CaseIterable, Sendable {
   // Commits and confirms.
   case confirmsBeforeSync, confirmsOneTooMany, goesOnAfterFailedWrite, losesPostponedBatch
-  case freesCommittingBlock, reusesLentMemory
+  case freesCommittingBlock, reusesLentMemory, losesBodyBeginning
   // Files.
   case forgetsDirectorySync, opensUnsyncedSegment, misnamesFirstRecord, usesUnsyncedCheckpoint
   case checkpointsUnsyncedLog

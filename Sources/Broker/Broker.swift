@@ -415,15 +415,23 @@ public final class Broker {
       isDurable
       ? journal.append(kind: kind, word: word, payloadSize: size)
       : journal.appendTransient(kind: kind, word: word, payloadSize: size)
+    let place = writeHead(at: payload, names, properties, destinations)
+    return StoredMessage(
+      location: location, record: UnsafeRawPointer(payload - Record.headerSize),
+      rest: Self.copy(body, to: place))
+  }
+
+  /// All that stands before the body. Returns where that begins.
+  @inline(__always)
+  func writeHead(
+    at payload: UnsafeMutableRawPointer, _ names: RawSpan, _ properties: RawSpan,
+    _ destinations: Int
+  ) -> UnsafeMutableRawPointer {
     MessageRecord.write(
       at: payload, propertiesSize: UInt32(properties.byteCount),
       destinationCount: UInt32(destinations), storedAt: UInt64(bitPattern: now))
-    var place = payload + fixed
-    place = Self.copy(names, to: place)
-    place = Self.copy(properties, to: place)
-    place = Self.copy(body, to: place)
-    return StoredMessage(
-      location: location, record: UnsafeRawPointer(payload - Record.headerSize), rest: place)
+    let place = Self.copy(names, to: payload + MessageRecord.fixedBytes)
+    return Self.copy(properties, to: place)
   }
 
   @inline(__always)
@@ -447,6 +455,11 @@ public final class Broker {
     let message = appendMessage(
       names: names, properties: properties, body: body,
       destinations: isDurable ? route.durableCount : 0, isDurable: isDurable)
+    enqueue(message, in: route, isDurable)
+  }
+
+  @inline(__always)
+  func enqueue(_ message: StoredMessage, in route: Route, _ isDurable: Bool) {
     journal.retain(message.location.block, count: route.count)
     if route.count == 1 {
       route.queues[0]._withUnsafeGuaranteedRef { queue in

@@ -27,8 +27,8 @@ public struct BrokerLimits: Equatable, Sendable {
   /// Steps in a turn of checkpoints and of rounds of spilling.
   public var walkStepsPerTurn = 4096
 
-  /// Larger bodies are sent out of the memory that they are in, and not copied into a connection's
-  /// output.
+  /// Larger bodies are put together in the memory in which they stay, unless they come at once, and are sent
+  /// out of it: they are not copied into the log, nor into a connection's output.
   public static let copiedBodyMax = 64 << 10
 
   public init() {}

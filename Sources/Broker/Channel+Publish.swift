@@ -40,25 +40,27 @@ extension Channel {
       let mode = properties.unsafeLoad(fromByteOffset: 2, as: UInt8.self)
       let route = try route(names)
       guard !route.needsHeaders else {
-        return try publishChecked(names, isMandatory, properties, body)
+        return try publishChecked(names, isMandatory, properties, body, nil)
       }
       try store(
         names, properties, body, in: route, isPersistent: mode == 2, isMandatory: isMandatory)
     } else if flags == 0, size == 2 {
       let route = try route(names)
       guard !route.needsHeaders else {
-        return try publishChecked(names, isMandatory, properties, body)
+        return try publishChecked(names, isMandatory, properties, body, nil)
       }
       try store(
         names, properties, body, in: route, isPersistent: false, isMandatory: isMandatory)
     } else {
-      try publishChecked(names, isMandatory, properties, body)
+      try publishChecked(names, isMandatory, properties, body, nil)
     }
   }
 
-  /// The whole of it: properties that the broker acts on, headers that route.
-  private func publishChecked(
-    _ names: RawSpan, _ isMandatory: Bool, _ properties: RawSpan, _ body: RawSpan
+  /// The whole of it: properties that the broker acts on, headers that route. The body is the draft's if
+  /// there is one.
+  func publishChecked(
+    _ names: RawSpan, _ isMandatory: Bool, _ properties: RawSpan, _ body: RawSpan,
+    _ draft: RecordDraft?
   ) throws(PeerError) {
     let block: PropertyBlock
     do throws(MalformedInput) {
@@ -69,29 +71,29 @@ extension Channel {
     try checkUser(block, properties)
     try checkExpiration(block, properties)
     if block.flags.contains(.replyTo),
-      try publishWithReplyTo(names, isMandatory, block, properties, body)
+      try publishWithReplyTo(names, isMandatory, block, properties, body, draft)
     {
       return
     }
     let route = try route(names)
     if block.headers.isEmpty, !route.needsHeaders {
       try store(
-        names, properties, body, in: route, isPersistent: block.isPersistent,
+        names, properties, body, draft, in: route, isPersistent: block.isPersistent,
         isMandatory: isMandatory)
     } else {
-      try publishWithHeaders(names, isMandatory, block, properties, body, route)
+      try publishWithHeaders(names, isMandatory, block, properties, body, draft, route)
     }
   }
 
   private func publishWithHeaders(
     _ names: RawSpan, _ isMandatory: Bool, _ block: PropertyBlock, _ properties: RawSpan,
-    _ body: RawSpan, _ route: Route
+    _ body: RawSpan, _ draft: RecordDraft?, _ route: Route
   ) throws(PeerError) {
     let headers = properties.extracting(block.headers)
     let selected = try SenderSelection(in: headers, keysMax: broker.limits.routingKeysMax)
     guard route.needsHeaders || selected != nil else {
       return try store(
-        names, properties, body, in: route, isPersistent: block.isPersistent,
+        names, properties, body, draft, in: route, isPersistent: block.isPersistent,
         isMandatory: isMandatory)
     }
     let (exchange, key) = RouteMemo.split(names)
@@ -99,13 +101,13 @@ extension Channel {
     let wide = try vhost.route(vhost.publishable(exchange), keys: keys, headers: headers)
     guard let selected, selected.hasBlind else {
       return try store(
-        names, properties, body, in: wide, isPersistent: block.isPersistent,
+        names, properties, body, draft, in: wide, isPersistent: block.isPersistent,
         isMandatory: isMandatory)
     }
     let stripped = SenderSelection.strippingBlind(from: properties)
     try Self.withBytes(stripped) { (bytes) throws(PeerError) in
       try store(
-        names, bytes.bytes, body, in: wide, isPersistent: block.isPersistent,
+        names, bytes.bytes, body, draft, in: wide, isPersistent: block.isPersistent,
         isMandatory: isMandatory)
     }
   }
@@ -138,7 +140,7 @@ extension Channel {
   /// Returns false when the message asks for no such reply.
   private func publishWithReplyTo(
     _ names: RawSpan, _ isMandatory: Bool, _ block: PropertyBlock, _ properties: RawSpan,
-    _ body: RawSpan
+    _ body: RawSpan, _ draft: RecordDraft?
   ) throws(PeerError) -> Bool {
     guard DirectReplies.isQueueName(Name(copying: properties.extracting(block.replyTo))) else {
       return false
@@ -146,7 +148,7 @@ extension Channel {
     guard let replies else { throw .noReplyConsumer }
     let rewritten = DirectReplies.rewrite(properties, block.replyTo, to: replies.address)
     try Self.withBytes(rewritten) { (bytes) throws(PeerError) in
-      try publishChecked(names, isMandatory, bytes.bytes, body)
+      try publishChecked(names, isMandatory, bytes.bytes, body, draft)
     }
     return true
   }
@@ -174,32 +176,60 @@ extension Channel {
     // From 1 to the limit, in one comparison.
     guard UInt(bitPattern: route.count &- 1) < UInt(WideStore.queuesMax) else {
       return try storeRarely(
-        names, properties, body, in: route, isPersistent: isPersistent, isMandatory: isMandatory)
+        names, properties, body, nil, in: route, isPersistent: isPersistent,
+        isMandatory: isMandatory)
     }
     let isDurable = isPersistent && route.durableCount > 0
-    if isDurable {
-      if let reason = broker.journal.failure { throw .journalFailed(reason: reason) }
-      confirms.isDurable = true
-    }
+    if isDurable { try noteDurable() }
     broker.store(
       names: names, properties: properties, body: body, in: route, isDurable: isDurable)
+  }
+
+  /// The same for a body that may be a draft's.
+  @inline(__always)
+  private func store(
+    _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan, _ draft: RecordDraft?,
+    in route: Route, isPersistent: Bool, isMandatory: Bool
+  ) throws(PeerError) {
+    guard let draft else {
+      return try store(
+        names, properties, body, in: route, isPersistent: isPersistent, isMandatory: isMandatory)
+    }
+    guard route.count > 0, route.count <= WideStore.queuesMax else {
+      return try storeRarely(
+        names, properties, body, draft, in: route, isPersistent: isPersistent,
+        isMandatory: isMandatory)
+    }
+    let isDurable = isPersistent && route.durableCount > 0
+    if isDurable { try noteDurable() }
+    broker.store(draft, names: names, properties: properties, in: route, isDurable: isDurable)
+  }
+
+  /// A message of this turn goes into the log.
+  @inline(__always)
+  private func noteDurable() throws(PeerError) {
+    if let reason = broker.journal.failure { throw .journalFailed(reason: reason) }
+    confirms.isDurable = true
   }
 
   /// To no queue, or to very many.
   @inline(never)
   private func storeRarely(
-    _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan, in route: Route,
-    isPersistent: Bool, isMandatory: Bool
+    _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan, _ draft: RecordDraft?,
+    in route: Route, isPersistent: Bool, isMandatory: Bool
   ) throws(PeerError) {
     guard route.count > 0 else {
-      return unroutable(names, properties, body, isMandatory: isMandatory)
+      return unroutable(names, properties, body, draft, isMandatory: isMandatory)
     }
     if isPersistent, route.durableCount > 0, let reason = broker.journal.failure {
       throw .journalFailed(reason: reason)
     }
     confirms.isStoring = true
+    let content: WideStore.Content =
+      if let draft { .draft(draft) } else { .bytes(body.withUnsafeBytes { Array($0) }) }
     let store = WideStore(
-      self, route, names: names, properties: properties, body: body, isPersistent: isPersistent)
+      self, route, names: names, properties: properties, content: content,
+      isPersistent: isPersistent)
     broker.chores.begin(store, for: peer)
   }
 
@@ -212,18 +242,21 @@ extension Channel {
   }
 
   private func unroutable(
-    _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan, isMandatory: Bool
+    _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan, _ draft: RecordDraft?,
+    isMandatory: Bool
   ) {
     if let token = DirectReplies.token(names), let channel = vhost.replyChannel(token),
-      channel.deliverReply(names: names, properties: properties, body: body)
+      channel.deliverReply(names: names, properties: properties, body: body, draft)
     {
       return
     }
     guard isMandatory else { return }
+    if let draft { return giveBack(draft, names: names, properties: properties) }
     names.withUnsafeBytes { names in
       properties.withUnsafeBytes { properties in
         body.withUnsafeBytes { body in
-          outlet.returned(names: names, properties: properties, body: body, on: self)
+          outlet.returned(
+            names: names, properties: properties, body: body, in: nil, on: self)
         }
       }
     }
@@ -232,7 +265,7 @@ extension Channel {
   // MARK: Confirms
 
   @inline(__always)
-  private func noteConfirm() {
+  func noteConfirm() {
     confirms.published &+= 1
     noteUnconfirmed()
   }

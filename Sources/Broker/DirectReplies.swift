@@ -56,11 +56,20 @@ extension Channel {
   }
 
   /// Hands a reply to this channel's consumer. False if it is dropped, since nobody reads.
-  func deliverReply(names: RawSpan, properties: RawSpan, body: RawSpan) -> Bool {
+  /// The body is the draft's if there is one.
+  func deliverReply(
+    names: RawSpan, properties: RawSpan, body: RawSpan, _ draft: RecordDraft?
+  ) -> Bool {
     let size = names.byteCount + properties.byteCount + body.byteCount
     guard let replies, peer.takesReply(bytes: size) else { return false }
-    let message = broker.appendMessage(
-      names: names, properties: properties, body: body, destinations: 0, isDurable: false)
+    let message =
+      if let draft {
+        broker.appendMessage(
+          draft, names: names, properties: properties, destinations: 0, isDurable: false)
+      } else {
+        broker.appendMessage(
+          names: names, properties: properties, body: body, destinations: 0, isDurable: false)
+      }
     broker.journal.retain(message.location.block)
     outlet.deliver(
       MessageView(message.record, in: message.location.block), to: replies.consumer, on: self,

@@ -16,10 +16,11 @@ public protocol Outlet: AnyObject {
   func confirmed(upTo sequence: UInt64, isMultiple: Bool, on channel: Channel)
   /// Publishes up to this one are not taken over.
   func refused(upTo sequence: UInt64, isMultiple: Bool, on channel: Channel)
-  /// A mandatory message reached no queue. The views are valid only during the call.
+  /// A mandatory message reached no queue. The views are valid only during the call; a large body may stand
+  /// in a block, which can be lent.
   func returned(
     names: UnsafeRawBufferPointer, properties: UnsafeRawBufferPointer,
-    body: UnsafeRawBufferPointer, on channel: Channel)
+    body: UnsafeRawBufferPointer, in block: UInt32?, on channel: Channel)
   /// What the connection asked for goes on between turns: it is to ask for nothing more, and to be
   /// answered nothing, while its peer `isWorking`.
   func workBegan()

@@ -1,5 +1,6 @@
 import AMQP
 import Base
+import Journal
 
 /// Stores a message that goes to very many queues: in slices, each with a record of its own for its
 /// part of the queues, so that others are served in between. The publisher's connection waits, and the
@@ -10,11 +11,29 @@ final class WideStore: Chore {
   private let route: Route
   private let names: [UInt8]
   private let properties: [UInt8]
-  private let body: [UInt8]
+  private let content: Content
   private let isPersistent: Bool
+  /// Bytes of memory of the message.
+  private let size: Int
   /// The first queue that does not have it yet.
   private var next = 0
   private var isDurable = false
+  /// The record of the next slice, which is being put together.
+  private var copy: RecordDraft?
+
+  /// The body: bytes that are copied into each slice's record, or a large one. Its memory is the last slice's,
+  /// and the others get copies that are made in parts.
+  enum Content {
+    case bytes([UInt8])
+    case draft(RecordDraft)
+
+    var memoryBytes: Int {
+      switch self {
+      case .bytes(let bytes): bytes.count
+      case .draft(let draft): draft.capacity
+      }
+    }
+  }
 
   /// Routes of so many queues are stored at once.
   static let queuesMax = 2048
@@ -24,21 +43,23 @@ final class WideStore: Chore {
   private static let bytesPerQueue = 64
   /// A queue that was empty begins a chunk of entries in fresh memory, and is looked at by its consumers.
   private static let stepsPerQueue = 8
+  /// Of a large body so much is copied at once, and so much for a step, into fresh memory.
+  private static let copiedBytes = 64 << 10
+  private static let copiedBytesPerStep = 128
 
   init(
-    _ channel: Channel, _ route: Route, names: RawSpan, properties: RawSpan, body: RawSpan,
+    _ channel: Channel, _ route: Route, names: RawSpan, properties: RawSpan, content: Content,
     isPersistent: Bool
   ) {
     self.channel = channel
     self.route = route
     self.names = names.withUnsafeBytes { Array($0) }
     self.properties = properties.withUnsafeBytes { Array($0) }
-    self.body = body.withUnsafeBytes { Array($0) }
+    self.content = content
     self.isPersistent = isPersistent
+    size = self.names.count + self.properties.count + content.memoryBytes
     channel.broker.wideStoreBegan(bytes: size)
   }
-
-  private var size: Int { names.count + properties.count + body.count }
 
   func advance(_ steps: inout Int) -> Bool {
     let broker = channel.broker
@@ -47,21 +68,54 @@ final class WideStore: Chore {
       if isPersistent, broker.journal.failure != nil { next = route.count }
       let count = min(Self.sliceMax, max(Self.sliceMin, size / Self.bytesPerQueue))
       let end = min(route.count, next + count)
-      store(in: Route(those: route.queues[next..<end]), broker)
+      guard end == route.count || isCopied(&steps, broker) else { return false }
+      store(in: Route(those: route.queues[next..<end]), broker, isLast: end == route.count)
       steps -= Self.stepsPerQueue * (end - next)
       next = end
     }
     guard next == route.count else { return false }
+    forgetCopy(broker)
     broker.wideStoreEnded(bytes: size)
     channel.storeEnded(isDurable: isDurable)
     return true
   }
 
-  private func store(in slice: Route, _ broker: Broker) {
+  /// Goes on with the copy of a large body for the next slice. Returns whether there is one, or none is
+  /// needed.
+  private func isCopied(_ steps: inout Int, _ broker: Broker) -> Bool {
+    guard case .draft(let source) = content else { return true }
+    if copy == nil { copy = RecordDraft(broker.journal, headSize: source.headSize) }
+    guard let copy else { return true }
+    while copy.count < source.count, steps > 0 {
+      let (before, capacity) = (copy.count, copy.capacity)
+      let end = min(source.count, before + Self.copiedBytes)
+      let part = UnsafeRawBufferPointer(rebasing: source.body[before..<end])
+      copy.append(part.bytes, of: source.count)
+      broker.account.add(copy.capacity - capacity, to: .bodies)
+      steps -= max(1, part.count / Self.copiedBytesPerStep)
+    }
+    return copy.count == source.count
+  }
+
+  private func forgetCopy(_ broker: Broker) {
+    guard let copy else { return }
+    broker.account.add(-copy.capacity, to: .bodies)
+    self.copy = nil
+  }
+
+  private func store(in slice: Route, _ broker: Broker, isLast: Bool) {
     guard slice.count > 0 else { return }
     let isDurable = isPersistent && slice.durableCount > 0
     if isDurable { self.isDurable = true }
-    Self.store(names, properties, body, in: slice, isDurable: isDurable, broker)
+    switch content {
+    case .bytes(let body):
+      Self.store(names, properties, body, in: slice, isDurable: isDurable, broker)
+    case .draft(let source):
+      let record = isLast ? source : copy
+      forgetCopy(broker)
+      guard let record else { invariantFailed("a wide store has no record for a slice") }
+      Self.store(record, names, properties, in: slice, isDurable: isDurable, broker)
+    }
   }
 
   private static func store(
@@ -71,5 +125,14 @@ final class WideStore: Chore {
     broker.store(
       names: names.span.bytes, properties: properties.span.bytes, body: body.span.bytes,
       in: slice, isDurable: isDurable)
+  }
+
+  private static func store(
+    _ record: RecordDraft, _ names: [UInt8], _ properties: [UInt8], in slice: Route,
+    isDurable: Bool, _ broker: Broker
+  ) {
+    broker.store(
+      record, names: names.span.bytes, properties: properties.span.bytes, in: slice,
+      isDurable: isDurable)
   }
 }

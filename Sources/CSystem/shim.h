@@ -35,6 +35,12 @@ static inline int system_exchange(const char *one, const char *other) {
   return renameat2(AT_FDCWD, one, AT_FDCWD, other, 2);
 }
 
+// mremap with MREMAP_MAYMOVE, hidden for the same reason, and variadic.
+extern void *mremap(void *old, size_t old_size, size_t new_size, int flags, ...);
+static inline void *system_resize_mapping(void *old, size_t old_size, size_t new_size) {
+  return mremap(old, old_size, new_size, 1);
+}
+
 // epoll_data is a union with a name that Swift cannot build in one expression.
 static inline struct epoll_event system_epoll_event(uint32_t events, uint64_t data) {
   struct epoll_event event;

@@ -1,5 +1,6 @@
 import Base
 import Glibc
+import IO
 
 /// A piece of the log, of a lane file, or of the transient messages, as it stands in memory: records
 /// one behind the other. A block is 48 bytes while its messages are only on disk.
@@ -115,6 +116,11 @@ package struct BlockMemory: ~Copyable {
     return Self.map(bytes)
   }
 
+  /// Memory that somebody else has mapped is a block's now.
+  mutating func adopt(_ bytes: Int) {
+    bytesInUse += bytes
+  }
+
   mutating func free(_ memory: UnsafeMutableRawPointer, _ bytes: Int) {
     if !loans.isEmpty, loans[memory] != nil, !Sabotage.is(.reusesLentMemory) {
       loans[memory]?.bytes = bytes
@@ -134,14 +140,24 @@ package struct BlockMemory: ~Copyable {
   /// Something goes back to the kernel, and more calls of `giveBack` are needed.
   var isGivingBack: Bool { !leaving.isEmpty }
 
-  /// Gives a slice of large memory back to the kernel.
+  /// Memory that no block has had goes back to the kernel, as large memory of blocks does: there may be much
+  /// of it at once.
+  mutating func giveUp(_ memory: UnsafeMutableRawPointer, _ bytes: Int) {
+    bytesInUse += bytes
+    leaving.append(UnsafeMutableRawBufferPointer(start: memory, count: bytes))
+  }
+
+  /// Gives a part of what is leaving back to the kernel.
   mutating func giveBack() {
-    guard let last = leaving.popLast() else { return }
-    let size = min(last.count, Self.unmappedBytesMax)
-    let rest = last.count - size
-    munmap(last.baseAddress! + rest, size)
-    bytesInUse -= size
-    if rest > 0 { leaving.append(UnsafeMutableRawBufferPointer(rebasing: last[..<rest])) }
+    var left = Self.unmappedBytesMax
+    while left > 0, let last = leaving.popLast() {
+      let size = min(last.count, left)
+      let rest = last.count - size
+      munmap(last.baseAddress! + rest, size)
+      bytesInUse -= size
+      left -= size
+      if rest > 0 { leaving.append(UnsafeMutableRawBufferPointer(rebasing: last[..<rest])) }
+    }
   }
 
   /// Gives the memory that is kept for reuse back to the kernel.
@@ -188,6 +204,16 @@ package struct BlockMemory: ~Copyable {
       fatalError("out of memory: \(bytes) bytes for messages were refused by the system")
     }
     return memory
+  }
+
+  /// Makes mapped memory larger or smaller. It may move, with its pages instead of their bytes.
+  static func resize(
+    _ memory: UnsafeMutableRawPointer, from old: Int, to new: Int
+  ) -> UnsafeMutableRawPointer {
+    guard let moved = MappedMemory.resize(memory, from: old, to: new) else {
+      fatalError("out of memory: \(new) bytes for a message were refused by the system")
+    }
+    return moved
   }
 
   static func padded(_ bytes: Int) -> Int { (bytes + pageBytes - 1) & ~(pageBytes - 1) }

@@ -323,7 +323,7 @@ public final class Journal {
     let isLarge = size > BlockMemory.usualBytes / 8
     let capacity: Int
     if isLarge {
-      capacity = (size + BlockMemory.pageBytes - 1) & ~(BlockMemory.pageBytes - 1)
+      capacity = BlockMemory.padded(size)
     } else if size <= usual {
       capacity = usual
     } else {
@@ -356,6 +356,12 @@ public final class Journal {
 
   @inline(never)
   private func openTransientBlock(_ size: Int) {
+    let isLarge = size > BlockMemory.usualBytes / 8
+    openTransientBlock(capacity: isLarge ? BlockMemory.padded(size) : BlockMemory.usualBytes)
+  }
+
+  /// Opens a block for transient messages, in this memory if there is any.
+  func openTransientBlock(capacity: Int, in base: UnsafeMutableRawPointer? = nil) {
     if transientTail.base != nil {
       let index = transientTail.block
       blocks[Int(index)].used = transientTail.used
@@ -364,21 +370,17 @@ public final class Journal {
         OrderedBlock(block: index, start: blocks[Int(index)].start), blocks, .memory)
       if blocks[Int(index)].references == 0 { free(index) }
     }
-    let isLarge = size > BlockMemory.usualBytes / 8
-    let capacity =
-      isLarge
-      ? (size + BlockMemory.pageBytes - 1) & ~(BlockMemory.pageBytes - 1)
-      : BlockMemory.usualBytes
-    openBlock(&transientTail, .memory, start: transientStart, capacity: capacity)
+    openBlock(&transientTail, .memory, start: transientStart, capacity: capacity, in: base)
     transientStart += capacity
     transientBytes += capacity
   }
 
-  private func openBlock(
-    _ tail: inout BlockTail, _ home: Block.Home, start: Int, capacity: Int
+  func openBlock(
+    _ tail: inout BlockTail, _ home: Block.Home, start: Int, capacity: Int,
+    in memory: UnsafeMutableRawPointer? = nil
   ) {
     let index = takeSlot()
-    let base = memory.allocate(capacity)
+    let base = memory ?? self.memory.allocate(capacity)
     var block = Block(home: home, start: start, capacity: capacity)
     block.base = base
     block.isOpen = true
@@ -452,49 +454,5 @@ public final class Journal {
     if blocks[Int(index)].isDamaged { damage[index] = nil }
     blocks[Int(index)] = Block()
     freeSlots.append(index)
-  }
-}
-
-/// Where the next record goes: the hot fields of an open block.
-struct BlockTail {
-  var base: UnsafeMutableRawPointer?
-  var used = 0
-  var capacity = 0
-  var block: UInt32 = 0
-  /// Log position of the block's first byte, or of the log's end when no block is open.
-  var start = 0
-
-  init() {}
-
-  init(position: Int) {
-    start = position
-  }
-
-  init(base: UnsafeMutableRawPointer, used: Int, capacity: Int, block: UInt32, start: Int) {
-    self.base = base
-    self.used = used
-    self.capacity = capacity
-    self.block = block
-    self.start = start
-  }
-
-  /// Bytes that a record may take.
-  @inline(__always) var room: Int { capacity &- used }
-  var position: Int { start + used }
-
-  mutating func rewind() {
-    used = 0
-  }
-
-  @inline(__always)
-  mutating func append(
-    size: Int, padded: Int, kind: UInt8, flags: UInt8, count: UInt16, word: UInt32
-  ) -> (location: RecordLocation, payload: UnsafeMutableRawPointer) {
-    let record = base.unsafelyUnwrapped + used
-    Record.writeHeader(
-      record, size: size, kind: kind, flags: flags, count: count, word: word)
-    let location = RecordLocation(block: block, offset: UInt32(truncatingIfNeeded: used))
-    used &+= padded
-    return (location, record + Record.headerSize)
   }
 }

@@ -62,6 +62,8 @@ public struct JournalStatistics: Equatable, Sendable {
   public var checkpointBytes = 0
   public var segmentsRecycled = 0
   public var spills = 0
+  /// Records that were put together in the memory of their block, and not copied into it.
+  public var draftsAppended = 0
   /// Lane files that were merged with others.
   public var laneFilesMerged = 0
   /// Written to lane files.

@@ -59,7 +59,7 @@ extension Session {
       out.append(names)
       out.append(UInt32(clamping: remaining))
       out.append(Frame.end)
-      appendContent(message, on: channel.number, properties, body)
+      appendContent(on: channel.number, properties, body, in: message.block)
       markDirty()
     }
     switch result {
@@ -117,18 +117,18 @@ extension Session: Outlet {
       out.append(UInt8(isRedelivered ? 1 : 0))
       out.append(names)
       out.append(Frame.end)
-      appendContent(message, on: channel.number, properties, body)
+      appendContent(on: channel.number, properties, body, in: message.block)
     }
     if out.count >= outputLook { outputGrew() }
     markDirty()
   }
 
-  /// Content header and body. A large body stays in the message's block until it is sent.
+  /// Content header and body. A large body stays in the block that has it until it is sent.
   private func appendContent(
-    _ message: MessageView, on channel: UInt16, _ properties: UnsafeRawBufferPointer,
-    _ body: UnsafeRawBufferPointer
+    on channel: UInt16, _ properties: UnsafeRawBufferPointer, _ body: UnsafeRawBufferPointer,
+    in block: UInt32?
   ) {
-    guard body.count > settings.copiedBodyMax else {
+    guard let block, body.count > settings.copiedBodyMax else {
       // All of it at once, or the buffer doubles on its way there.
       let frames = body.count / (frameMax - Frame.overhead) + 1
       _ = out.reserve(20 + properties.count + body.count + frames * Frame.overhead)
@@ -137,7 +137,7 @@ extension Session: Outlet {
     }
     out.appendContentHeader(channel: channel, properties: properties, bodySize: body.count)
     owed.append(
-      body, loan: broker.journal.lend(message.block), channel: channel, frameMax: frameMax,
+      body, loan: broker.journal.lend(block), channel: channel, frameMax: frameMax,
       ownCount: out.count)
     outputGrew()
   }
@@ -194,7 +194,7 @@ extension Session: Outlet {
 
   func returned(
     names: UnsafeRawBufferPointer, properties: UnsafeRawBufferPointer,
-    body: UnsafeRawBufferPointer, on channel: Channel
+    body: UnsafeRawBufferPointer, in block: UInt32?, on channel: Channel
   ) {
     let code = PeerError.noRoute
     let text = Name(code.text)
@@ -207,8 +207,7 @@ extension Session: Outlet {
     out.append(text)
     out.append(names)
     out.append(Frame.end)
-    out.appendContent(
-      channel: channel.number, properties: properties, body: body, frameMax: frameMax)
+    appendContent(on: channel.number, properties, body, in: block)
     markDirty()
   }
 }

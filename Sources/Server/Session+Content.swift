@@ -45,9 +45,9 @@ extension Session {
       fail(Self.outOfPlace(Frame.body, channel.content))
       return Frame.headerSize
     }
-    guard channel.body.count + size <= bodySize else {
+    guard channel.bodyCount + size <= bodySize else {
       fail(
-        .bodyTooLong(received: channel.body.count + size, announced: bodySize), BasicPublish.id)
+        .bodyTooLong(received: channel.bodyCount + size, announced: bodySize), BasicPublish.id)
       return Frame.headerSize
     }
     partialBody = (size + 1, number)
@@ -79,14 +79,14 @@ extension Session {
     guard case .headed(_, _, let bodySize) = channel.content else {
       return fail(Self.outOfPlace(Frame.body, channel.content))
     }
-    let received = channel.body.count + payload.byteCount
+    let received = channel.bodyCount + payload.byteCount
     guard received <= bodySize else {
       return fail(.bodyTooLong(received: received, announced: bodySize), BasicPublish.id)
     }
     guard assembledBytes + payload.byteCount <= 2 * settings.messageSizeMax else {
       return fail(.tooMuchContent(limit: 2 * settings.messageSizeMax), BasicPublish.id)
     }
-    channel.append(payload, bodySize: bodySize)
+    channel.append(payload, bodySize: bodySize, copiedMax: settings.copiedBodyMax)
     count(channel)
     if isWhole, received == bodySize { publish(channel) }
   }
@@ -107,20 +107,18 @@ extension Session {
     guard case .headed(let publication, let properties, _) = channel.content else { return }
     channel.content = .none
     do throws(PeerError) {
-      let body = channel.body.readable
-      try Self.publish(channel.core, publication, properties, body)
+      try Self.publish(channel, publication, properties)
     } catch {
       fail(error, BasicPublish.id, on: channel)
     }
-    channel.body.removeAll()
-    channel.body.shrink(to: 0)
+    channel.forgetBody()
     count(channel)
   }
 
   /// Counts what the channel holds of a message, after that has changed.
   func count(_ channel: SessionChannel) {
     let head = channel.headBytes
-    let now = (held: channel.body.capacity + head, body: channel.body.count, head: head)
+    let now = (held: channel.bodyCapacity + head, body: channel.bodyCount, head: head)
     let counted = channel.counted
     if now.held != counted.held { heldBytes += now.held - counted.held }
     assembledBytes += now.body - counted.body
@@ -130,12 +128,18 @@ extension Session {
   }
 
   private static func publish(
-    _ core: Channel, _ publication: SessionChannel.Publication, _ properties: [UInt8],
-    _ body: UnsafeRawBufferPointer
+    _ channel: SessionChannel, _ publication: SessionChannel.Publication, _ properties: [UInt8]
   ) throws(PeerError) {
-    try core.publish(
-      names: publication.names.span.bytes, isMandatory: publication.isMandatory,
-      properties: properties.span.bytes, body: body.bytes)
+    if let draft = channel.draft {
+      try channel.core.publish(
+        draft, names: publication.names.span.bytes, isMandatory: publication.isMandatory,
+        properties: properties.span.bytes)
+    } else {
+      let body = channel.body.readable
+      try channel.core.publish(
+        names: publication.names.span.bytes, isMandatory: publication.isMandatory,
+        properties: properties.span.bytes, body: body.bytes)
+    }
   }
 
   /// The channel that content belongs to; nil if it is discarded, or after an error was raised.

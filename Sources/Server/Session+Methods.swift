@@ -90,8 +90,7 @@ extension Session {
   /// Gives up what the channel holds in the broker and what is arriving on it.
   private func abandon(_ channel: SessionChannel) {
     channel.core.close()
-    channel.body.removeAll()
-    channel.body.shrink(to: 0)
+    channel.forgetBody()
     channel.content = .none
     count(channel)
   }

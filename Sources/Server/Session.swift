@@ -397,7 +397,7 @@ package struct SessionSettings: Sendable {
   var messageSizeMax = 128 << 20
   /// Deliveries wait while so much is unsent.
   package var outputMax = 1 << 20
-  /// Larger bodies are not copied into a connection's output.
+  /// Larger bodies are not copied into a connection's output, nor where they are stored.
   package var copiedBodyMax = BrokerLimits.copiedBodyMax
   /// Requests wait while so much is unsent: a few bytes may ask for a large message.
   var answersMax: Int { 4 * outputMax }

@@ -22,6 +22,25 @@ extension Channel {
       body: body.span.bytes)
   }
 
+  /// The same as a session does it with a large body.
+  func publishLarge(
+    _ body: [UInt8], to exchange: Name = "", key: Name, properties: BasicProperties = .init(),
+    isPersistent: Bool = false, isMandatory: Bool = false
+  ) throws(PeerError) {
+    var properties = properties
+    if isPersistent { properties.deliveryMode = 2 }
+    var names = ByteBuffer()
+    names.append(exchange)
+    names.append(key)
+    var block = ByteBuffer()
+    properties.encode(into: &block)
+    let draft = draft(names: names.readable.bytes, properties: block.readable.bytes)
+    draft.append(body.span.bytes, of: body.count)
+    try publish(
+      draft, names: names.readable.bytes, isMandatory: isMandatory,
+      properties: block.readable.bytes)
+  }
+
   func publish(
     _ text: String, to exchange: Name = "", key: Name, properties: BasicProperties = .init(),
     isPersistent: Bool = false, isMandatory: Bool = false

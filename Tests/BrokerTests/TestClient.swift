@@ -125,7 +125,7 @@ private final class RecordingOutlet: Outlet {
 
   func returned(
     names: UnsafeRawBufferPointer, properties: UnsafeRawBufferPointer,
-    body: UnsafeRawBufferPointer, on channel: Channel
+    body: UnsafeRawBufferPointer, in block: UInt32?, on channel: Channel
   ) {
     note(
       .returned(Message(names: names, properties: properties, body: body), on: channel.number))

@@ -74,6 +74,43 @@ import Testing
     #expect(readyCounts == Array(repeating: 1, count: Self.count))
   }
 
+  /// Each slice has a record of its own: the last is the memory in which the message came, those before
+  /// are copied in parts.
+  @Test(arguments: [false, true])
+  func aLargeBodyIsCopiedInParts(isStopped: Bool) throws {
+    let body = (0..<20_000_000).map { UInt8(truncatingIfNeeded: $0 / 251 &+ $0) }
+    let before = broker.journal.statistics.draftsAppended
+    try broker.turn {
+      try channel.publishLarge(body, to: "amq.fanout", key: "", isPersistent: true)
+    }
+    #expect((body.count...(2 * body.count)).contains(broker.broker.account[.bodies]))
+    var turns = 1
+    while broker.broker.hasChores {
+      broker.turn()
+      turns += 1
+      #expect(broker.broker.account[.bodies] < 3 * body.count)
+      if isStopped, turns == 10 { break }
+    }
+    guard !isStopped else {
+      let again = try broker.restarted()
+      #expect(again.recoveredCount == Self.count / 2)
+      #expect(try again.connect().open().take("q2")?.message.body == body)
+      return
+    }
+    #expect(turns > body.count / (1 << 20))
+    #expect(broker.journal.statistics.draftsAppended - before == 2)
+    #expect(broker.broker.account[.bodies] == 0)
+    broker.durableTurn()
+    #expect(client.events() == [.confirmed(1, isMultiple: false, on: 1)])
+    #expect(readyCounts == Array(repeating: 1, count: Self.count))
+    let again = try broker.crashed()
+    #expect(again.recoveredCount == Self.count / 2)
+    #expect(try again.connect().open().take("q9998")?.message.body == body)
+    for number in [0, 1, 8191, 8192, 9999] {
+      #expect(try another.take(Name("q\(number)"))?.message.body == body)
+    }
+  }
+
   @Test func queuesThatAreDeletedInBetweenAreLeftOut() throws {
     try broker.turn { try channel.publish("1", to: "amq.fanout", key: "", isPersistent: true) }
     #expect(broker.broker.hasChores)

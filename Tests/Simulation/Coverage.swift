@@ -9,6 +9,7 @@ package struct Coverage: Sendable {
     case acknowledgements, requeues, recovers, purges, deletions, channelErrors, disconnects
     case pausedForLog, fullOutputs, unreadableMessages
     case commits, checkpoints, segmentsRecycled, blocksDropped, blocksReadBack
+    case draftsAppended
     case spills, kilobytesSpilled, laneFilesMerged
     case exclusiveQueues, exclusiveEnds, lockedQueues, autoDeletions, exchangeDeletions, unbinds
     case headersRoutes, exchangeHops, furtherChannels, lowerPriorities, sharedLimits, sharedDrains

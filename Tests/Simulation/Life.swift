@@ -282,6 +282,7 @@ final class Life {
     world.coverage.note(.segmentsRecycled, statistics.segmentsRecycled)
     world.coverage.note(.blocksDropped, statistics.blocksDropped)
     world.coverage.note(.blocksReadBack, statistics.blocksReadBack)
+    world.coverage.note(.draftsAppended, statistics.draftsAppended)
     world.coverage.note(.spills, statistics.spills)
     world.coverage.note(.laneFilesMerged, statistics.laneFilesMerged)
     world.coverage.note(.kilobytesSpilled, statistics.bytesSpilled >> 10)
