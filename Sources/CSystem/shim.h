@@ -35,6 +35,17 @@ static inline int system_exchange(const char *one, const char *other) {
   return renameat2(AT_FDCWD, one, AT_FDCWD, other, 2);
 }
 
+// sched_getaffinity, hidden for the same reason. How many processors the calling thread may run on;
+// 1 when the kernel does not say.
+extern int sched_getaffinity(int process, size_t bytes, void *mask);
+static inline int system_processor_count(void) {
+  uint64_t mask[128] = {0};
+  if (sched_getaffinity(0, sizeof mask, mask) != 0) return 1;
+  int count = 0;
+  for (int index = 0; index < 128; index += 1) count += __builtin_popcountll(mask[index]);
+  return count;
+}
+
 // epoll_data is a union with a name that Swift cannot build in one expression.
 static inline struct epoll_event system_epoll_event(uint32_t events, uint64_t data) {
   struct epoll_event event;

@@ -5,12 +5,13 @@ import Journal
 
 /// What SIGUSR1 asks for: the broker's figures, in the log.
 extension Loop {
-  func logStatus() {
+  /// `also` is what the loop's owner has to add.
+  func logStatus(also: String) {
     let counts = broker.counts
     log.info(
       "status: connections=\(connectionCount) queues=\(counts.queues) ready=\(counts.ready)"
         + " unacknowledged=\(counts.unacknowledged)"
-        + " \(memoryStatus) blocked=\(broker.alarm ?? "no") \(turnTimes)"
+        + " \(memoryStatus) blocked=\(broker.alarm ?? "no") \(turnTimes) \(also)"
         + " \(JournalStatus(broker.journal))")
   }
 

@@ -25,6 +25,9 @@ final class Reactor {
   private var nextAccept: Int64?
   /// When this turn began, in monotonic nanoseconds.
   private var begun: Int64 = 0
+  /// When the last turn ended, in monotonic nanoseconds.
+  private var ended = Clock.monotonicNanoseconds()
+  private var polls: PollBudget
   private let room: ClientRoom
 
   private static let acceptRetryMilliseconds: Int64 = 250
@@ -43,15 +46,18 @@ final class Reactor {
     static let listeners: UInt64 = .max - 1024
   }
 
+  /// `pollNanosecondsMax`: how long a turn's events are looked for at most before they are waited
+  /// for.
   init(
     loop: Loop, log: Log, listeners: [Listener], signals: consuming SignalQueue,
-    journalWake: SharedWakeup, room: ClientRoom
+    journalWake: SharedWakeup, room: ClientRoom, pollNanosecondsMax: Int64
   ) throws(SystemError) {
     self.loop = loop
     self.log = log
     self.listeners = listeners
     self.journalWake = journalWake
     self.room = room
+    polls = PollBudget(longestNanoseconds: pollNanosecondsMax)
     poller = try Poller()
     try poller.add(signals.descriptor.raw, token: Token.signals, reads: true, writes: false)
     self.signals = signals
@@ -76,7 +82,11 @@ final class Reactor {
     var isWoken = false
     var hasSignal = false
     var hasBegun = false
-    try poller.waitInPortions(timeoutMilliseconds: waitMilliseconds()) { event in
+    let timeout = waitMilliseconds()
+    let isWaiting = timeout != 0 && !poller.hasMore
+    let looked = isWaiting ? try look(for: polls.nanoseconds) : 0
+    let hasFound = poller.hasMore
+    try poller.waitInPortions(timeoutMilliseconds: timeout) { event in
       if !hasBegun {
         begin()
         hasBegun = true
@@ -93,14 +103,32 @@ final class Reactor {
       return Clock.monotonicNanoseconds() - begun < Self.eventsNanoseconds
     }
     if !hasBegun { begin() }
+    if isWaiting { polls.note(waited: begun - ended, looked: looked, hasFound: hasFound) }
     if isWoken { journalWake.clear() }
     // The journal is not to wait until everybody else had a turn.
     if isWoken || poller.hasMore { loop.journalMoved() }
     if hasSignal { handleSignals() }
     watchListeners()
     loop.end()
-    loop.turnTook(nanoseconds: Clock.monotonicNanoseconds() - begun)
+    ended = Clock.monotonicNanoseconds()
+    loop.turnTook(nanoseconds: ended - begun)
   }
+
+  /// Looks for events until there are some or so many nanoseconds have passed since the last turn;
+  /// returns how long that took. Others may have the processor in between: the commit thread, and
+  /// clients on this machine.
+  private func look(for nanoseconds: Int64) throws(SystemError) -> Int64 {
+    guard nanoseconds > 0 else { return 0 }
+    while true {
+      let hasFound = try poller.look()
+      let looked = Clock.monotonicNanoseconds() - ended
+      if hasFound || looked >= nanoseconds { return looked }
+      sched_yield()
+    }
+  }
+
+  /// What the looking has come to, as the log has it.
+  var pollStatus: String { "\(polls.statistics)" }
 
   private func begin() {
     begun = Clock.monotonicNanoseconds()
@@ -118,7 +146,7 @@ final class Reactor {
     while let signal = signals.next() {
       switch BrokerSignal(signal) {
       case .status:
-        loop.logStatus()
+        loop.logStatus(also: pollStatus)
         continue
       case .ignored(let reason):
         log.info("\(BrokerSignal.name(of: signal)) changes nothing: \(reason)")

@@ -84,7 +84,7 @@ private struct Server {
       releaseMemory: { broker.journal.inBackground(ProcessMemory.releaseUnused) })
     let reactor = try Reactor(
       loop: loop, log: log, listeners: listeners, signals: signals, journalWake: wake,
-      room: room)
+      room: room, pollNanosecondsMax: pollNanosecondsMax)
     let milliseconds = (Clock.monotonicNanoseconds() - started) / 1_000_000
     for listener in listeners { log.info("listening on \(listener.socket.localAddress)") }
     log.info("Martlet \(Version.text) is ready after \(milliseconds) ms")
@@ -100,7 +100,12 @@ private struct Server {
     if let failure = broker.journal.failure {
       throw StartError(description: "stopped after the journal failed: \(failure)")
     }
-    log.info("stopped; \(loop.turnTimes) \(JournalStatus(broker.journal))")
+    log.info("stopped; \(loop.turnTimes) \(reactor.pollStatus) \(JournalStatus(broker.journal))")
+  }
+
+  /// Whoever looks for events on the only processor holds up those that they come from.
+  private var pollNanosecondsMax: Int64 {
+    Processors.usable() > 1 ? Int64(options.pollMaxMicroseconds) * 1000 : 0
   }
 
   /// What the lock's file keeps of a journal.
