@@ -12,6 +12,8 @@
 /// and does not look for as long as that takes to be earned again: where processors are short, a
 /// thread that waits is served sooner than one that is always ready.
 ///
+/// Where events mostly are there at once it does not look either: nobody is put to sleep then.
+///
 /// All times are nanoseconds; it reads no clock.
 struct PollBudget {
   /// The longest look; 0 never looks.
@@ -19,6 +21,8 @@ struct PollBudget {
   /// The last waits, by the part of the longest look in which they ended; those that lasted longer
   /// are in the last place. At the end of a round all are halved, so that older ones count less.
   private var counts = [Int](repeating: 0, count: parts + 1)
+  /// Those of them that ended at once.
+  private var immediate = 0
   /// Waits of this round.
   private var noted = 0
   /// What the last waits make the cheapest look.
@@ -38,6 +42,8 @@ struct PollBudget {
   static let share: Int64 = 4
   /// So many waits make a round, after which it is decided anew.
   static let round = 16
+  /// Whoever finds something within this has not slept.
+  static let immediately: Int64 = 3_000
   /// Lengths that a look can have.
   private static let parts = 8
   /// The credit and the debt are at most so many of the longest looks: a burst, and a tenth of a
@@ -57,6 +63,7 @@ struct PollBudget {
   mutating func note(waited: Int64, looked: Int64, hasFound: Bool) {
     guard longest > 0 else { return }
     counts[waited < longest ? Int(waited * Int64(Self.parts) / longest) : Self.parts] += 1
+    if waited < Self.immediately { immediate += 1 }
     noted += 1
     if noted == Self.round { endRound() }
     credit += waited / Self.share
@@ -70,9 +77,11 @@ struct PollBudget {
   }
 
   private mutating func endRound() {
-    let parts = cheapestParts()
+    let isBusy = 2 * immediate >= counts.reduce(0, +)
+    let parts = isBusy ? 0 : cheapestParts()
     cheapest = longest * Int64(parts) / Int64(Self.parts)
     for index in counts.indices { counts[index] /= 2 }
+    immediate /= 2
     noted = 0
   }
 

@@ -55,6 +55,16 @@ import Testing
     #expect(course.looked == 0)
   }
 
+  /// A busy loop asks once, and has its answer: a look would be a second question.
+  @Test func nobodyLooksWhereEventsAreThereAtOnce() {
+    var course = Course()
+    for _ in 0..<200 { course.wait(30_000) }
+    for number in 0..<100 { course.wait(number % 4 == 0 ? 20_000 : 800) }
+    course.looked = 0
+    for number in 0..<1000 { course.wait(number % 4 == 0 ? 20_000 : 800) }
+    #expect(course.looked == 0)
+  }
+
   /// Even if what is about to come is always taken for something else.
   @Test func whatIsLookedInVainIsAQuarterAtMost() {
     var course = Course()
