@@ -2,13 +2,21 @@ import Base
 import Glibc
 import IO
 
-/// A socket that clients connect to.
-final class Listener {
+/// A socket that clients connect to, and the protocol that they are served in.
+struct Listener {
+  let socket: ListeningSocket
+  let wireProtocol: any WireProtocol
+}
+
+/// A socket that is bound, and perhaps does not listen yet.
+final class ListeningSocket {
   let socket: Socket
 
   init(_ socket: consuming Socket) {
     self.socket = socket
   }
+
+  var raw: Int32 { socket.descriptor.raw }
 }
 
 /// The core thread: waits for sockets, signals and the journal's threads, reads the clocks, and hands
@@ -50,7 +58,8 @@ final class Reactor {
   /// for.
   init(
     loop: Loop, log: Log, listeners: [Listener], signals: consuming SignalQueue,
-    journalWake: SharedWakeup, room: ClientRoom, pollNanosecondsMax: Int64
+    journalWake: SharedWakeup, room: ClientRoom,
+    pollNanosecondsMax: Int64
   ) throws(SystemError) {
     self.loop = loop
     self.log = log
@@ -64,7 +73,7 @@ final class Reactor {
     try poller.add(journalWake.raw, token: Token.journal, reads: true, writes: false)
     for (index, listener) in listeners.enumerated() {
       try poller.add(
-        listener.socket.descriptor.raw, token: Token.listeners + UInt64(index), reads: true,
+        listener.socket.raw, token: Token.listeners + UInt64(index), reads: true,
         writes: false)
     }
     loop.broker.isTurnLong = { [weak self] in
@@ -157,7 +166,7 @@ final class Reactor {
         log.warning("stopping at once, as asked for twice")
       } else {
         log.info("stopping, as signal \(BrokerSignal.name(of: signal)) asks for")
-        for listener in listeners { poller.remove(listener.socket.descriptor.raw) }
+        for listener in listeners { poller.remove(listener.socket.raw) }
       }
       loop.stop()
     }
@@ -170,7 +179,7 @@ final class Reactor {
     if loop.isStopping { return }
     for _ in 0..<Self.acceptsPerTurn {
       do throws(SystemError) {
-        guard let accepted = try listener.socket.accept() else { return }
+        guard let accepted = try listener.socket.socket.accept() else { return }
         guard loop.connectionCount < room.socketsMax else {
           log.tell(
             .turnedAway, of: "\(accepted.peer)",
@@ -178,7 +187,7 @@ final class Reactor {
               + " \(room.reason)")
           continue
         }
-        try add(accepted)
+        try add(accepted, speaking: listener.wireProtocol)
       } catch {
         log.tell(.notAccepted, of: "", "a client could not be accepted: \(error)")
         if error.code == EMFILE || error.code == ENFILE { pauseListeners() }
@@ -187,14 +196,17 @@ final class Reactor {
     }
   }
 
-  private func add(_ accepted: consuming AcceptedSocket) throws(SystemError) {
+  private func add(
+    _ accepted: consuming AcceptedSocket, speaking wireProtocol: any WireProtocol
+  ) throws(SystemError) {
     let peer = accepted.peer
     let socket = accepted.take()
     socket.setNoDelay()
     socket.setReceiveBuffer(bytes: Self.receiveBufferBytes)
-    let name = "\(peer) -> \(socket.localAddress)"
+    let client = ClientAddress(
+      name: "\(peer) -> \(socket.localAddress)", isLoopback: peer.isLoopback)
     let transport = SocketTransport(socket, poller)
-    _ = try loop.add(name: name, isLoopback: peer.isLoopback) { (token) throws(SystemError) in
+    _ = try loop.add(client, speaking: wireProtocol) { (token) throws(SystemError) in
       try transport.begin(token)
       return transport
     }
@@ -205,7 +217,7 @@ final class Reactor {
   private func pauseListeners() {
     guard nextAccept == nil else { return }
     nextAccept = loop.now + Self.acceptRetryMilliseconds
-    for listener in listeners { poller.remove(listener.socket.descriptor.raw) }
+    for listener in listeners { poller.remove(listener.socket.raw) }
   }
 
   /// Watches the listeners again, some time after descriptors ran out.
@@ -215,52 +227,12 @@ final class Reactor {
     for (index, listener) in listeners.enumerated() {
       do throws(SystemError) {
         try poller.add(
-          listener.socket.descriptor.raw, token: Token.listeners + UInt64(index), reads: true,
+          listener.socket.raw, token: Token.listeners + UInt64(index), reads: true,
           writes: false)
       } catch {
         log.error("a listener cannot be watched: \(error)")
       }
     }
-  }
-}
-
-/// A client's socket, and its place in the poller.
-private final class SocketTransport: Transport {
-  private let socket: Socket
-  private let poller: Poller
-  private var token: UInt64 = 0
-
-  init(_ socket: consuming Socket, _ poller: Poller) {
-    self.socket = socket
-    self.poller = poller
-  }
-
-  /// Watches for input.
-  func begin(_ token: UInt64) throws(SystemError) {
-    self.token = token
-    try poller.add(socket.descriptor.raw, token: token, reads: true, writes: false)
-  }
-
-  func read(into buffer: UnsafeMutableRawBufferPointer) -> Arrival {
-    switch socket.descriptor.read(into: buffer) {
-    case .count(let count): .count(count, isMore: false)
-    case .wouldBlock: .wouldBlock
-    case .ended: .ended
-    case .failed(let error): .failed(error)
-    }
-  }
-
-  func write(_ bytes: UnsafeRawBufferPointer) -> TransferResult { socket.descriptor.write(bytes) }
-
-  func watch(reads: Bool, writes: Bool) throws(SystemError) {
-    try poller.change(socket.descriptor.raw, token: token, reads: reads, writes: writes)
-  }
-
-  func shutdownWrite() { socket.shutdownWrite() }
-
-  func close() {
-    poller.remove(socket.descriptor.raw)
-    socket.shutdownBoth()
   }
 }
 

@@ -77,14 +77,17 @@ private struct Server {
     for listener in listeners {
       do throws(SystemError) { try listener.socket.listen() } catch { throw Self.told(error) }
     }
-    var settings = LoopSettings(options)
-    settings.session.connectionsMax = room.clientsMax
     let loop = Loop(
-      broker: broker, settings: settings, log: log,
+      broker: broker, settings: LoopSettings(options), log: log,
       releaseMemory: { broker.journal.inBackground(ProcessMemory.releaseUnused) })
+    var sessionSettings = SessionSettings(options)
+    sessionSettings.connectionsMax = room.clientsMax
+    let sessions = AMQPSessions(broker: broker, settings: sessionSettings, log: log)
     let reactor = try Reactor(
-      loop: loop, log: log, listeners: listeners, signals: signals, journalWake: wake,
-      room: room, pollNanosecondsMax: pollNanosecondsMax)
+      loop: loop, log: log,
+      listeners: listeners.map { Listener(socket: $0, wireProtocol: sessions) }, signals: signals,
+      journalWake: wake, room: room,
+      pollNanosecondsMax: pollNanosecondsMax)
     let milliseconds = (Clock.monotonicNanoseconds() - started) / 1_000_000
     for listener in listeners { log.info("listening on \(listener.socket.localAddress)") }
     log.info("Martlet \(Version.text) is ready after \(milliseconds) ms")
@@ -197,12 +200,12 @@ private struct Server {
     return broker
   }
 
-  private func bind() throws(SystemError) -> [Listener] {
-    var listeners: [Listener] = []
+  private func bind() throws(SystemError) -> [ListeningSocket] {
+    var listeners: [ListeningSocket] = []
     for text in options.listen {
       for address in ListenAddress(text)?.addresses ?? [] {
         do throws(SystemError) {
-          listeners.append(Listener(try Socket.bind(address)))
+          listeners.append(ListeningSocket(try Socket.bind(address)))
         } catch {
           // A machine without IPv6 has no "::"; the IPv4 half is enough then.
           if address.host == "::", error.code == EAFNOSUPPORT || error.code == EADDRNOTAVAIL {
@@ -239,7 +242,7 @@ extension Options {
 
 extension LoopSettings {
   fileprivate init(_ options: Options) {
-    session = SessionSettings(options)
+    requestBytesMax = options.frameMaxBytes
     handshakeMilliseconds = Int64(options.handshakeTimeoutMilliseconds)
     contentMilliseconds = Int64(options.contentTimeoutMilliseconds)
   }
