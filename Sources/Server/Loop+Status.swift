@@ -5,13 +5,12 @@ import Journal
 
 /// What SIGUSR1 asks for: the broker's figures, in the log.
 extension Loop {
-  /// `also` is what the loop's owner has to add.
-  func logStatus(also: String) {
+  func logStatus() {
     let counts = broker.counts
     log.info(
       "status: connections=\(connectionCount) queues=\(counts.queues) ready=\(counts.ready)"
         + " unacknowledged=\(counts.unacknowledged)"
-        + " \(memoryStatus) blocked=\(broker.alarm ?? "no") \(turnTimes) \(also)"
+        + " \(memoryStatus) blocked=\(broker.alarm ?? "no") \(turnTimes) \(ownersStatus())"
         + " \(JournalStatus(broker.journal))")
   }
 

@@ -81,6 +81,8 @@ package final class Loop {
   /// Monotonic milliseconds of this turn.
   package private(set) var now: Int64 = 0
   package weak var witness: (any LoopWitness)?
+  /// What the loop's owner has to add to the status.
+  var ownersStatus: () -> String = { "" }
 
   package private(set) var turnTimes = TurnTimes()
   private var slowTurns = SlowTurns()

@@ -19,14 +19,15 @@ final class ListeningSocket {
   var raw: Int32 { socket.descriptor.raw }
 }
 
-/// The core thread: waits for sockets, signals and the journal's threads, reads the clocks, and hands
-/// the loop what is ready.
+/// The core thread: waits for sockets, signals, the journal's threads and what others ask for, reads the
+/// clocks, and hands the loop what is ready.
 final class Reactor {
   private let log: Log
   private let loop: Loop
   private let poller: Poller
   private let journalWake: SharedWakeup
   private let signals: SignalQueue
+  private let commands: Mailbox<LoopCommand>
   private let listeners: [Listener]
   /// When the listeners are watched again, which they are not while the process has no descriptors
   /// left; nil while they are. Monotonic milliseconds.
@@ -50,6 +51,7 @@ final class Reactor {
   private enum Token {
     static let journal: UInt64 = .max
     static let signals: UInt64 = .max - 1
+    static let commands: UInt64 = .max - 2
     /// Listeners count up from here.
     static let listeners: UInt64 = .max - 1024
   }
@@ -58,7 +60,7 @@ final class Reactor {
   /// for.
   init(
     loop: Loop, log: Log, listeners: [Listener], signals: consuming SignalQueue,
-    journalWake: SharedWakeup, room: ClientRoom,
+    commands: Mailbox<LoopCommand>, journalWake: SharedWakeup, room: ClientRoom,
     pollNanosecondsMax: Int64
   ) throws(SystemError) {
     self.loop = loop
@@ -70,6 +72,8 @@ final class Reactor {
     poller = try Poller()
     try poller.add(signals.descriptor.raw, token: Token.signals, reads: true, writes: false)
     self.signals = signals
+    self.commands = commands
+    try poller.add(commands.raw, token: Token.commands, reads: true, writes: false)
     try poller.add(journalWake.raw, token: Token.journal, reads: true, writes: false)
     for (index, listener) in listeners.enumerated() {
       try poller.add(
@@ -80,6 +84,7 @@ final class Reactor {
       guard let self else { return false }
       return Clock.monotonicNanoseconds() - begun > Self.turnNanoseconds
     }
+    loop.ownersStatus = { [unowned self] in pollStatus }
   }
 
   /// Runs until a signal stops it and all clients are gone, or had their time.
@@ -90,6 +95,7 @@ final class Reactor {
   private func turn() throws(SystemError) {
     var isWoken = false
     var hasSignal = false
+    var hasCommand = false
     var hasBegun = false
     let timeout = waitMilliseconds()
     let isWaiting = timeout != 0 && !poller.hasMore
@@ -103,6 +109,7 @@ final class Reactor {
       switch event.token {
       case Token.journal: isWoken = true
       case Token.signals: hasSignal = true
+      case Token.commands: hasCommand = true
       case Token.listeners...: accept(listeners[Int(event.token - Token.listeners)])
       default:
         loop.ready(
@@ -116,7 +123,8 @@ final class Reactor {
     if isWoken { journalWake.clear() }
     // The journal is not to wait until everybody else had a turn.
     if isWoken || poller.hasMore { loop.journalMoved() }
-    if hasSignal { handleSignals() }
+    if hasSignal { postSignals() }
+    if hasCommand || hasSignal { performCommands() }
     watchListeners()
     loop.end()
     ended = Clock.monotonicNanoseconds()
@@ -132,7 +140,7 @@ final class Reactor {
       let hasFound = try poller.look()
       let looked = Clock.monotonicNanoseconds() - ended
       if hasFound || looked >= nanoseconds { return looked }
-      sched_yield()
+      Thread.giveWay()
     }
   }
 
@@ -151,25 +159,19 @@ final class Reactor {
     return Int32(clamping: min(wait ?? .max, Self.acceptRetryMilliseconds))
   }
 
-  private func handleSignals() {
+  /// Signals ask for what others ask for, and behind it. None is lost: a full box is emptied.
+  private func postSignals() {
     while let signal = signals.next() {
-      switch BrokerSignal(signal) {
-      case .status:
-        loop.logStatus(also: pollStatus)
-        continue
-      case .ignored(let reason):
-        log.info("\(BrokerSignal.name(of: signal)) changes nothing: \(reason)")
-        continue
-      case .stop: break
-      }
-      if loop.isStopping {
-        log.warning("stopping at once, as asked for twice")
-      } else {
-        log.info("stopping, as signal \(BrokerSignal.name(of: signal)) asks for")
-        for listener in listeners { poller.remove(listener.socket.raw) }
-      }
-      loop.stop()
+      let command = BrokerSignal.command(for: signal)
+      while commands.post(command) == .full { performCommands() }
     }
+  }
+
+  private func performCommands() {
+    let wasStopping = loop.isStopping
+    for command in commands.take() { loop.perform(command) }
+    guard loop.isStopping, !wasStopping else { return }
+    for listener in listeners { poller.remove(listener.socket.raw) }
   }
 
   // MARK: Clients

@@ -80,13 +80,14 @@ private struct Server {
     let loop = Loop(
       broker: broker, settings: LoopSettings(options), log: log,
       releaseMemory: { broker.journal.inBackground(ProcessMemory.releaseUnused) })
+    let commands = try Mailbox<LoopCommand>(countMax: LoopCommand.countMax)
     var sessionSettings = SessionSettings(options)
     sessionSettings.connectionsMax = room.clientsMax
     let sessions = AMQPSessions(broker: broker, settings: sessionSettings, log: log)
     let reactor = try Reactor(
       loop: loop, log: log,
       listeners: listeners.map { Listener(socket: $0, wireProtocol: sessions) }, signals: signals,
-      journalWake: wake, room: room,
+      commands: commands, journalWake: wake, room: room,
       pollNanosecondsMax: pollNanosecondsMax)
     let milliseconds = (Clock.monotonicNanoseconds() - started) / 1_000_000
     for listener in listeners { log.info("listening on \(listener.socket.localAddress)") }
@@ -98,6 +99,7 @@ private struct Server {
       log.warning("user guest with password guest may log in from anywhere")
     }
     try reactor.run()
+    _ = commands.close()
     broker.close()
     _ = consume lock
     if let failure = broker.journal.failure {
