@@ -14,6 +14,7 @@ public enum Sabotage: String, CaseIterable, Sendable {
   case recyclesLiveSegment, marksSegmentEarly, keepsStaleMark, sharesFirstBatch
   // Recovery.
   case skipsSettlementAtReplay, forgetsDeliveredAtReplay, losesDestinationAtReplay
+  case reusesLaneIDs
   // Queues.
   case dropsSettlement, deliversBeforeLog, forgetsRedelivered, requeuesOutOfOrder
   case acknowledgesNeighbour, keepsStaleRoutes, miscountsReady

@@ -1,7 +1,7 @@
 import Base
 import Journal
 
-/// A message's place in a queue: 16 bytes, without an object. The message itself is in a journal
+/// A message's place in a lane: 16 bytes, without an object. The message itself is in a journal
 /// block, which counts its entries.
 package struct Entry: BitwiseCopyable {
   /// The sequence in the upper 56 bits, the flags in the lower 8.
@@ -37,7 +37,7 @@ package struct Entry: BitwiseCopyable {
 
   var inLane: LaneEntry { LaneEntry(packed: packed, location: location) }
 
-  /// Counts up in each queue and is never used again; the queue's order.
+  /// Counts up in each lane and is never used again; the lane's order.
   @inline(__always) package var sequence: UInt64 { packed >> 8 }
   @inline(__always) var flags: Flags {
     get { Flags(rawValue: UInt8(truncatingIfNeeded: packed)) }

@@ -1,4 +1,4 @@
-/// Sequences of a queue, as ranges in ascending order.
+/// Sequences of a lane, as ranges in ascending order.
 package struct SequenceSet: Equatable {
   package private(set) var ranges: [ClosedRange<UInt64>] = []
 

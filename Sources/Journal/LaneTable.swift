@@ -5,7 +5,6 @@ import IO
 package struct LaneTable: Equatable {
   package static let headerBytes = 64
   static let entryBytes = 40
-  static let version: UInt32 = 1
   static let magic = Array("MARTLETL".utf8)
 
   package let number: UInt32
@@ -41,7 +40,7 @@ package struct LaneTable: Equatable {
   package func encodedHeader(table: [UInt8], at offset: Int) -> [UInt8] {
     var bytes = Self.magic + [UInt8](repeating: 0, count: Self.headerBytes - 8)
     bytes.withUnsafeMutableBytes { bytes in
-      bytes.storeBytes(of: Self.version, toByteOffset: 8, as: UInt32.self)
+      bytes.storeBytes(of: JournalFormat.version, toByteOffset: 8, as: UInt32.self)
       bytes.storeBytes(of: UInt64(number), toByteOffset: 16, as: UInt64.self)
       bytes.storeBytes(of: identity, toByteOffset: 24, as: UInt64.self)
       bytes.storeBytes(of: UInt64(offset), toByteOffset: 32, as: UInt64.self)
@@ -79,9 +78,7 @@ package struct LaneTable: Equatable {
       )
     }
     guard head.starts(with: Self.magic) else { throw .inconsistent("\(path) is not a lane file") }
-    guard fields.version <= Self.version else {
-      throw .newer(file: path, version: fields.version)
-    }
+    if let stranger = JournalFormat.stranger(fields.version) { throw stranger.error(path) }
     guard fields.version > 0, fields.sum == fields.computed, fields.number < UInt32.max else {
       throw .damaged(file: path, offset: 0, position: 0, reason: "its header is damaged")
     }

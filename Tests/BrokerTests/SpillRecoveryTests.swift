@@ -180,7 +180,7 @@ import Testing
     }
     try File(path, .readWrite).write(at: 8, [9])
     #expect(failure()?.contains(path) == true)
-    try File(path, .readWrite).write(at: 8, [1])
+    try File(path, .readWrite).write(at: 8, [4])
     #expect(failure() == nil)
   }
 
@@ -200,7 +200,7 @@ import Testing
   /// The first block that has messages of "q" and no message before this one, and its file. How many
   /// messages a block or a file has depends on how rounds are cut.
   private func block(_ paths: [String], from sequence: UInt64) throws -> (String, LaneBlock) {
-    let lane = try #require(broker.queue("q")?.id)
+    let lane = try #require(broker.queue("q")?.lane.id)
     let blocks = try paths.flatMap { path in
       try LaneTable(FaultyDisk(), path).blocks
         .filter { $0.lane == lane && $0.first >= sequence }.map { (path, $0) }

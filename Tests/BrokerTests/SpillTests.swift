@@ -27,7 +27,7 @@ import Testing
 
   private func nextRun(_ name: Name) -> LaneRun? {
     guard let queue = broker.queue(name) else { return nil }
-    return queue.lane.nextRun
+    return queue.lane.waiting.nextRun
   }
 
   @Test(arguments: [0, 1, 1000, 33_000, 261_000, 262_144, 300_000, 1 << 20, 3_500_000])
@@ -278,7 +278,7 @@ import Testing
     }
     gate.waitUntilReached()
     let queue = try #require(broker.queue("p"))
-    let next = queue.lane.first
+    let next = queue.lane.waiting.first
     let block = try #require(next).location.block
     #expect(broker.journal.isResident(block))
     try broker.age(channel)

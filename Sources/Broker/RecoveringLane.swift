@@ -1,10 +1,10 @@
 import Base
 import Journal
 
-/// The messages of one queue while the log is being read: those that moved into lane files before
+/// The messages of one lane while the log is being read: those that moved into lane files before
 /// the checkpoint, and behind them those of the log: entries in the order of their sequences, those that
 /// were settled marked, and dropped once they are in front.
-package final class RecoveringQueue {
+package final class RecoveringLane {
   private var entries = Ring<Entry>()
   private var blocks: [LaneBlock] = []
   /// The messages of `blocks` that are alive.
@@ -21,7 +21,7 @@ package final class RecoveringQueue {
 
   package init() {}
 
-  /// What is left of a queue.
+  /// What is left of a lane.
   struct Remains {
     /// Messages of lane files that stand before or in a block of which some have left.
     var opened: [Entry] = []
@@ -34,15 +34,13 @@ package final class RecoveringQueue {
   }
 
   /// What the checkpoint says.
-  package func setState(_ record: QueueStateRecord) {
+  package func setState(_ record: LaneStateRecord) {
     nextSequence = record.nextSequence
     deliveredUpTo = record.deliveredUpTo
     movedUpTo = record.movedUpTo
-    addAlive(record.ranges)
-    if movedUpTo > 0, record.head <= movedUpTo { found.append(record.head...movedUpTo) }
   }
 
-  /// More that is alive.
+  /// What of it is in lane files and alive.
   package func addAlive(_ ranges: RecordList<SequenceRange>) {
     for range in ranges where range.count > 0 {
       found.append(range.first...range.first + range.count - 1)

@@ -4,9 +4,9 @@ import Testing
 @testable import Broker
 @testable import Journal
 
-/// A lane against an array, on the blocks of a real journal.
-@Suite struct LaneTests {
-  /// What a lane holds, in the plainest way.
+/// What waits in a lane against an array, on the blocks of a real journal.
+@Suite struct WaitingTests {
+  /// What waits, in the plainest way.
   private struct Model {
     var front: [UInt64] = []
     var runs: [[UInt64]] = []
@@ -30,7 +30,7 @@ import Testing
   private final class Run {
     let broker: TestBroker
     var random: SeededRandom
-    var lane = Lane()
+    var waiting = Waiting()
     var model = Model()
     var nextSequence: UInt64 = 1
     let comment: Comment
@@ -50,26 +50,26 @@ import Testing
         body: [UInt8](repeating: 1, count: random.number(0..<30_000)).span.bytes,
         destinations: 0, isDurable: random.isOne(in: 2))
       journal.retain(message.location.block)
-      lane.append(Entry(sequence: nextSequence, location: message.location, flags: .durable))
+      waiting.append(Entry(sequence: nextSequence, location: message.location, flags: .durable))
       model.append(nextSequence)
       nextSequence += UInt64(random.number(1..<4))
     }
 
     func take() {
       guard !model.front.isEmpty else { return open() }
-      let entry = lane.removeFirst()
+      let entry = waiting.removeFirst()
       #expect(entry.sequence == model.front.removeFirst(), comment)
       journal.release(entry.location.block)
       model.join()
     }
 
     func open() {
-      #expect((lane.nextRun == nil) == model.runs.isEmpty, comment)
-      guard let run = lane.nextRun else { return }
+      #expect((waiting.nextRun == nil) == model.runs.isEmpty, comment)
+      guard let run = waiting.nextRun else { return }
       journal.load(run.block)
       broker.turns { journal.isResident(run.block) }
       var gone: [UInt64] = []
-      lane.open(journal, entry: { Entry($0) }, gone: { gone += Array($0) })
+      waiting.open(journal, entry: { Entry($0) }, gone: { gone += Array($0) })
       let opened = Set(model.runs[0])
       #expect(gone == (run.first...run.last).filter { !opened.contains($0) }, comment)
       model.front = model.runs.removeFirst()
@@ -80,7 +80,7 @@ import Testing
     func spill() throws {
       var entries: [LaneEntry] = []
       let count = random.number(1..<200)
-      lane.forEachUnmoved { entry in
+      waiting.forEachUnmoved { entry in
         entries.append(entry.inLane)
         return entries.count < count
       }
@@ -99,14 +99,14 @@ import Testing
       if random.isOne(in: 12) { purge() }
       broker.drainWorkers()
       let moved = try #require(journal.poll().moved)
-      let waiting = lane.removeUnmoved(upTo: last.sequence) { journal.release($0.location.block) }
-      expectMoved(waiting, upTo: last.sequence)
-      let taken = entries.count - waiting
+      let left = waiting.removeUnmoved(upTo: last.sequence) { journal.release($0.location.block) }
+      expectMoved(left, upTo: last.sequence)
+      let taken = entries.count - left
       for block in moved[0].blocks where block.start + block.offsets.count > taken {
         let first = max(block.start, taken)
         let end = block.start + block.offsets.count
         journal.retain(block.block, count: end - first)
-        lane.append(
+        waiting.append(
           LaneRun(
             block: block.block, skip: UInt32(first - block.start), count: UInt32(end - first),
             first: entries[first].sequence, last: entries[end - 1].sequence))
@@ -115,14 +115,14 @@ import Testing
       journal.finishSpill(moved)
     }
 
-    private func expectMoved(_ waiting: Int, upTo last: UInt64) {
+    private func expectMoved(_ count: Int, upTo last: UInt64) {
       if model.isSplit {
-        #expect(waiting == model.tail.count { $0 <= last }, comment)
+        #expect(count == model.tail.count { $0 <= last }, comment)
         model.tail.removeAll { $0 <= last }
       } else {
-        #expect(waiting == model.front.count { $0 <= last }, comment)
+        #expect(count == model.front.count { $0 <= last }, comment)
         model.front.removeAll { $0 <= last }
-        if waiting > 0 {
+        if count > 0 {
           (model.tail, model.front) = (model.front, [])
           model.isSplit = true
         }
@@ -131,9 +131,9 @@ import Testing
 
     func purge() {
       var seen: [UInt64] = []
-      while lane.count > 0 {
+      while waiting.count > 0 {
         var steps = 5
-        _ = lane.removeFirst(
+        _ = waiting.removeFirst(
           .max, upTo: .max, &steps,
           entry: { entry in
             seen.append(entry.sequence)
@@ -150,18 +150,18 @@ import Testing
     }
 
     func check() {
-      #expect(lane.count == model.all.count, comment)
-      #expect(lane.isEmpty == model.all.isEmpty, comment)
-      #expect(lane.first?.sequence == model.front.first, comment)
+      #expect(waiting.count == model.all.count, comment)
+      #expect(waiting.isEmpty == model.all.isEmpty, comment)
+      #expect(waiting.first?.sequence == model.front.first, comment)
       var moved: [ClosedRange<UInt64>] = []
       var cursor: UInt64? = 0
       while let behind = cursor {
-        cursor = lane.forEachMoved(behind: behind, upTo: .max, atMost: 3) { moved.append($0) }
+        cursor = waiting.forEachMoved(behind: behind, upTo: .max, atMost: 3) { moved.append($0) }
       }
       #expect(
         moved == model.front.map { $0...$0 } + model.runs.map { $0[0]...$0[$0.count - 1] }, comment)
       var unmoved: [UInt64] = []
-      lane.forEachUnmoved { entry in
+      waiting.forEachUnmoved { entry in
         unmoved.append(entry.sequence)
         return true
       }
@@ -171,7 +171,7 @@ import Testing
   }
 
   @Test(arguments: Seeds.all)
-  func aLaneAgreesWithAnArray(seed: UInt64) throws {
+  func whatWaitsAgreesWithAnArray(seed: UInt64) throws {
     let run = try Run(seed)
     for _ in 0..<150 {
       switch run.random.number(0..<20) {
