@@ -47,6 +47,8 @@ public struct BrokerRecords: LaneRecords {
     record.size - MessageView(record.base).destinationCount * MessagePlace.size
   }
 
+  public func expiry(of record: RecordView) -> UInt64 { MessageView(record.base).expiry }
+
   public func copy(_ record: RecordView, to place: UnsafeMutableRawPointer) {
     let size = size(of: record)
     place.copyMemory(from: record.base, byteCount: size)

@@ -1,3 +1,4 @@
+import AMQP
 import Base
 import Journal
 
@@ -65,6 +66,25 @@ public struct MessageView {
   /// How many durable queues the record names at its end.
   var destinationCount: Int {
     Int(record.load(fromByteOffset: MessageRecord.destinationCountOffset, as: UInt32.self))
+  }
+
+  /// When it expires, by the property that it came with, in wall-clock milliseconds; else
+  /// `LaneBlock.neverExpires`. The property was looked at when it was published.
+  var expiry: UInt64 {
+    let properties = properties(behind: names)
+    guard properties.count >= 2, properties[0] & 1 != 0 else { return LaneBlock.neverExpires }
+    let range: Range<Int>
+    do throws(MalformedInput) {
+      range = try PropertyBlock(properties.bytes).expiration
+    } catch {
+      return LaneBlock.neverExpires
+    }
+    guard let life = UInt64(String(decoding: properties[range], as: UTF8.self)) else {
+      return LaneBlock.neverExpires
+    }
+    let storedAt = record.load(fromByteOffset: MessageRecord.storedAtOffset, as: UInt64.self)
+    let (sum, isTooLarge) = storedAt.addingReportingOverflow(life)
+    return isTooLarge ? LaneBlock.neverExpires : sum
   }
 
   /// Bytes of the body.

@@ -120,7 +120,8 @@ package final class RecoveringLane {
         remains.runs.append(
           LaneRun(
             block: slot, skip: 0, count: UInt32(block.durableCount),
-            isFiltered: block.durableCount < block.count, first: block.first, last: block.last))
+            isFiltered: block.durableCount < block.count, first: block.first, last: block.last,
+            earliestExpiry: block.earliestExpiry))
       }
     }
     remains.entries = remainingEntries()

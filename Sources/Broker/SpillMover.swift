@@ -99,7 +99,8 @@ extension Lane {
     waiting.append(
       LaneRun(
         block: block.block, skip: UInt32(skip), count: UInt32(count),
-        first: round.entries[first].sequence, last: last))
+        first: round.entries[first].sequence, last: last,
+        earliestExpiry: block.earliestExpiry))
     return count
   }
 }

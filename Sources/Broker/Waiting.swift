@@ -12,6 +12,8 @@ struct LaneRun: BitwiseCopyable {
   var isFiltered = false
   let first: UInt64
   let last: UInt64
+  /// None of them expires before; some that did sooner may have left.
+  let earliestExpiry: UInt64
 }
 
 /// The never delivered messages of a lane, in order: the front in memory, the middle on disk, and
@@ -238,10 +240,11 @@ struct Waiting: ~Copyable {
     body(
       LaneRun(
         block: whole.block, skip: whole.skip, count: UInt32(count), first: whole.first,
-        last: last))
+        last: last, earliestExpiry: whole.earliestExpiry))
     runs[0] = LaneRun(
       block: whole.block, skip: whole.skip + UInt32(count), count: whole.count - UInt32(count),
-      isFiltered: whole.isFiltered, first: last + 1, last: whole.last)
+      isFiltered: whole.isFiltered, first: last + 1, last: whole.last,
+      earliestExpiry: whole.earliestExpiry)
     return count
   }
 

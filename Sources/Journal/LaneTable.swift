@@ -4,7 +4,7 @@ import IO
 /// The head and the table of a lane file; `Specs/Journal.md` has the picture.
 package struct LaneTable: Equatable {
   package static let headerBytes = 64
-  static let entryBytes = 40
+  static let entryBytes = 48
   static let magic = Array("MARTLETL".utf8)
 
   package let number: UInt32
@@ -32,6 +32,7 @@ package struct LaneTable: Equatable {
         bytes.storeBytes(of: UInt32(block.count), toByteOffset: place + 32, as: UInt32.self)
         bytes.storeBytes(
           of: UInt32(block.durableCount), toByteOffset: place + 36, as: UInt32.self)
+        bytes.storeBytes(of: block.earliestExpiry, toByteOffset: place + 40, as: UInt64.self)
       }
     }
     return bytes
@@ -146,7 +147,8 @@ package struct LaneTable: Equatable {
           first: table.loadUnaligned(fromByteOffset: place + 16, as: UInt64.self),
           last: table.loadUnaligned(fromByteOffset: place + 24, as: UInt64.self),
           count: Int(table.loadUnaligned(fromByteOffset: place + 32, as: UInt32.self)),
-          durableCount: Int(table.loadUnaligned(fromByteOffset: place + 36, as: UInt32.self)))
+          durableCount: Int(table.loadUnaligned(fromByteOffset: place + 36, as: UInt32.self)),
+          earliestExpiry: table.loadUnaligned(fromByteOffset: place + 40, as: UInt64.self))
       }
     }
   }

@@ -1,3 +1,4 @@
+import AMQP
 import Base
 import IO
 import Testbed
@@ -289,6 +290,25 @@ import Testing
     #expect(try channel.drain("q").count == 31)
     #expect(try channel.drain("p").map(\.text) == ["other"])
     broker.expectNothingHeld()
+  }
+
+  // MARK: Expiry
+
+  /// By the property that messages come with; nobody acts on it yet.
+  @Test func aBlockKnowsWhenTheFirstOfItsMessagesExpires() throws {
+    var properties = BasicProperties()
+    let now = UInt64(broker.broker.now)
+    for life in ["60000", "5000", nil, "70000"] as [Name?] {
+      properties.expiration = life
+      try channel.publish("m", key: "q", properties: properties, isPersistent: true)
+    }
+    try channel.publish("stays", key: "p", isPersistent: true)
+    try broker.moveOut(channel)
+    #expect(nextRun("q")?.earliestExpiry == now + 5000)
+    #expect(nextRun("p")?.earliestExpiry == LaneBlock.neverExpires)
+    let (again, _) = try afterCrash()
+    #expect(again.queue("q")?.lane.waiting.nextRun?.earliestExpiry == now + 5000)
+    #expect(again.queue("p")?.lane.waiting.nextRun?.earliestExpiry == LaneBlock.neverExpires)
   }
 
   // MARK: Congestion

@@ -109,7 +109,8 @@ import Testing
         waiting.append(
           LaneRun(
             block: block.block, skip: UInt32(first - block.start), count: UInt32(end - first),
-            first: entries[first].sequence, last: entries[end - 1].sequence))
+            first: entries[first].sequence, last: entries[end - 1].sequence,
+            earliestExpiry: block.earliestExpiry))
         model.runs.append(entries[first..<end].map(\.sequence))
       }
       journal.finishSpill(moved)

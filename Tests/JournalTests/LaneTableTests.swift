@@ -14,7 +14,8 @@ import Testing
         LaneBlock(
           file: 0x1234, offset: 64 + 1000 * index, size: 1000, lane: UInt32(index / 2),
           first: 10 << 40 | UInt64(index), last: 11 << 40, count: 70_000 + index,
-          durableCount: index)
+          durableCount: index,
+          earliestExpiry: index == 3 ? LaneBlock.neverExpires : 1_790_000_000_000 + UInt64(index))
       })
   }
 
@@ -91,7 +92,8 @@ import Testing
           base, index, packed: UInt64(index + 5) << 8 | 1, offset: place + 48 * index, size: 41)
         for byte in 0..<41 { bytes[place + 48 * index + byte] = UInt8(byte + index) }
       }
-      LaneBlockFormat.writeHeader(base, size: bytes.count, lane: 9, count: 3)
+      LaneBlockFormat.writeHeader(
+        base, size: bytes.count, lane: 9, count: 3, earliestExpiry: 1_790_000_000_007)
       seal(bytes)
     }
     return bytes
@@ -114,14 +116,14 @@ import Testing
       for index in 0..<3 {
         let (packed, offset) = LaneBlockFormat.entry(bytes.baseAddress!, index)
         #expect(packed == UInt64(index + 5) << 8 | 1)
-        #expect(offset == UInt32(64 + 48 * index))
+        #expect(offset == UInt32(72 + 48 * index))
       }
       let description = LaneBlockFormat.description(bytes, file: 3, offset: 640)
       #expect(
         description
           == LaneBlock(
             file: 3, offset: 640, size: bytes.count, lane: 9, first: 5, last: 7, count: 3,
-            durableCount: 3))
+            durableCount: 3, earliestExpiry: 1_790_000_000_007))
     }
   }
 
@@ -143,7 +145,7 @@ import Testing
   func anIndexThatLeadsOutOfItsBlockIsNoticed(field: Int, value: Int) {
     var bytes = Self.block()
     bytes.withUnsafeMutableBytes { bytes in
-      bytes.storeBytes(of: UInt32(value), toByteOffset: 16 + 16 + field, as: UInt32.self)
+      bytes.storeBytes(of: UInt32(value), toByteOffset: 24 + 16 + field, as: UInt32.self)
       Self.seal(bytes)
     }
     #expect(!Self.isValid(bytes))

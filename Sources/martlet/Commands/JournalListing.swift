@@ -77,10 +77,15 @@ final class JournalListing {
         Console.show(
           "\(file.name)+\(block.offset)  \(block.size) B  lane \(block.lane),"
             + " \(HumanWords.count(block.count, "message")), \(block.durableCount) durable,"
-            + " \(block.first)-\(block.last)\n")
+            + " \(block.first)-\(block.last)\(Self.expiry(block))\n")
         if selection.showsMessages { try showMessages(block) }
       }
     }
+  }
+
+  private static func expiry(_ block: LaneBlock) -> String {
+    block.earliestExpiry == LaneBlock.neverExpires
+      ? "" : ", the first expires at \(block.earliestExpiry)"
   }
 
   private func showMessages(_ block: LaneBlock) throws(JournalError) {
