@@ -33,7 +33,8 @@ public enum Sabotage: String, CaseIterable, Sendable {
   // Moving messages.
   case forgetsMovedUpTo, recordsMovedUpToTooHigh, leavesOutstandingBehind, keepsStaleLocation
   case missesWhatMoves, replaysFromSnapshotsEnd, forgetsChangesDuringSnapshot
-  case opensRunAtItsBeginning, skipsMovedSettlementAtReplay, forgetsMovedRedelivered
+  case forgetsExceptions, opensRunAtItsBeginning, skipsMovedSettlementAtReplay,
+    forgetsMovedRedelivered
 
   // The loop.
   case missesRoom, forgetsPaused

@@ -92,16 +92,12 @@ final class Lane {
     nextSequence &+= 1
   }
 
-  /// What recovery found, in order: messages of lane files that were opened, blocks of lane files,
-  /// messages of the log; and what nobody has in those that were opened. All else is empty.
+  /// What recovery found, in order: blocks of lane files, messages of the log. All else is empty.
   func restore(_ found: RecoveringLane.Remains, _ state: RecoveringLane) {
     invariant(waiting.count == 0 && returned.isEmpty, "a lane was restored twice")
     recoveredUpTo = state.deliveredUpTo
     movedUpTo = state.movedUpTo
-    waiting.restore(
-      Sabotage.is(.forgetsMovedRedelivered) ? found.opened : found.opened.map(recovered),
-      isSplit: !found.runs.isEmpty)
-    for run in found.runs { waiting.append(run) }
+    for (run, left) in found.runs { waiting.append(run, left: left) }
     for entry in found.entries { waiting.append(recovered(entry)) }
     waiting.restored()
     // What comes now was not delivered, so that it must be behind what may have been.

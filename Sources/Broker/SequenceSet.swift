@@ -14,6 +14,30 @@ package struct SequenceSet: Equatable {
     }
   }
 
+  /// What of a range is in the set.
+  package func intersection(_ range: ClosedRange<UInt64>) -> SequenceSet {
+    var result = SequenceSet()
+    for mine in ranges(reaching: range.lowerBound) {
+      guard mine.lowerBound <= range.upperBound else { break }
+      result.append(mine.clamped(to: range))
+    }
+    return result
+  }
+
+  /// What of a range is not in the set, in order.
+  func gaps(in range: ClosedRange<UInt64>) -> [ClosedRange<UInt64>] {
+    var gaps: [ClosedRange<UInt64>] = []
+    var next = range.lowerBound
+    for mine in ranges[firstIndex(reaching: next)...] {
+      guard mine.lowerBound <= range.upperBound else { break }
+      if mine.lowerBound > next { gaps.append(next...mine.lowerBound - 1) }
+      guard mine.upperBound < range.upperBound else { return gaps }
+      next = mine.upperBound + 1
+    }
+    gaps.append(next...range.upperBound)
+    return gaps
+  }
+
   package mutating func remove(_ removed: ClosedRange<UInt64>) {
     var index = firstIndex(reaching: removed.lowerBound)
     while index < ranges.count, ranges[index].lowerBound <= removed.upperBound {
@@ -52,7 +76,7 @@ package struct SequenceSet: Equatable {
   }
 
   /// The ranges from the first one on that ends at `sequence` or behind it.
-  package func ranges(reaching sequence: UInt64) -> ArraySlice<ClosedRange<UInt64>> {
+  func ranges(reaching sequence: UInt64) -> ArraySlice<ClosedRange<UInt64>> {
     ranges[firstIndex(reaching: sequence)...]
   }
 

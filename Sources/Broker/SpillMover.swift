@@ -93,12 +93,11 @@ extension Lane {
       waiting.restored()
       return 0
     }
-    let first = end - count
+    let first = Sabotage.is(.opensRunAtItsBeginning) ? block.start : end - count
     journal.retain(block.block, count: count)
-    let skip = Sabotage.is(.opensRunAtItsBeginning) ? 0 : first - block.start
     waiting.append(
       LaneRun(
-        block: block.block, skip: UInt32(skip), count: UInt32(count),
+        block: block.block, skip: UInt32(first - block.start), count: UInt32(count),
         first: round.entries[first].sequence, last: last,
         earliestExpiry: block.earliestExpiry))
     return count

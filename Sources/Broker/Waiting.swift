@@ -10,6 +10,9 @@ struct LaneRun: BitwiseCopyable {
   let count: UInt32
   /// Messages that need not survive stand between them, and did not: they are passed over.
   var isFiltered = false
+  /// Messages between them have left: `Waiting.exceptions` has which.
+  var hasExceptions = false
+  /// Messages of the block with sequences below the first and above the last have left.
   let first: UInt64
   let last: UInt64
   /// None of them expires before; some that did sooner may have left.
@@ -25,6 +28,8 @@ struct Waiting: ~Copyable {
   private var front = EntryLane()
   private var runs = Ring<LaneRun>()
   private var tail = EntryLane()
+  /// By their blocks, the messages that have left from the middle of runs.
+  private var exceptions: [UInt32: SequenceSet] = [:]
   /// Messages of `runs`.
   private var movedCount = 0
   /// New messages go to the tail.
@@ -72,22 +77,29 @@ struct Waiting: ~Copyable {
 
   /// Brings the messages of the next block on disk into the empty front; the block is in memory.
   /// `gone` gets the sequences between them that nobody has: they had left before the block was
-  /// written, or did not survive a restart.
+  /// written, or did not survive a restart; the log is yet to be told of them.
   mutating func open(
     _ journal: Journal, entry: (LaneEntry) -> Entry, gone: (ClosedRange<UInt64>) -> Void
   ) {
     let run = runs.removeFirst()
     movedCount -= Int(run.count)
+    let left = takeExceptions(of: run)
     invariant(front.count == 0, "a lane was opened that has a front")
     var next = run.first
     journal.forEachInLane(run.block, from: Int(run.skip)) { moved in
       if run.isFiltered, !moved.isDurable { return }
+      guard (run.first...run.last).contains(moved.sequence) else { return }
       if moved.sequence > next { gone(next...moved.sequence - 1) }
       next = moved.sequence + 1
+      if let left, left.contains(moved.sequence) { return }
       front.append(entry(moved))
     }
     if next <= run.last { gone(next...run.last) }
     invariant(front.count == Int(run.count), "a block of a lane has another number of messages")
+  }
+
+  private mutating func takeExceptions(of run: LaneRun) -> SequenceSet? {
+    run.hasExceptions ? exceptions.removeValue(forKey: run.block) : nil
   }
 
   /// The sequences, behind `first` and up to `last`, of what is in lane files, at most so many times: in
@@ -114,10 +126,23 @@ struct Waiting: ~Copyable {
     if isCut { return seen }
     var index = firstRun(behind: seen)
     while index < runs.count, runs[index].first <= last {
-      guard left > 0 else { return seen }
-      left -= 1
-      body(max(runs[index].first, first + 1)...runs[index].last)
-      seen = runs[index].last
+      let run = runs[index]
+      let range = max(run.first, seen + 1)...run.last
+      guard run.hasExceptions, let exceptions = exceptions[run.block] else {
+        guard left > 0 else { return seen }
+        left -= 1
+        body(range)
+        seen = run.last
+        index += 1
+        continue
+      }
+      for part in exceptions.gaps(in: range) {
+        guard left > 0 else { return seen }
+        left -= 1
+        body(part)
+        seen = part.upperBound
+      }
+      seen = run.last
       index += 1
     }
     return nil
@@ -174,17 +199,13 @@ struct Waiting: ~Copyable {
     return count
   }
 
-  /// Appends a block on disk behind those that are there.
-  mutating func append(_ run: LaneRun) {
+  /// Appends a block on disk behind those that are there; `left` are messages that have left from its
+  /// middle.
+  mutating func append(_ run: LaneRun, left: SequenceSet? = nil) {
     isSplit = true
     runs.append(run)
     movedCount += Int(run.count)
-  }
-
-  /// Entries of blocks on disk that recovery opened; before `append` of runs and other entries.
-  mutating func restore(_ opened: [Entry], isSplit: Bool) {
-    for entry in opened { front.append(entry) }
-    self.isSplit = isSplit || !opened.isEmpty
+    if run.hasExceptions { exceptions[run.block] = left }
   }
 
   /// Recovery has appended everything.
@@ -233,6 +254,7 @@ struct Waiting: ~Copyable {
     movedCount -= count
     guard count < Int(whole.count) else {
       _ = runs.removeFirst()
+      _ = takeExceptions(of: whole)
       body(whole)
       return count
     }
@@ -241,9 +263,12 @@ struct Waiting: ~Copyable {
       LaneRun(
         block: whole.block, skip: whole.skip, count: UInt32(count), first: whole.first,
         last: last, earliestExpiry: whole.earliestExpiry))
+    // Where others stand between them, they are passed over by their sequences.
+    let skipped = whole.isFiltered || whole.hasExceptions ? 0 : UInt32(count)
     runs[0] = LaneRun(
-      block: whole.block, skip: whole.skip + UInt32(count), count: whole.count - UInt32(count),
-      isFiltered: whole.isFiltered, first: last + 1, last: whole.last,
+      block: whole.block, skip: whole.skip + skipped, count: whole.count - UInt32(count),
+      isFiltered: whole.isFiltered, hasExceptions: whole.hasExceptions, first: last + 1,
+      last: whole.last,
       earliestExpiry: whole.earliestExpiry)
     return count
   }

@@ -331,14 +331,5 @@ package struct SetAsideMessage {
 }
 
 extension SequenceSet {
-  func intersection(_ range: ClosedRange<UInt64>) -> SequenceSet {
-    var result = SequenceSet()
-    for mine in ranges(reaching: range.lowerBound) {
-      guard mine.lowerBound <= range.upperBound else { break }
-      result.append(mine.clamped(to: range))
-    }
-    return result
-  }
-
   var count: Int { ranges.reduce(0) { $0 + Int($1.upperBound - $1.lowerBound) + 1 } }
 }
