@@ -1,4 +1,3 @@
-import AMQP
 import Base
 import Journal
 
@@ -362,16 +361,16 @@ public final class Broker {
 
   // MARK: Names
 
-  func takeQueueID(isDurable: Bool) throws(PeerError) -> UInt32 {
+  func takeQueueID(isDurable: Bool) throws(BrokerError) -> UInt32 {
     guard let id = queueNumbers.take(isDurable: isDurable) else {
-      throw .noNumberLeft(kind: "queue", limit: Numbers.firstTransient)
+      throw .limitReached(.numbers(kind: "queue", max: Numbers.firstTransient))
     }
     return id
   }
 
-  func takeExchangeID(isDurable: Bool) throws(PeerError) -> UInt32 {
+  func takeExchangeID(isDurable: Bool) throws(BrokerError) -> UInt32 {
     guard let id = exchangeNumbers.take(isDurable: isDurable) else {
-      throw .noNumberLeft(kind: "exchange", limit: Numbers.firstTransient)
+      throw .limitReached(.numbers(kind: "exchange", max: Numbers.firstTransient))
     }
     return id
   }
