@@ -33,7 +33,7 @@ class Kind:
         self.number, self.name, self.place, self.owner = int(words[0]), words[1], words[2], owner
         self.like = words[4] if len(words) > 3 else None
         self.flags, self.fields = [], []
-        self.count = self.word = self.may_end = None
+        self.count = self.word = None
         self.any_size, self.says = False, ""
         self.case, self.type = camel(self.name), camel(self.like or self.name, True) + "Record"
 
@@ -49,8 +49,6 @@ class Kind:
             self.count = (rest, meaning)
         elif first == "word":
             self.word = (rest, meaning)
-        elif first == "may-end":
-            self.may_end = len(self.fields)
         elif first == "any-size":
             self.any_size = True
         else:
@@ -103,7 +101,7 @@ class Table:
             if kind.like:
                 model = by_name[kind.like]
                 kind.flags, kind.fields = model.flags, model.fields
-                kind.count, kind.word, kind.may_end = model.count, model.word, model.may_end
+                kind.count, kind.word = model.count, model.word
         if len({kind.number for kind in self.kinds}) < len(self.kinds):
             raise SystemExit("records.txt: a number stands there twice")
 
@@ -137,7 +135,7 @@ def struct(table, kind):
     out += [f"{access}struct {kind.type} {{", f"  {access}let record: RecordView"]
     places = [field for field in kind.rest() if has_own_place(field)]
     # The first of them has a fixed place.
-    stored = [field for field in places if field.type != "table"][0 if kind.may_end else 1:]
+    stored = [field for field in places if field.type != "table"][1:]
     for field in places:
         if field.type == "table":
             out.append(f"  {access}let {field.swift}: FieldTable")
@@ -151,11 +149,8 @@ def struct(table, kind):
         out.append(f"  {access}var {camel(kind.word[0])}: UInt32 {{ record.word }}")
     for field, offset in kind.fixed:
         out.append(f"  static let {field.swift}Offset = {offset}")
-    for index, (field, offset) in enumerate(kind.fixed):
-        value = f"record.{field.type}(at: {offset})"
-        if kind.may_end is not None and index >= kind.may_end:
-            value = f"isWhole ? {value} : 0"
-        out.append(f"  {access}var {field.swift}: {SWIFT[field.type]} {{ {value} }}")
+    for field, offset in kind.fixed:
+        out.append(f"  {access}var {field.swift}: {SWIFT[field.type]} {{ record.{field.type}(at: {offset}) }}")
     for field in places:
         out += reading(table, kind, field, field in stored, access)
     out += writing(table, kind) + ["}", ""]
@@ -167,10 +162,7 @@ def checks(table, kind, places, stored):
     access = "package "
     out = ["", f"  /// Throws when the payload is not that of kind {kind.number}.", f"  {access}init(_ record: RecordView) throws(MalformedInput) {{", "    self.record = record"]
     body = []
-    if kind.fixed_bytes and kind.may_end is not None:
-        before = sum(SIZES[field.type] for field in kind.fields[:kind.may_end])
-        body += [f"try walk.skip({before})", f"if !walk.isAtEnd {{ try walk.skip({kind.fixed_bytes - before}) }}"]
-    elif kind.fixed_bytes:
+    if kind.fixed_bytes:
         body.append(f"try walk.skip({kind.fixed_bytes})")
     for field in places:
         if field in stored:
@@ -188,8 +180,6 @@ def checks(table, kind, places, stored):
     body.append("try walk.end()")
     keyword = "let" if body == ["try walk.end()"] else "var"
     out += [f"    {keyword} walk = PayloadWalk(record)"] + ["    " + line for line in body] + ["  }", ""]
-    if kind.may_end is not None:
-        out.append(f"  private var isWhole: Bool {{ record.size >= {HEADER_BYTES + kind.fixed_bytes} }}")
     return out
 
 
@@ -378,9 +368,9 @@ def plausible(table, kinds):
 def plausible_size(table, kind):
     if kind.any_size:
         return "true"
-    fields = kind.fields[:kind.may_end]
+    fields = kind.fields
     least = HEADER_BYTES + sum(SIZES[field.type] for field in fields if field.type in SIZES)
-    is_open = kind.may_end is not None or any(field.size_of == "rest" for field in fields)
+    is_open = any(field.size_of == "rest" for field in fields)
     is_table = any(field.type == "table" for field in fields)
     names = sum(field.type == "name" for field in fields)
     shortest = least + names + 4 * is_table
@@ -427,9 +417,7 @@ def row(table, kind):
         if value:
             header.append(f"{place}: {words(value[0])}" + (f" ({value[1]})" if value[1] else ""))
     payload = []
-    for index, field in enumerate(kind.fields):
-        if index == kind.may_end:
-            payload.append("(older ones end here)")
+    for field in kind.fields:
         if field.type == "list":
             each = ", ".join(f"{type_} {name}" for name, type_ in table.items[field.item])
             payload.append(f"for each of the {words(field.name)} {each}")

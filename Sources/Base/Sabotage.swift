@@ -14,6 +14,7 @@ public enum Sabotage: String, CaseIterable, Sendable {
   case recyclesLiveSegment, marksSegmentEarly, keepsStaleMark, sharesFirstBatch
   // Recovery.
   case skipsSettlementAtReplay, forgetsDeliveredAtReplay, losesDestinationAtReplay
+  case reusesLaneIDs
   // Queues.
   case dropsSettlement, deliversBeforeLog, forgetsRedelivered, requeuesOutOfOrder
   case acknowledgesNeighbour, keepsStaleRoutes, miscountsReady
@@ -32,7 +33,8 @@ public enum Sabotage: String, CaseIterable, Sendable {
   // Moving messages.
   case forgetsMovedUpTo, recordsMovedUpToTooHigh, leavesOutstandingBehind, keepsStaleLocation
   case missesWhatMoves, replaysFromSnapshotsEnd, forgetsChangesDuringSnapshot
-  case opensRunAtItsBeginning, skipsMovedSettlementAtReplay, forgetsMovedRedelivered
+  case forgetsExceptions, opensRunAtItsBeginning, skipsMovedSettlementAtReplay,
+    forgetsMovedRedelivered
 
   // The loop.
   case missesRoom, forgetsPaused

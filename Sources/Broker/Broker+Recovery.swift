@@ -1,10 +1,20 @@
+import AMQP
 import Base
 import Journal
 
-/// What recovery knows of queues and exchanges by their ids, until the log was read to its end.
-struct RecoveringQueues {
-  fileprivate var messages: [UInt32: RecoveringQueue] = [:]
+/// What recovery knows of queues, lanes and exchanges by their ids, until the log was read to its end.
+struct Recovering {
+  fileprivate struct Declaration {
+    let vhost: VirtualHost
+    let name: Name
+    let isAutoDelete: Bool
+    let arguments: FieldTable
+  }
+
+  /// Queues whose lane has not come yet; a crash may have cut it.
+  fileprivate var declared: [UInt32: Declaration] = [:]
   fileprivate var queues: [UInt32: Queue] = [:]
+  fileprivate var lanes: [UInt32: (lane: Lane, found: RecoveringLane)] = [:]
   fileprivate var exchanges: [UInt32: (Exchange, VirtualHost)] = [:]
 }
 
@@ -13,7 +23,7 @@ extension Broker: JournalReplay {
 
   /// The log is about to be read.
   public func beginRecovery() {
-    var recovering = RecoveringQueues()
+    var recovering = Recovering()
     for vhost in vhosts.values {
       for exchange in vhost.exchanges.values {
         recovering.exchanges[exchange.id] = (exchange, vhost)
@@ -26,21 +36,17 @@ extension Broker: JournalReplay {
   public func endRecovery() throws(JournalError) -> Int {
     guard let recovering else { return 0 }
     var count = 0
-    for (id, messages) in recovering.messages {
-      guard let queue = recovering.queues[id] else { continue }
-      let remains = try messages.remains(journal)
+    for (lane, found) in recovering.lanes.values {
+      let remains = try found.remains(journal)
       count += remains.count
-      queue.restore(
-        opened: remains.opened, gone: remains.gone, remains.runs, remains.entries,
-        nextSequence: messages.nextSequence, deliveredUpTo: messages.deliveredUpTo,
-        movedUpTo: messages.movedUpTo)
+      lane.restore(remains, found)
     }
     self.recovering = nil
     return count
   }
 
   public func replay(_ block: LaneBlock) {
-    recovering?.messages[block.lane]?.append(block)
+    recovering?.lanes[block.lane]?.found.append(block)
   }
 
   public func replayCheckpoint(_ record: RecordView) throws(JournalError) {
@@ -56,9 +62,9 @@ extension Broker: JournalReplay {
     case .settle(let settle): replaySettled(settle)
     case .delivered(let delivered):
       if Sabotage.is(.forgetsDeliveredAtReplay) { return }
-      recovering?.messages[delivered.queue]?.deliveredUpTo = delivered.sequence
-    case .queue, .queueDeleted, .exchange, .exchangeDeleted, .binding, .bindingRemoved, .queueState,
-      .ids, .queueAlive, .ignorable:
+      recovering?.lanes[delivered.lane]?.found.deliveredUpTo = delivered.sequence
+    case .queue, .queueDeleted, .exchange, .exchangeDeleted, .binding, .bindingRemoved, .lane,
+      .laneState, .ids, .laneAlive, .ignorable:
       if !isBeforeCheckpoint { try replayCatalog(known) }
     }
   }
@@ -75,18 +81,18 @@ extension Broker: JournalReplay {
 
   private func replayMessage(_ record: MessageRecord, _ location: RecordLocation) {
     for place in record.destinations {
-      guard let messages = recovering?.messages[place.queue] else { continue }
+      guard let found = recovering?.lanes[place.lane]?.found else { continue }
       if Sabotage.is(.losesDestinationAtReplay), place.sequence % 16 == 5 { continue }
       let entry = Entry(sequence: place.sequence, location: location, flags: .durable)
-      if messages.append(entry) { journal.retain(location.block) }
+      if found.append(entry) { journal.retain(location.block) }
     }
   }
 
   private func replaySettled(_ record: SettleRecord) {
-    guard let messages = recovering?.messages[record.queue] else { return }
+    guard let found = recovering?.lanes[record.lane]?.found else { return }
     for range in record.ranges {
       if Sabotage.is(.skipsSettlementAtReplay), range.first % 8 == 0 { continue }
-      messages.settle(first: range.first, count: range.count) {
+      found.settle(first: range.first, count: range.count) {
         journal.release($0.location.block)
       }
     }
@@ -94,10 +100,12 @@ extension Broker: JournalReplay {
 
   private func replayCatalog(_ record: BrokerRecord) throws(JournalError) {
     switch record {
-    case .ids(let ids): useIDs(queue: ids.nextQueue, exchange: ids.nextExchange)
+    case .ids(let ids):
+      useIDs(queue: ids.nextQueue, lane: ids.nextLane, exchange: ids.nextExchange)
     case .queue(let queue): try replayQueue(queue)
-    case .queueState(let state): recovering?.messages[state.queue]?.setState(state)
-    case .queueAlive(let alive): recovering?.messages[alive.queue]?.addAlive(alive.ranges)
+    case .lane(let lane): try replayLane(lane)
+    case .laneState(let state): recovering?.lanes[state.lane]?.found.setState(state)
+    case .laneAlive(let alive): recovering?.lanes[alive.lane]?.found.addAlive(alive.ranges)
     case .queueDeleted(let deletion): replayQueueDeleted(deletion.id)
     case .exchange(let exchange): try replayExchange(exchange)
     case .exchangeDeleted(let deletion): replayExchangeDeleted(deletion.id)
@@ -115,20 +123,38 @@ extension Broker: JournalReplay {
 
   private func replayQueue(_ record: QueueRecord) throws(JournalError) {
     let vhost = try known(record.vhost, record.record)
+    recovering?.declared[record.id] = Recovering.Declaration(
+      vhost: vhost, name: record.name, isAutoDelete: record.isAutoDelete,
+      arguments: record.arguments)
+    useIDs(queue: record.id + 1)
+  }
+
+  /// The queue is there from now on.
+  private func replayLane(_ record: LaneRecord) throws(JournalError) {
+    if let problem = record.problem { throw problem.error(at: record.record.position) }
+    useIDs(lane: record.id + 1)
+    guard let declared = recovering?.declared.removeValue(forKey: record.queue) else {
+      throw .inconsistent(
+        "log position \(record.record.position) declares lane \(record.id) of queue"
+          + " \(record.queue), which was not declared before it")
+    }
     let queue = Queue(
-      id: record.id, name: record.name, vhost: vhost, isDurable: true,
-      isAutoDelete: record.isAutoDelete, owner: nil, arguments: record.arguments)
-    vhost.insert(queue)
+      id: record.queue, lane: record.id, name: declared.name, vhost: declared.vhost,
+      isDurable: true, isAutoDelete: declared.isAutoDelete, owner: nil,
+      arguments: declared.arguments)
+    declared.vhost.insert(queue)
     catalog.add(queue)
-    recovering?.queues[record.id] = queue
-    recovering?.messages[record.id] = RecoveringQueue()
-    useIDs(queue: record.id + 1, exchange: 0)
+    recovering?.queues[queue.id] = queue
+    recovering?.lanes[record.id] = (queue.lane, RecoveringLane())
   }
 
   private func replayQueueDeleted(_ id: UInt32) {
+    recovering?.declared[id] = nil
     guard let queue = recovering?.queues.removeValue(forKey: id) else { return }
-    for entry in recovering?.messages.removeValue(forKey: id)?.remainingEntries() ?? [] {
-      journal.release(entry.location.block)
+    for lane in queue.lanes {
+      for entry in recovering?.lanes.removeValue(forKey: lane.id)?.found.remainingEntries() ?? [] {
+        journal.release(entry.location.block)
+      }
     }
     catalog.remove(queue)
     queue.vhost.remove(queue)
@@ -147,7 +173,7 @@ extension Broker: JournalReplay {
     vhost.insert(exchange)
     catalog.add(exchange, in: vhost)
     recovering?.exchanges[record.id] = (exchange, vhost)
-    useIDs(queue: 0, exchange: record.id + 1)
+    useIDs(exchange: record.id + 1)
   }
 
   private func replayExchangeDeleted(_ id: UInt32) {

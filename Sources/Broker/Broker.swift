@@ -27,11 +27,12 @@ public final class Broker {
   /// What memory goes to.
   public var account: MemoryAccount
   var queueNumbers = Numbers(nextDurable: 1)
+  var laneNumbers = Numbers(nextDurable: LaneRecord.firstID)
   var exchangeNumbers = Numbers(nextDurable: VirtualHost.predeclaredIDMax + 1)
 
   let deliveries: Deliveries
-  /// Queues with settlements that are not in the log yet.
-  private var unlogged: [Queue] = []
+  /// Lanes with settlements that are not in the log yet.
+  private var unlogged: [Lane] = []
   /// Queues whose next message may be delivered when the log knows that it may have been.
   private var reserving: [Queue] = []
   /// Queues that wait for a block to be in memory, by block.
@@ -43,8 +44,8 @@ public final class Broker {
   static let unreadableMilliseconds: Int64 = 2000
   /// Queues that have messages, and some that had.
   private(set) var holding: [Queue] = []
-  /// The queues of the round of spilling that is being written.
-  var spilling: [Queue] = []
+  /// The lanes of the round of spilling that is being written.
+  var spilling: [Lane] = []
   /// Chores that go over all that is outstanding, and must know of what changes its place meanwhile.
   var snapshot: CatalogSnapshot? { didSet { noteWalking() } }
   var selector: SpillSelector? { didSet { noteWalking() } }
@@ -85,7 +86,7 @@ public final class Broker {
   private var awaiting: [Channel] = []
   /// Deleted queues with deliveries that are not acknowledged yet.
   private var unsettled: [UInt32: Queue] = [:]
-  var recovering: RecoveringQueues?
+  var recovering: Recovering?
   /// Messages that are being stored in very many queues, and what was deleted meanwhile.
   private var wideStoreCount = 0
   private var retired: [Queue] = []
@@ -175,7 +176,7 @@ public final class Broker {
 
   private func commit() {
     guard !journal.isCommitting, journal.failure == nil else { return }
-    for queue in unlogged { queue.logProgress() }
+    for lane in unlogged { lane.logProgress() }
     unlogged.removeAll(keepingCapacity: true)
     if mover == nil, journal.wantsCheckpoint(now: time) { beginCheckpoint() }
     journal.commit(now: now)
@@ -241,7 +242,7 @@ public final class Broker {
         underway.advance()
       }
     }
-    for queue in unlogged { queue.logProgress() }
+    for lane in unlogged { lane.logProgress() }
     unlogged = []
     for vhost in vhosts.values {
       for queue in vhost.queues.values { queue.tightenHorizon() }
@@ -327,8 +328,8 @@ public final class Broker {
     last.index = peer.index
   }
 
-  func noteUnlogged(_ queue: Queue) {
-    unlogged.append(queue)
+  func noteUnlogged(_ lane: Lane) {
+    unlogged.append(lane)
   }
 
   /// Messages wait to be delivered until the log knows that they may have been, or until they are
@@ -357,15 +358,21 @@ public final class Broker {
     guard queue.unacknowledgedCount == 0, unsettled[queue.id] === queue else { return }
     unsettled[queue.id] = nil
     queueNumbers.giveBack(queue.id)
+    for lane in queue.lanes { laneNumbers.giveBack(lane.id) }
   }
 
   // MARK: Names
 
-  func takeQueueID(isDurable: Bool) throws(BrokerError) -> UInt32 {
-    guard let id = queueNumbers.take(isDurable: isDurable) else {
+  /// Ids for a queue and its lane.
+  func takeQueueIDs(isDurable: Bool) throws(BrokerError) -> (queue: UInt32, lane: UInt32) {
+    guard let queue = queueNumbers.take(isDurable: isDurable) else {
       throw .limitReached(.numbers(kind: "queue", max: Numbers.firstTransient))
     }
-    return id
+    guard let lane = laneNumbers.take(isDurable: isDurable) else {
+      queueNumbers.giveBack(queue)
+      throw .limitReached(.numbers(kind: "lane", max: Numbers.firstTransient))
+    }
+    return (queue, lane)
   }
 
   func takeExchangeID(isDurable: Bool) throws(BrokerError) -> UInt32 {
@@ -376,8 +383,9 @@ public final class Broker {
   }
 
   /// Ids that a log has used are never used again.
-  func useIDs(queue: UInt32, exchange: UInt32) {
+  func useIDs(queue: UInt32 = 0, lane: UInt32 = 0, exchange: UInt32 = 0) {
     queueNumbers.use(before: queue)
+    if !Sabotage.is(.reusesLaneIDs) { laneNumbers.use(before: lane) }
     exchangeNumbers.use(before: exchange)
   }
 
@@ -480,10 +488,11 @@ public final class Broker {
     _ message: StoredMessage, in queue: Queue, _ isDurable: Bool,
     at place: UnsafeMutableRawPointer
   ) {
+    let lane = queue.lane
     if isDurable {
-      MessagePlace(queue: queue.id, sequence: queue.nextSequence).write(at: place)
+      MessagePlace(lane: lane.id, sequence: lane.nextSequence).write(at: place)
     }
-    queue.enqueue(
-      message.location, flags: isDurable ? .durable : [])
+    lane.enqueue(message.location, flags: isDurable ? .durable : [])
+    queue.touch()
   }
 }

@@ -7,13 +7,13 @@ enum Settlements {
 
   /// `ranges` in ascending order; neighbours become one.
   static func append(
-    _ journal: Journal, queue: UInt32, ranges: inout [Queue.SettledRange]
+    _ journal: Journal, lane: UInt32, ranges: inout [Lane.SettledRange]
   ) {
     merge(&ranges)
     var start = 0
     while start < ranges.count {
       let count = min(rangesMax, ranges.count - start)
-      var place = SettleRecord.append(to: journal, queue: queue, rangeCount: count)
+      var place = SettleRecord.append(to: journal, lane: lane, rangeCount: count)
       for index in start..<start + count {
         SequenceRange(first: ranges[index].first, count: ranges[index].count).write(at: place)
         place += SequenceRange.size
@@ -23,7 +23,7 @@ enum Settlements {
   }
 
   /// In place, since it is done for every commit.
-  private static func merge(_ ranges: inout [Queue.SettledRange]) {
+  private static func merge(_ ranges: inout [Lane.SettledRange]) {
     guard ranges.count > 1 else { return }
     var last = 0
     for index in 1..<ranges.count {
@@ -46,6 +46,8 @@ public struct BrokerRecords: LaneRecords {
   public func size(of record: RecordView) -> Int {
     record.size - MessageView(record.base).destinationCount * MessagePlace.size
   }
+
+  public func expiry(of record: RecordView) -> UInt64 { MessageView(record.base).expiry }
 
   public func copy(_ record: RecordView, to place: UnsafeMutableRawPointer) {
     let size = size(of: record)
@@ -75,8 +77,11 @@ final class Catalog {
 
   // MARK: To the log
 
+  /// A queue is there from its lane's record on, so that a crash leaves both or neither.
   func append(_ queue: Queue) -> Committed {
-    let committed = append(Self.record(queue))
+    Self.record(queue).append(to: journal)
+    for lane in queue.lanes { Self.record(lane).append(to: journal) }
+    let committed = changed()
     queue.declaredAt = journal.endPosition
     add(queue)
     return committed
@@ -111,6 +116,10 @@ final class Catalog {
 
   private func append(_ record: RawRecord) -> Committed {
     record.append(to: journal)
+    return changed()
+  }
+
+  private func changed() -> Committed {
     changedAt = journal.endPosition
     return .whenDurable(changedAt)
   }
@@ -157,37 +166,41 @@ final class Catalog {
 
   // MARK: To a checkpoint
 
-  func appendIDs(queue: UInt32, exchange: UInt32, to bytes: inout [UInt8]) {
-    IdsRecord.raw(nextQueue: queue, nextExchange: exchange).append(to: &bytes)
+  func appendIDs(queue: UInt32, exchange: UInt32, lane: UInt32, to bytes: inout [UInt8]) {
+    IdsRecord.raw(nextQueue: queue, nextExchange: exchange, nextLane: lane).append(to: &bytes)
   }
 
   func append(_ exchange: Exchange, in vhost: VirtualHost, to bytes: inout [UInt8]) {
     Self.record(exchange, in: vhost).append(to: &bytes)
   }
 
+  /// With its lanes; what of their messages is in lane files and alive follows in records of its own.
   func append(_ queue: Queue, to bytes: inout [UInt8]) {
     Self.record(queue).append(to: &bytes)
+    for lane in queue.lanes {
+      Self.record(lane).append(to: &bytes)
+      appendState(of: lane, to: &bytes)
+    }
   }
 
   func append(_ binding: Binding, to bytes: inout [UInt8]) {
     Self.record(binding).append(to: &bytes)
   }
 
-  /// What is in lane files and alive follows in records of its own.
-  func appendState(of queue: Queue, to bytes: inout [UInt8]) {
-    var moved = queue.movedUpTo
+  private func appendState(of lane: Lane, to bytes: inout [UInt8]) {
+    var moved = lane.movedUpTo
     if Sabotage.is(.forgetsMovedUpTo) { moved = 0 }
     if Sabotage.is(.recordsMovedUpToTooHigh), moved > 0 { moved += 1 }
-    QueueStateRecord.raw(
-      queue: queue.id, nextSequence: queue.nextSequence, deliveredUpTo: queue.horizon.upTo,
-      movedUpTo: moved, head: moved + 1, ranges: []
+    LaneStateRecord.raw(
+      lane: lane.id, nextSequence: lane.nextSequence, deliveredUpTo: lane.horizon.upTo,
+      movedUpTo: moved
     ).append(to: &bytes)
   }
 
   func appendAlive(
-    _ ranges: [ClosedRange<UInt64>], of queue: UInt32, to bytes: inout [UInt8]
+    _ ranges: [ClosedRange<UInt64>], of lane: UInt32, to bytes: inout [UInt8]
   ) {
-    QueueAliveRecord.raw(queue: queue, ranges: ranges.map(SequenceRange.init)).append(to: &bytes)
+    LaneAliveRecord.raw(lane: lane, ranges: ranges.map(SequenceRange.init)).append(to: &bytes)
   }
 
   // MARK: The bytes
@@ -196,6 +209,11 @@ final class Catalog {
     QueueRecord.raw(
       id: queue.id, isAutoDelete: queue.isAutoDelete, vhost: queue.vhost.name, name: queue.name,
       arguments: queue.arguments.encoded)
+  }
+
+  private static func record(_ lane: Lane) -> RawRecord {
+    LaneRecord.raw(
+      id: lane.id, queue: lane.queue.id, role: lane.role.rawValue, priority: lane.priority)
   }
 
   private static func record(_ exchange: Exchange, in vhost: VirtualHost) -> RawRecord {

@@ -5,7 +5,7 @@ import Journal
 ///
 /// What existed when it began, and is still there when its turn comes, is written; what was declared
 /// since then is not: the log from the beginning on says it, and what was deleted. Of the messages of a
-/// queue it says the state at the moment when the queue's turn came; the settlements since then, and all
+/// lane it says the state at the moment when its queue's turn came; the settlements since then, and all
 /// before that the log still has, are read over it. What was moved into lane files and has left its lane
 /// may be anywhere and change its place while it is looked for: each such change is noted.
 final class CatalogSnapshot: Chore {
@@ -17,8 +17,8 @@ final class CatalogSnapshot: Chore {
   }
 
   private enum QueuePart {
-    /// The messages of its lane behind this sequence.
-    case lane(behind: UInt64)
+    /// The messages of one of its lanes behind this sequence.
+    case lane(Int, behind: UInt64)
     case bindings
   }
 
@@ -41,12 +41,12 @@ final class CatalogSnapshot: Chore {
   private var queue: (queue: Queue, part: QueuePart)?
   /// The bindings before this one are still to come.
   private var bindingIndex = Int.max
-  /// Queues with messages in lane files.
-  private var moved: [Queue] = []
+  /// Lanes with messages in lane files.
+  private var moved: [Lane] = []
   private var walk: OutstandingWalk?
   private var bytes: [UInt8] = []
   private var alive: [ClosedRange<UInt64>] = []
-  private var outstanding: [(queue: UInt32, sequence: UInt64)] = []
+  private var outstanding: [(lane: UInt32, sequence: UInt64)] = []
 
   private static let pieceBytes = 128 << 10
   private static let rangesMax = 1024
@@ -64,7 +64,8 @@ final class CatalogSnapshot: Chore {
     newQueues = broker.queueNumbers.nextDurable
     newExchanges = broker.exchangeNumbers.nextDurable
     index = catalog.exchanges.count
-    catalog.appendIDs(queue: newQueues, exchange: newExchanges, to: &bytes)
+    catalog.appendIDs(
+      queue: newQueues, exchange: newExchanges, lane: broker.laneNumbers.nextDurable, to: &bytes)
   }
 
   func advance(_ steps: inout Int) -> Bool {
@@ -80,7 +81,7 @@ final class CatalogSnapshot: Chore {
       case .exchangeBindings: takeExchangeBinding(&steps)
       case .queues: takeQueue(&steps)
       case .outstanding:
-        let isOver = walk?.advance(&steps) { entry, queue in note(entry, of: queue) } ?? true
+        let isOver = walk?.advance(&steps) { entry, lane in note(entry, of: lane) } ?? true
         guard isOver else { return false }
         finish()
         return true
@@ -164,7 +165,7 @@ final class CatalogSnapshot: Chore {
       return
     }
     switch current.part {
-    case .lane(let behind): takeLane(current.queue, behind: behind, &steps)
+    case .lane(let index, let behind): takeLane(current.queue, index, behind: behind, &steps)
     case .bindings: if !take(current.queue.bindings, &steps) { queue = nil }
     }
   }
@@ -178,69 +179,74 @@ final class CatalogSnapshot: Chore {
     }
     let queue = catalog.queues[index]
     steps -= 2 * Self.stepsPerRecord
-    guard queue.id < newQueues, queue.snapshot.number != number else { return }
-    queue.snapshot = (number, queue.movedUpTo)
+    guard queue.id < newQueues, queue.snapshotNumber != number else { return }
+    queue.snapshotNumber = number
+    for lane in queue.lanes { lane.snapshot = (number, lane.movedUpTo) }
     catalog.append(queue, to: &bytes)
-    catalog.appendState(of: queue, to: &bytes)
-    if queue.movedUpTo > 0 {
-      moved.append(queue)
-      self.queue = (queue, .lane(behind: 0))
-    } else {
-      self.queue = (queue, .bindings)
-    }
+    self.queue = (queue, .lane(0, behind: 0))
   }
 
   // MARK: Messages in lane files
 
-  private func takeLane(_ queue: Queue, behind: UInt64, _ steps: inout Int) {
+  private func takeLane(_ queue: Queue, _ index: Int, behind: UInt64, _ steps: inout Int) {
+    guard index < queue.lanes.count else {
+      self.queue = (queue, .bindings)
+      return
+    }
+    let lane = queue.lanes[index]
+    guard lane.snapshot.upTo > 0 else {
+      self.queue = (queue, .lane(index + 1, behind: 0))
+      return
+    }
+    if behind == 0 { moved.append(lane) }
     var count = 0
-    let last = queue.lane.forEachMoved(
-      behind: behind, upTo: queue.snapshot.upTo, atMost: Self.entriesPerStep * min(steps, 4096)
+    let last = lane.waiting.forEachMoved(
+      behind: behind, upTo: lane.snapshot.upTo, atMost: Self.entriesPerStep * min(steps, 4096)
     ) { range in
       count += 1
-      add(range, of: queue.id)
+      add(range, of: lane.id)
     }
     steps -= 1 + count / Self.entriesPerStep
     if let last {
-      self.queue = (queue, .lane(behind: last))
+      self.queue = (queue, .lane(index, behind: last))
     } else {
-      flushAlive(queue.id)
-      self.queue = (queue, .bindings)
+      flushAlive(lane.id)
+      self.queue = (queue, .lane(index + 1, behind: 0))
     }
   }
 
-  private func add(_ range: ClosedRange<UInt64>, of queue: UInt32) {
+  private func add(_ range: ClosedRange<UInt64>, of lane: UInt32) {
     if let last = alive.last, last.upperBound &+ 1 == range.lowerBound {
       alive[alive.count - 1] = last.lowerBound...range.upperBound
       return
     }
-    if alive.count == Self.rangesMax { flushAlive(queue) }
+    if alive.count == Self.rangesMax { flushAlive(lane) }
     alive.append(range)
   }
 
-  private func flushAlive(_ queue: UInt32) {
-    if !alive.isEmpty { catalog.appendAlive(alive, of: queue, to: &bytes) }
+  private func flushAlive(_ lane: UInt32) {
+    if !alive.isEmpty { catalog.appendAlive(alive, of: lane, to: &bytes) }
     alive.removeAll(keepingCapacity: true)
   }
 
   /// The message has left its lane, or changes its place outside of it.
-  func note(_ entry: Entry, of queue: Queue) {
-    guard queue.snapshot.number == number, entry.sequence <= queue.snapshot.upTo, entry.isDurable
+  func note(_ entry: Entry, of lane: Lane) {
+    guard lane.snapshot.number == number, entry.sequence <= lane.snapshot.upTo, entry.isDurable
     else { return }
-    outstanding.append((queue.id, entry.sequence))
+    outstanding.append((lane.id, entry.sequence))
     if outstanding.count == Self.outstandingMax { flushOutstanding() }
   }
 
   private func flushOutstanding() {
-    outstanding.sort { ($0.queue, $0.sequence) < ($1.queue, $1.sequence) }
-    // A queue of which the lane is being written has ranges of its own.
+    outstanding.sort { ($0.lane, $0.sequence) < ($1.lane, $1.sequence) }
+    // The lane that is being written has ranges of its own.
     let open = alive
     alive = []
     var last: UInt32?
-    for (queue, sequence) in outstanding {
-      if let last, last != queue { flushAlive(last) }
-      last = queue
-      if alive.last?.upperBound != sequence { add(sequence...sequence, of: queue) }
+    for (lane, sequence) in outstanding {
+      if let last, last != lane { flushAlive(last) }
+      last = lane
+      if alive.last?.upperBound != sequence { add(sequence...sequence, of: lane) }
     }
     if let last { flushAlive(last) }
     alive = open

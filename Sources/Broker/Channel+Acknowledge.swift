@@ -55,10 +55,10 @@ extension Channel {
 
   @inline(__always)
   func settle(_ delivery: PendingDelivery) {
-    guard let queue = delivery.queue else { return }
-    queue._withUnsafeGuaranteedRef { queue in
-      queue.settleLocked(delivery.entry)
-      if queue.isDeleted { broker.forgetIfDone(queue) }
+    guard let lane = delivery.lane else { return }
+    lane._withUnsafeGuaranteedRef { lane in
+      lane.settleLocked(delivery.entry)
+      if lane.isDeleted { broker.forgetIfDone(lane.queue) }
     }
     release(delivery.consumer)
   }
@@ -83,10 +83,10 @@ extension Channel {
   }
 
   func giveBack(_ delivery: PendingDelivery) {
-    guard let queue = delivery.queue else { return }
-    queue._withUnsafeGuaranteedRef { queue in
-      queue.giveBack(delivery.entry)
-      if queue.isDeleted { broker.forgetIfDone(queue) }
+    guard let lane = delivery.lane else { return }
+    lane._withUnsafeGuaranteedRef { lane in
+      lane.giveBack(delivery.entry)
+      if lane.isDeleted { broker.forgetIfDone(lane.queue) }
     }
     release(delivery.consumer)
   }
@@ -176,7 +176,7 @@ final class ChannelWork: Chore {
     budget -= 1
     for _ in 0..<Self.deliveriesPerStep {
       guard let first = channel.unacknowledged.first, first.tag <= last else { return true }
-      if let queue = first.queue?.takeUnretainedValue(), queue !== held.last,
+      if let queue = first.lane?.takeUnretainedValue().queue, queue !== held.last,
         queue.hold(for: self)
       {
         held.append(queue)

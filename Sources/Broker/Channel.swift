@@ -85,7 +85,7 @@ public final class Channel {
 
   @inline(__always)
   func deliver(
-    _ entry: Entry, _ record: UnsafeRawPointer, from queue: Queue, to consumer: Consumer
+    _ entry: Entry, _ record: UnsafeRawPointer, from lane: Lane, to consumer: Consumer
   ) {
     var entry = entry
     let tag = nextTag
@@ -96,13 +96,13 @@ public final class Channel {
       MessageView(record, in: entry.location.block), to: named, on: self, tag: tag,
       isRedelivered: entry.isRedelivered)
     if consumer.isAutomatic {
-      queue.settle(entry)
+      lane.settle(entry)
     } else {
-      queue.lock(&entry)
+      lane.lock(&entry)
       consumer.unacknowledged &+= 1
       unacknowledged.append(
         PendingDelivery(
-          tag: tag, entry: entry, queue: .passUnretained(queue),
+          tag: tag, entry: entry, lane: .passUnretained(lane),
           consumer: .passUnretained(consumer)))
     }
   }
@@ -130,7 +130,7 @@ public final class Channel {
     // What is coming back is taken in its order, and what is being purged is not seen.
     guard !queue.isHeld else { return .notBefore(0) }
     guard queue.hasReady else { return .empty }
-    guard let record = queue.nextRecord() else {
+    guard let record = queue.lane.nextRecord() else {
       if queue.isUnreadable { throw .unreadable(queue: queue.name) }
       if queue.fetching != nil { return .notBefore(0) }
       if let reason = broker.journal.failure { throw .journalFailed(reason: reason) }
@@ -139,18 +139,19 @@ public final class Channel {
     if broker.isOutputExhausted, MessageView(record).bodySize > Broker.smallMessageBytes {
       return .notBefore(0)
     }
-    var entry = queue.take()
+    let lane = queue.lane
+    var entry = lane.take()
     let tag = nextTag
     nextTag += 1
     body(
       MessageView(record, in: entry.location.block), tag, entry.isRedelivered, queue.readyCount)
     if isAutomatic {
-      queue.settle(entry)
+      lane.settle(entry)
     } else {
-      queue.lock(&entry)
+      lane.lock(&entry)
       gottenCount += 1
       unacknowledged.append(
-        PendingDelivery(tag: tag, entry: entry, queue: .passUnretained(queue), consumer: nil))
+        PendingDelivery(tag: tag, entry: entry, lane: .passUnretained(lane), consumer: nil))
     }
     return .message
   }

@@ -1,4 +1,4 @@
-/// How far a queue's durable messages may be delivered, so that after a crash `redelivered` is
+/// How far a lane's durable messages may be delivered, so that after a crash `redelivered` is
 /// never false for a message that a client has seen.
 ///
 /// The log says "delivered up to S" (record 18) durably before a message with sequence S leaves the

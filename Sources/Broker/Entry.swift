@@ -1,7 +1,8 @@
+import AMQP
 import Base
 import Journal
 
-/// A message's place in a queue: 16 bytes, without an object. The message itself is in a journal
+/// A message's place in a lane: 16 bytes, without an object. The message itself is in a journal
 /// block, which counts its entries.
 package struct Entry: BitwiseCopyable {
   /// The sequence in the upper 56 bits, the flags in the lower 8.
@@ -37,7 +38,7 @@ package struct Entry: BitwiseCopyable {
 
   var inLane: LaneEntry { LaneEntry(packed: packed, location: location) }
 
-  /// Counts up in each queue and is never used again; the queue's order.
+  /// Counts up in each lane and is never used again; the lane's order.
   @inline(__always) package var sequence: UInt64 { packed >> 8 }
   @inline(__always) var flags: Flags {
     get { Flags(rawValue: UInt8(truncatingIfNeeded: packed)) }
@@ -65,6 +66,25 @@ public struct MessageView {
   /// How many durable queues the record names at its end.
   var destinationCount: Int {
     Int(record.load(fromByteOffset: MessageRecord.destinationCountOffset, as: UInt32.self))
+  }
+
+  /// When it expires, by the property that it came with, in wall-clock milliseconds; else
+  /// `LaneBlock.neverExpires`. The property was looked at when it was published.
+  var expiry: UInt64 {
+    let properties = properties(behind: names)
+    guard properties.count >= 2, properties[0] & 1 != 0 else { return LaneBlock.neverExpires }
+    let range: Range<Int>
+    do throws(MalformedInput) {
+      range = try PropertyBlock(properties.bytes).expiration
+    } catch {
+      return LaneBlock.neverExpires
+    }
+    guard let life = UInt64(String(decoding: properties[range], as: UTF8.self)) else {
+      return LaneBlock.neverExpires
+    }
+    let storedAt = record.load(fromByteOffset: MessageRecord.storedAtOffset, as: UInt64.self)
+    let (sum, isTooLarge) = storedAt.addingReportingOverflow(life)
+    return isTooLarge ? LaneBlock.neverExpires : sum
   }
 
   /// Bytes of the body.

@@ -1,256 +1,355 @@
 import Base
 import Journal
 
-/// Messages of a lane that are in one block of a lane file, and have no entries in memory.
-struct LaneRun: BitwiseCopyable {
-  let block: UInt32
-  /// Messages at the block's beginning that have left the lane before.
-  let skip: UInt32
-  /// Messages that are left.
-  let count: UInt32
-  /// Messages that need not survive stand between them, and did not: they are passed over.
-  var isFiltered = false
-  let first: UInt64
-  let last: UInt64
+/// What a lane is for; the raw value is what the log has.
+package enum LaneRole: UInt32 {
+  /// Its messages are for consumers, in their order.
+  case ready = 0
 }
 
-/// The never delivered messages of a queue, in order: the front in memory, the middle on disk, and
-/// the tail in memory.
-///
-/// As long as nothing is on disk all is in the front. The middle opens into the front, block by
-/// block, when the front is empty; the tail becomes the front when the middle is empty too.
-struct Lane: ~Copyable {
-  private var front = EntryLane()
-  private var runs = Ring<LaneRun>()
-  private var tail = EntryLane()
-  /// Messages of `runs`.
-  private var movedCount = 0
-  /// New messages go to the tail.
-  private var isSplit = false
+/// One order of a queue's messages, with sequences of its own: what waits, what was given back, how far
+/// messages may be delivered, and what has left and is to be told to the log. Log, lane files and
+/// checkpoints speak of lanes by their ids; only the catalog says which queue has which.
+final class Lane {
+  let id: UInt32
+  let role = LaneRole.ready
+  let priority: UInt32 = 0
+  /// Survives a restart.
+  let isDurable: Bool
+  /// The queue was deleted. Whoever refers to a lane may ask its queue for something only before that, or
+  /// while a delivery refers to the lane, which keeps the queue.
+  private(set) var isDeleted = false
+  // Unsafe but sound: both outlive all queues.
+  private unowned(unsafe) let broker: Broker
+  unowned(unsafe) let journal: Journal
+  // Unsafe but sound: see `isDeleted`.
+  private unowned(unsafe) var holder: Queue?
 
-  var count: Int { front.count &+ movedCount &+ tail.count }
-  /// There is no message, neither in memory nor on disk.
-  @inline(__always) var isEmpty: Bool { front.count == 0 && movedCount == 0 }
-  /// The next message; nil if there is none, or while it is on disk.
-  @inline(__always) var first: Entry? { front.first }
-  /// The block on disk that has the next messages; nil while they are in memory.
-  var nextRun: LaneRun? { front.count == 0 ? runs.first : nil }
+  /// Never delivered, in order.
+  var waiting = Waiting()
+  /// Given back; always before all of `waiting`.
+  var returned = Returned()
+  /// Delivered and not yet acknowledged.
+  private(set) var unacknowledgedCount = 0
+  private(set) var nextSequence: UInt64 = 1
+  /// How far durable messages may be delivered, so that the log always knows it.
+  private(set) var horizon = DeliveryHorizon()
+  /// Durable messages that left since settlements were last written: the last range, which is mostly the
+  /// only one, and those before it.
+  private var lastSettled = SettledRange(first: 0, count: 0)
+  private var settled: [SettledRange] = []
+  /// Waits in the broker's list of lanes with something to log.
+  private var isUnlogged = false
+  /// Messages with sequences up to this one are in lane files, if they are alive and durable.
+  private(set) var movedUpTo: UInt64 = 0
+  /// Messages up to this one may have been delivered before the last start.
+  private var recoveredUpTo: UInt64 = 0
+  /// Messages that wait and are being purged: the first ones.
+  private(set) var doomedCount = 0
+  /// The last checkpoint that has it, with what had moved up to there when the queue's turn came.
+  var snapshot: (number: Int, upTo: UInt64) = (0, 0)
+  /// A message in the log is damaged: it and what is behind it do not move.
+  var staysInLog = false
 
-  @inline(__always)
-  mutating func append(_ entry: Entry) {
-    if isSplit { tail.append(entry) } else { front.append(entry) }
+  struct SettledRange {
+    var first: UInt64
+    var count: UInt64
   }
 
-  /// Takes the next message, which is in memory.
+  init(id: UInt32, isDurable: Bool, broker: Broker) {
+    self.id = id
+    self.isDurable = isDurable
+    self.broker = broker
+    journal = broker.journal
+  }
+
+  /// Its queue's beginning: what has a lane is there from then on.
+  func join(_ queue: Queue) {
+    holder = queue
+  }
+
+  var queue: Queue { holder.unsafelyUnwrapped }
+
+  // MARK: Counts
+
+  var readyCount: Int {
+    waiting.count - doomedCount + returned.count
+      + (Sabotage.is(.miscountsReady) && returned.count > 1 ? 1 : 0)
+  }
+  @inline(__always) var hasReady: Bool { !waiting.isEmpty || !returned.isEmpty }
+
+  /// Of what it notes of messages.
+  var byteCount: Int {
+    waiting.byteCount + returned.byteCount + settled.capacity * MemoryLayout<SettledRange>.stride
+  }
+
+  // MARK: Messages
+
+  /// Appends a message whose block was retained for this entry.
   @inline(__always)
-  mutating func removeFirst() -> Entry {
-    let entry = front.removeFirst()
-    if isSplit, front.count == 0 { join() }
+  func enqueue(_ location: RecordLocation, flags: Entry.Flags) {
+    waiting.append(Entry(sequence: nextSequence, location: location, flags: flags))
+    nextSequence &+= 1
+  }
+
+  /// What recovery found, in order: blocks of lane files, messages of the log. All else is empty.
+  func restore(_ found: RecoveringLane.Remains, _ state: RecoveringLane) {
+    invariant(waiting.count == 0 && returned.isEmpty, "a lane was restored twice")
+    recoveredUpTo = state.deliveredUpTo
+    movedUpTo = state.movedUpTo
+    for (run, left) in found.runs { waiting.append(run, left: left) }
+    for entry in found.entries { waiting.append(recovered(entry)) }
+    waiting.restored()
+    // What comes now was not delivered, so that it must be behind what may have been.
+    nextSequence = max(state.nextSequence, state.deliveredUpTo + 1)
+    horizon = DeliveryHorizon(upTo: state.deliveredUpTo)
+    for range in found.gone { noteGone(range) }
+    if hasReady { queue.touch() }
+  }
+
+  private func recovered(_ entry: Entry) -> Entry {
+    var entry = entry
+    if entry.sequence <= recoveredUpTo { entry.flags.insert(.redelivered) }
     return entry
   }
 
+  /// The record of the next message if it may leave now; otherwise the queue is pumped again when
+  /// it may. There is a next message.
+  @inline(__always)
+  func nextRecord() -> UnsafeRawPointer? {
+    guard let next = returned.first ?? waiting.first else { return open() }
+    return record(of: next)
+  }
+
+  @inline(__always)
+  private func record(of next: Entry) -> UnsafeRawPointer? {
+    if isDurable, next.isDurable, !horizon.covers(next.sequence), !reserve(next.sequence) {
+      return nil
+    }
+    return journal.pointer(next.location) ?? fetch(next.location.block)
+  }
+
+  /// Takes the next message, whose record was seen; it is locked until `settleLocked` or `giveBack`, or
+  /// settled at once.
+  @inline(__always)
+  func take() -> Entry {
+    returned.isEmpty ? waiting.removeFirst() : returned.removeFirst()
+  }
+
+  /// Tells the log that messages up to this one, and some more, may have been delivered.
   @inline(never)
-  private mutating func join() {
-    guard runs.isEmpty else { return }
-    swap(&front, &tail)
-    isSplit = false
+  private func reserve(_ sequence: UInt64) -> Bool {
+    // A log that failed learns nothing more; what is there is served all the same.
+    if journal.failure != nil || Sabotage.is(.deliversBeforeLog) { return true }
+    horizon.reached(journal.durablePosition)
+    if let wanted = horizon.wants(sequence) {
+      DeliveredRecord.append(to: journal, lane: id, sequence: wanted)
+      horizon.requested(wanted, at: journal.endPosition)
+    }
+    if horizon.allows(sequence) { return true }
+    broker.noteReserving(queue)
+    return false
+  }
+
+  /// Tells the log exactly what was delivered, once nobody takes messages any more.
+  func tightenHorizon() {
+    guard isDurable, !isDeleted, journal.failure == nil, let exact = horizon.tightened() else {
+      return
+    }
+    DeliveredRecord.append(to: journal, lane: id, sequence: exact)
+    horizon.requested(exact, at: journal.endPosition)
   }
 
   // MARK: On disk
 
-  /// The blocks that come next, in order, at most `count`.
-  func forEachRun(atMost count: Int, _ body: (UInt32) -> Void) {
-    for index in 0..<min(count, runs.count) { body(runs[index].block) }
+  /// Blocks of lanes, and chunks of entries, whose messages are read back ahead.
+  private static let runsAhead = 4
+  private static let chunksAhead = 16
+
+  /// Opens the next block on disk, if it is in memory by now.
+  @inline(never)
+  private func open() -> UnsafeRawPointer? {
+    guard let run = waiting.nextRun else { return nil }
+    guard journal.isResident(run.block) else { return fetch(run.block) }
+    waiting.open(
+      journal,
+      entry: { Sabotage.is(.forgetsMovedRedelivered) ? Entry($0) : recovered(Entry($0)) },
+      gone: noteGone)
+    waiting.forEachRun(atMost: Self.runsAhead) { journal.loadAhead($0) }
+    return waiting.first.flatMap { record(of: $0) }
   }
 
-  /// Messages in memory that will be next soon, some way from each other, at most `count`.
-  func forEachAhead(atMost count: Int, _ body: (Entry) -> Void) {
-    front.forEachAhead(atMost: count, body)
-  }
-
-  /// Brings the messages of the next block on disk into the empty front; the block is in memory.
-  /// `gone` gets the sequences between them that nobody has: they had left before the block was
-  /// written, or did not survive a restart.
-  mutating func open(
-    _ journal: Journal, entry: (LaneEntry) -> Entry, gone: (ClosedRange<UInt64>) -> Void
-  ) {
-    let run = runs.removeFirst()
-    movedCount -= Int(run.count)
-    invariant(front.count == 0, "a lane was opened that has a front")
-    var next = run.first
-    journal.forEachInLane(run.block, from: Int(run.skip)) { moved in
-      if run.isFiltered, !moved.isDurable { return }
-      if moved.sequence > next { gone(next...moved.sequence - 1) }
-      next = moved.sequence + 1
-      front.append(entry(moved))
-    }
-    if next <= run.last { gone(next...run.last) }
-    invariant(front.count == Int(run.count), "a block of a lane has another number of messages")
-  }
-
-  /// The sequences, behind `first` and up to `last`, of what is in lane files, at most so many times: in
-  /// order, each message once. Messages between them may stand in the same files and have left, before
-  /// or after a restart. Returns the last sequence that was seen, nil at the end.
-  func forEachMoved(
-    behind first: UInt64, upTo last: UInt64, atMost limit: Int,
-    _ body: (ClosedRange<UInt64>) -> Void
-  ) -> UInt64? {
-    var left = limit
-    var seen = first
-    var isCut = false
-    front.forEach(behind: first) { entry in
-      guard entry.sequence <= last else { return false }
-      guard left > 0 else {
-        isCut = true
-        return false
-      }
-      left -= 1
-      seen = entry.sequence
-      if entry.isDurable { body(entry.sequence...entry.sequence) }
-      return true
-    }
-    if isCut { return seen }
-    var index = firstRun(behind: seen)
-    while index < runs.count, runs[index].first <= last {
-      guard left > 0 else { return seen }
-      left -= 1
-      body(max(runs[index].first, first + 1)...runs[index].last)
-      seen = runs[index].last
-      index += 1
-    }
+  /// Has a block read back, and what comes behind it.
+  @inline(never)
+  private func fetch(_ block: UInt32) -> UnsafeRawPointer? {
+    journal.load(block)
+    guard queue.awaits(block) else { return nil }
+    waiting.forEachRun(atMost: Self.runsAhead) { journal.loadAhead($0) }
+    waiting.forEachAhead(atMost: Self.chunksAhead) { journal.loadAhead($0.location.block) }
     return nil
   }
 
-  /// The first block on disk that ends behind a sequence.
-  private func firstRun(behind sequence: UInt64) -> Int {
-    var low = 0
-    var high = runs.count
-    while low < high {
-      let middle = (low + high) / 2
-      if runs[middle].last <= sequence { low = middle + 1 } else { high = middle }
-    }
-    return low
+  /// The block that the next message is in; nil if there is none.
+  var nextBlock: UInt32? {
+    (returned.first ?? waiting.first)?.location.block ?? waiting.nextRun?.block
   }
 
-  // MARK: Moving
-
-  /// The messages in memory from the first one on, as long as `body` returns true; of those that
-  /// were not on disk.
-  func forEachUnmoved(_ body: (Entry) -> Bool) {
-    if isSplit { tail.forEach(body) } else { front.forEach(body) }
+  /// A block of a round is durable, with messages of the lane up to `last`.
+  func moved(upTo last: UInt64) {
+    movedUpTo = max(movedUpTo, last)
   }
 
-  /// As `forEachUnmoved`, from the first message behind a sequence on.
-  func forEachUnmoved(behind sequence: UInt64, _ body: (Entry) -> Bool) {
-    if isSplit {
-      tail.forEach(behind: sequence, body)
-    } else {
-      front.forEach(behind: sequence, body)
+  // MARK: Leaving
+
+  /// Counts a message that was taken as unacknowledged.
+  @inline(__always)
+  func lock(_ entry: inout Entry) {
+    if broker.isWalking { broker.walked(&entry, of: self) }
+    unacknowledgedCount &+= 1
+    if entry.isDurable { horizon.delivered(entry.sequence) }
+  }
+
+  /// A locked message is deleted.
+  @inline(__always)
+  func settleLocked(_ entry: Entry) {
+    unacknowledgedCount &-= 1
+    settle(entry)
+  }
+
+  /// A message that was taken is deleted.
+  @inline(__always)
+  func settle(_ entry: Entry) {
+    journal.release(entry.location.block)
+    if entry.isDurable {
+      horizon.delivered(entry.sequence)
+      noteSettled(entry.sequence)
+    } else if entry.sequence <= movedUpTo {
+      noteGone(entry.sequence...entry.sequence)
     }
   }
 
-  /// Removes what was not on disk and has sequences up to `last`; `release` gets each. Returns how
-  /// many there were; `append` then puts so many back as runs.
-  mutating func removeUnmoved(upTo last: UInt64, _ release: (Entry) -> Void) -> Int {
-    if isSplit { return Self.remove(from: &tail, upTo: last, release) }
-    let count = Self.remove(from: &front, upTo: last, release)
-    if count > 0 {
-      swap(&front, &tail)
-      isSplit = true
+  /// No message of a lane file has these sequences, or it need not survive. The log is told that they
+  /// are gone, so that recovery does not look for them in a block that nobody needs.
+  @inline(never)
+  private func noteGone(_ range: ClosedRange<UInt64>) {
+    noteSettled(
+      SettledRange(first: range.lowerBound, count: range.upperBound - range.lowerBound + 1))
+  }
+
+  /// Messages that wait on disk are deleted.
+  private func settle(_ run: LaneRun) {
+    journal.release(run.block, count: Int(run.count))
+    noteSettled(SettledRange(first: run.first, count: run.last - run.first + 1))
+  }
+
+  /// A locked message comes back, before all that was never delivered, in the old order.
+  func giveBack(_ entry: Entry) {
+    unacknowledgedCount -= 1
+    if isDeleted {
+      journal.release(entry.location.block)
+      return
     }
+    var entry = entry
+    if broker.isWalking { broker.walked(&entry, of: self) }
+    if !Sabotage.is(.forgetsRedelivered) { entry.flags.insert(.redelivered) }
+    returned.insert(entry)
+    queue.touch()
+  }
+
+  // MARK: Purging
+
+  /// All that is ready now is to be purged; what was given back is `purge`'s.
+  func doom(to purge: LanePurge) {
+    swap(&returned, &purge.returned)
+    doomedCount += purge.count
+  }
+
+  /// Deletes some of the first messages that wait, which are being purged.
+  func purge(_ limit: Int, upTo last: UInt64, _ steps: inout Int) -> Int {
+    let count = waiting.removeFirst(limit, upTo: last, &steps, entry: settle, run: settle)
+    doomedCount -= count
     return count
   }
 
-  private static func remove(
-    from entries: inout EntryLane, upTo last: UInt64, _ release: (Entry) -> Void
-  ) -> Int {
-    var count = 0
-    while let entry = entries.first, entry.sequence <= last {
-      release(entries.removeFirst())
-      count += 1
-    }
-    return count
-  }
-
-  /// Appends a block on disk behind those that are there.
-  mutating func append(_ run: LaneRun) {
-    isSplit = true
-    runs.append(run)
-    movedCount += Int(run.count)
-  }
-
-  /// Entries of blocks on disk that recovery opened; before `append` of runs and other entries.
-  mutating func restore(_ opened: [Entry], isSplit: Bool) {
-    for entry in opened { front.append(entry) }
-    self.isSplit = isSplit || !opened.isEmpty
-  }
-
-  /// Recovery has appended everything.
-  mutating func restored() {
-    if isSplit, front.count == 0 { join() }
-  }
-
-  private static let entriesPerStep = 8
-
-  /// Removes the first `limit` messages, of which the last has a sequence up to `last`, as far as
-  /// `steps` reach. `entry` gets those in memory, and `run` those of a block on disk, in order.
-  /// Returns how many went.
-  mutating func removeFirst(
-    _ limit: Int, upTo last: UInt64, _ steps: inout Int, entry: (Entry) -> Void,
-    run: (LaneRun) -> Void
-  ) -> Int {
-    var left = limit
-    while left > 0, steps > 0 {
+  /// Gives up some messages of a deleted queue; true when there are no more.
+  func dropMessages(_ steps: inout Int) -> Bool {
+    while steps > 0, !returned.isEmpty {
       steps -= 1
-      if front.count > 0 {
-        left -= Self.removeFirst(min(left, Self.entriesPerStep), of: &front, entry)
-      } else if let first = runs.first {
-        left -= removeFirst(left, of: first, upTo: last, run)
-      } else if tail.count > 0 {
-        left -= Self.removeFirst(min(left, Self.entriesPerStep), of: &tail, entry)
-      } else {
-        break
-      }
+      journal.release(returned.removeFirst().location.block)
     }
-    if isSplit, front.count == 0 { join() }
-    return limit - left
+    _ = waiting.removeFirst(
+      .max, upTo: .max, &steps, entry: { journal.release($0.location.block) },
+      run: { journal.release($0.block, count: Int($0.count)) })
+    return returned.isEmpty && waiting.count == 0
   }
 
-  private static func removeFirst(
-    _ limit: Int, of entries: inout EntryLane, _ body: (Entry) -> Void
-  ) -> Int {
-    let count = min(limit, entries.count)
-    for _ in 0..<count { body(entries.removeFirst()) }
-    return count
+  /// Nothing is to be told to the log any more, which knows that the queue is gone.
+  func markDeleted() {
+    isDeleted = true
+    settled = []
+    lastSettled.count = 0
   }
-
-  private mutating func removeFirst(
-    _ limit: Int, of whole: LaneRun, upTo last: UInt64, _ body: (LaneRun) -> Void
-  ) -> Int {
-    let count = min(limit, Int(whole.count))
-    movedCount -= count
-    guard count < Int(whole.count) else {
-      _ = runs.removeFirst()
-      body(whole)
-      return count
-    }
-    // The block was written meanwhile, and has messages behind those that go.
-    body(
-      LaneRun(
-        block: whole.block, skip: whole.skip, count: UInt32(count), first: whole.first,
-        last: last))
-    runs[0] = LaneRun(
-      block: whole.block, skip: whole.skip + UInt32(count), count: whole.count - UInt32(count),
-      isFiltered: whole.isFiltered, first: last + 1, last: whole.last)
-    return count
-  }
-
-  /// What its entries take of memory.
-  var byteCount: Int { front.byteCount + tail.byteCount }
 
   /// An empty lane gives back what it keeps.
-  mutating func trim() {
-    front.trim()
-    tail.trim()
+  func trim() {
+    waiting.trim()
+    if lastSettled.count == 0 { settled = [] }
+  }
+
+  // MARK: The log
+
+  @inline(__always)
+  private func noteSettled(_ sequence: UInt64) {
+    guard !isDeleted else { return }
+    if lastSettled.first &+ lastSettled.count == sequence, lastSettled.count != 0 {
+      lastSettled.count &+= 1
+    } else {
+      beginSettled(SettledRange(first: sequence, count: 1))
+    }
+    markUnlogged()
+  }
+
+  private func noteSettled(_ range: SettledRange) {
+    guard isDurable, !isDeleted else { return }
+    beginSettled(range)
+    markUnlogged()
+  }
+
+  @inline(never)
+  private func beginSettled(_ range: SettledRange) {
+    if lastSettled.count > 0 { settled.append(lastSettled) }
+    lastSettled = range
+  }
+
+  @inline(__always)
+  private func markUnlogged() {
+    if !isUnlogged {
+      isUnlogged = true
+      broker.noteUnlogged(self)
+    }
+  }
+
+  /// Writes what left the lane to the log.
+  func logProgress() {
+    isUnlogged = false
+    guard isDurable, !isDeleted, lastSettled.count > 0 else { return }
+    settled.append(lastSettled)
+    lastSettled.count = 0
+    if settled.count > 1 { settled.sort { $0.first < $1.first } }
+    if Sabotage.is(.dropsSettlement), settled.count > 1 { settled.removeLast() }
+    Settlements.append(journal, lane: id, ranges: &settled)
+    settled.removeAll(keepingCapacity: settled.count <= 64)
+    queue.countEntries()
+  }
+}
+
+extension LaneRecord {
+  /// No number that the first queues have, so that neither is taken for the other unnoticed.
+  package static let firstID: UInt32 = 1001
+
+  /// Why the lane is none that this program has; nil if it is one.
+  package var problem: RecordProblem? {
+    if LaneRole(rawValue: role) == nil { return .unknownLane("role \(role)") }
+    return priority == 0 ? nil : .unknownLane("priority \(priority)")
   }
 }

@@ -48,9 +48,9 @@ extension Queue {
     guard let consumer = rounds.single else { return pumpInRounds(&budget) }
     while hasReady, consumer.isReady {
       guard !budget.isSpent else { return false }
-      guard let record = nextRecord() else { break }
+      guard let record = lane.nextRecord() else { break }
       budget.spend(MessageView(record).bodySize)
-      consumer.channel.deliver(take(), record, from: self, to: consumer)
+      consumer.channel.deliver(lane.take(), record, from: lane, to: consumer)
     }
     guard hasReady else { return true }
     if consumer.waitsWithOthers {
@@ -65,13 +65,13 @@ extension Queue {
   private func pumpInRounds(_ budget: inout DeliveryBudget) -> Bool {
     while hasReady, let consumer = rounds.nextReady() {
       guard !budget.isSpent else { return false }
-      guard let record = nextRecord() else {
+      guard let record = lane.nextRecord() else {
         keepTurn(of: consumer)
         return true
       }
       rounds.advance()
       budget.spend(MessageView(record).bodySize)
-      consumer.channel.deliver(take(), record, from: self, to: consumer)
+      consumer.channel.deliver(lane.take(), record, from: lane, to: consumer)
     }
     return true
   }
@@ -81,7 +81,7 @@ extension Queue {
   private func pumpSmall(_ budget: inout DeliveryBudget) -> Bool {
     while hasReady, let consumer = rounds.nextReady() {
       guard !budget.isSpent else { return false }
-      guard let record = nextRecord() else {
+      guard let record = lane.nextRecord() else {
         keepTurn(of: consumer)
         return true
       }
@@ -93,7 +93,7 @@ extension Queue {
       }
       rounds.advance()
       budget.spend(size)
-      consumer.channel.deliver(take(), record, from: self, to: consumer)
+      consumer.channel.deliver(lane.take(), record, from: lane, to: consumer)
     }
     return true
   }

@@ -2,18 +2,7 @@ import Journal
 
 /// What is done when a queue's message cannot be read.
 extension Queue {
-  /// A message in the log was found damaged.
-  func stayInLog(since damage: String) {
-    staysInLog = true
-    tell(damage)
-  }
-
-  /// A round passes it over, unless it has been emptied.
-  func stayInLog() {
-    if messageCount == 0 { staysInLog = false }
-  }
-
-  private func tell(_ damage: String) {
+  func tell(_ damage: String) {
     guard !isDamageTold else { return }
     isDamageTold = true
     journal.note(
@@ -24,11 +13,24 @@ extension Queue {
   /// The next message is damaged: nobody is served before that is repaired, so that none is passed over
   /// without a word. What waits behind it stays.
   func stopConsumers() {
-    guard let block = nextBlock, let damage = journal.damage(of: block) else { return }
+    guard let block = lane.nextBlock, let damage = journal.damage(of: block) else { return }
     tell(damage)
     while let consumer = rounds.any {
       remove(consumer)
       consumer.channel.queueStopped(consumer)
     }
+  }
+}
+
+extension Lane {
+  /// A message in the log was found damaged.
+  func stayInLog(since damage: String) {
+    staysInLog = true
+    queue.tell(damage)
+  }
+
+  /// A round passes it over, unless it has been emptied.
+  func stayInLog() {
+    if readyCount + unacknowledgedCount == 0 { staysInLog = false }
   }
 }

@@ -4,32 +4,21 @@ extension Queue {
   func purge(for peer: Peer) -> Int {
     let count = readyCount
     guard count > 0 else { return 0 }
-    let purge = QueuePurge(
-      self, laneCount: lane.count - doomedCount, upTo: nextSequence - 1, for: peer)
-    swap(&returned, &purge.returned)
-    doomedCount += purge.laneCount
     hold()
-    broker.chores.begin(purge, for: peer)
-    return count
-  }
-
-  /// Deletes some of the first messages of the lane, which are being purged.
-  func purgeLane(_ limit: Int, upTo last: UInt64, _ steps: inout Int) -> Int {
-    let count = lane.removeFirst(limit, upTo: last, &steps, entry: settle, run: settle)
-    doomedCount -= count
+    broker.chores.begin(QueuePurge(self, for: peer), for: peer)
     return count
   }
 
   func purged() {
-    logProgress()
+    for lane in lanes { lane.logProgress() }
     letGo()
   }
 
   /// The queue is deleted: its consumers end and its messages go, without a word to the log, which
   /// knows that the queue is gone.
   func drop() {
-    markDeleted()
-    if rounds.count > 0 || lane.count > 0 || !returned.isEmpty {
+    for lane in lanes { lane.markDeleted() }
+    if rounds.count > 0 || lanes.contains(where: { $0.waiting.count > 0 || !$0.returned.isEmpty }) {
       broker.chores.begin(QueueEnd(self), for: nil)
     }
   }
@@ -44,15 +33,10 @@ extension Queue {
 
   /// Gives up some messages of a deleted queue; true when there are no more.
   func dropMessages(_ steps: inout Int) -> Bool {
-    while steps > 0, !returned.isEmpty {
-      steps -= 1
-      journal.release(returned.removeFirst().location.block)
-    }
-    _ = lane.removeFirst(
-      .max, upTo: .max, &steps, entry: { journal.release($0.location.block) },
-      run: { journal.release($0.block, count: Int($0.count)) })
+    var isOver = true
+    for lane in lanes where isOver { isOver = lane.dropMessages(&steps) }
     countEntries()
-    return returned.isEmpty && lane.count == 0
+    return isOver
   }
 }
 
@@ -60,32 +44,51 @@ extension Queue {
 /// stay.
 final class QueuePurge: Chore {
   private let queue: Queue
-  /// Had been given back.
-  var returned = Returned()
-  /// Messages of the lane that are still to go: the first ones.
-  private(set) var laneCount: Int
-  private let last: UInt64
+  private var lanes: [LanePurge]
   private weak var peer: Peer?
 
-  init(_ queue: Queue, laneCount: Int, upTo last: UInt64, for peer: Peer) {
+  init(_ queue: Queue, for peer: Peer) {
     self.queue = queue
-    self.laneCount = laneCount
-    self.last = last
     self.peer = peer
+    lanes = queue.lanes.map { LanePurge($0) }
+  }
+
+  func advance(_ steps: inout Int) -> Bool {
+    while let lane = lanes.last {
+      guard lane.advance(&steps) else { return false }
+      lanes.removeLast()
+    }
+    queue.purged()
+    if queue.isDurable { peer?.worked() }
+    return true
+  }
+}
+
+/// The messages of a lane that are being purged.
+final class LanePurge {
+  private let lane: Lane
+  /// Had been given back.
+  var returned = Returned()
+  /// Messages that waited and are still to go: the first ones.
+  private(set) var count: Int
+  private let last: UInt64
+
+  init(_ lane: Lane) {
+    self.lane = lane
+    count = lane.waiting.count - lane.doomedCount
+    last = lane.nextSequence - 1
+    lane.doom(to: self)
   }
 
   func advance(_ steps: inout Int) -> Bool {
     while steps > 0, !returned.isEmpty {
       steps -= 1
-      queue.settle(returned.removeFirst())
+      lane.settle(returned.removeFirst())
     }
-    // A queue that was deleted gives up its lane itself.
-    if queue.isDeleted { laneCount = 0 }
-    laneCount -= queue.purgeLane(laneCount, upTo: last, &steps)
-    guard returned.isEmpty, laneCount == 0 else { return false }
-    queue.purged()
-    if queue.isDurable { peer?.worked() }
-    return true
+    // A queue that was deleted gives up its lanes itself.
+    if lane.isDeleted { count = 0 }
+    count -= lane.purge(count, upTo: last, &steps)
+    return returned.isEmpty && count == 0
   }
 }
 

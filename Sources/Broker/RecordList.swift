@@ -40,7 +40,7 @@ extension SequenceRange {
 }
 
 extension MessagePlace {
-  package var text: String { "\(queue)#\(sequence)" }
+  package var text: String { "\(lane)#\(sequence)" }
 }
 
 extension PayloadWalk {

@@ -1,4 +1,4 @@
-/// Sequences of a queue, as ranges in ascending order.
+/// Sequences of a lane, as ranges in ascending order.
 package struct SequenceSet: Equatable {
   package private(set) var ranges: [ClosedRange<UInt64>] = []
 
@@ -12,6 +12,30 @@ package struct SequenceSet: Equatable {
     } else {
       ranges.append(range)
     }
+  }
+
+  /// What of a range is in the set.
+  package func intersection(_ range: ClosedRange<UInt64>) -> SequenceSet {
+    var result = SequenceSet()
+    for mine in ranges(reaching: range.lowerBound) {
+      guard mine.lowerBound <= range.upperBound else { break }
+      result.append(mine.clamped(to: range))
+    }
+    return result
+  }
+
+  /// What of a range is not in the set, in order.
+  func gaps(in range: ClosedRange<UInt64>) -> [ClosedRange<UInt64>] {
+    var gaps: [ClosedRange<UInt64>] = []
+    var next = range.lowerBound
+    for mine in ranges[firstIndex(reaching: next)...] {
+      guard mine.lowerBound <= range.upperBound else { break }
+      if mine.lowerBound > next { gaps.append(next...mine.lowerBound - 1) }
+      guard mine.upperBound < range.upperBound else { return gaps }
+      next = mine.upperBound + 1
+    }
+    gaps.append(next...range.upperBound)
+    return gaps
   }
 
   package mutating func remove(_ removed: ClosedRange<UInt64>) {
@@ -52,7 +76,7 @@ package struct SequenceSet: Equatable {
   }
 
   /// The ranges from the first one on that ends at `sequence` or behind it.
-  package func ranges(reaching sequence: UInt64) -> ArraySlice<ClosedRange<UInt64>> {
+  func ranges(reaching sequence: UInt64) -> ArraySlice<ClosedRange<UInt64>> {
     ranges[firstIndex(reaching: sequence)...]
   }
 

@@ -9,7 +9,7 @@ final class SpillMover: Chore {
   // Unsafe but sound: the broker owns this, and outlives it.
   private unowned(unsafe) let broker: Broker
   private let journal: Journal
-  private let queues: [Queue]
+  private let lanes: [Lane]
   private let moved: [MovedLane]
   /// The lane and the block in it that are next.
   private var index = 0
@@ -18,22 +18,22 @@ final class SpillMover: Chore {
   private var waiting = 0
   /// Lanes of which some messages had left.
   private var taken: [UInt32: Int] = [:]
-  private var takenQueues: [Queue] = []
+  private var takenLanes: [Lane] = []
   private var walk: OutstandingWalk?
 
   private static let entriesPerStep = 16
 
-  init(_ broker: Broker, _ queues: [Queue], _ moved: [MovedLane]) {
+  init(_ broker: Broker, _ lanes: [Lane], _ moved: [MovedLane]) {
     self.broker = broker
     journal = broker.journal
-    self.queues = queues
+    self.lanes = lanes
     self.moved = moved
   }
 
   func advance(_ steps: inout Int) -> Bool {
     while steps > 0, index < moved.count { moveBlock(&steps) }
     guard steps > 0 else { return false }
-    if walk == nil { walk = OutstandingWalk(broker, returnedTo: takenQueues) }
+    if walk == nil { walk = OutstandingWalk(broker, returnedTo: takenLanes) }
     if !taken.isEmpty, !Sabotage.is(.keepsStaleLocation) {
       guard walk?.advance(&steps, { relocate(&$0, of: $1) }) ?? true else { return false }
     }
@@ -43,33 +43,33 @@ final class SpillMover: Chore {
   }
 
   private func moveBlock(_ steps: inout Int) {
-    let lane = moved[index]
-    let queue = queues[index]
+    let round = moved[index]
+    let lane = lanes[index]
     steps -= 1
-    guard !queue.isDeleted, block < lane.blocks.count else {
-      if !queue.isDeleted { endLane(queue, lane) }
+    guard !lane.isDeleted, block < round.blocks.count else {
+      if !lane.isDeleted { end(lane, round) }
       index += 1
       block = 0
       waiting = 0
       return
     }
-    let count = lane.blocks[block].offsets.count
-    waiting += queue.move(lane, block)
+    let count = round.blocks[block].offsets.count
+    waiting += lane.move(round, block)
     block += 1
     steps -= count / Self.entriesPerStep
   }
 
-  private func endLane(_ queue: Queue, _ lane: MovedLane) {
-    queue.lane.restored()
-    if let damage = lane.damage { queue.stayInLog(since: damage) }
-    guard waiting < lane.entries.count else { return }
-    taken[queue.id] = index
-    takenQueues.append(queue)
+  private func end(_ lane: Lane, _ round: MovedLane) {
+    lane.waiting.restored()
+    if let damage = round.damage { lane.stayInLog(since: damage) }
+    guard waiting < round.entries.count else { return }
+    taken[lane.id] = index
+    takenLanes.append(lane)
   }
 
   /// The message has left its lane: it stands in the new block.
-  func relocate(_ entry: inout Entry, of queue: Queue) {
-    guard let index = taken[queue.id], journal.isUnmoved(entry.location.block),
+  func relocate(_ entry: inout Entry, of lane: Lane) {
+    guard let index = taken[lane.id], journal.isUnmoved(entry.location.block),
       let place = moved[index].place(of: entry.sequence)
     else { return }
     journal.retain(place.block)
@@ -78,29 +78,29 @@ final class SpillMover: Chore {
   }
 }
 
-extension Queue {
+extension Lane {
   /// What still waits of a block of the round leaves memory; returns how many messages that were.
-  fileprivate func move(_ moved: MovedLane, _ number: Int) -> Int {
-    let block = moved.blocks[number]
+  fileprivate func move(_ round: MovedLane, _ number: Int) -> Int {
+    let block = round.blocks[number]
     let end = block.start + block.offsets.count
-    let last = moved.entries[end - 1].sequence
-    movedUpTo = max(movedUpTo, last)
+    let last = round.entries[end - 1].sequence
+    moved(upTo: last)
     // Those that were taken meanwhile were the first.
-    let waiting = lane.removeUnmoved(upTo: last) { entry in
+    let count = waiting.removeUnmoved(upTo: last) { entry in
       journal.release(entry.location.block)
     }
-    guard waiting > 0 else {
-      lane.restored()
+    guard count > 0 else {
+      waiting.restored()
       return 0
     }
-    let first = end - waiting
-    journal.retain(block.block, count: waiting)
-    let skip = Sabotage.is(.opensRunAtItsBeginning) ? 0 : first - block.start
-    lane.append(
+    let first = Sabotage.is(.opensRunAtItsBeginning) ? block.start : end - count
+    journal.retain(block.block, count: count)
+    waiting.append(
       LaneRun(
-        block: block.block, skip: UInt32(skip), count: UInt32(waiting),
-        first: moved.entries[first].sequence, last: last))
-    return waiting
+        block: block.block, skip: UInt32(first - block.start), count: UInt32(count),
+        first: round.entries[first].sequence, last: last,
+        earliestExpiry: block.earliestExpiry))
+    return count
   }
 }
 

@@ -1,16 +1,16 @@
 import Base
 import Journal
 
-/// Selects the messages that a round of spilling takes, by queue, in slices between turns.
+/// Selects the messages that a round of spilling takes, by lane, in slices between turns.
 ///
-/// First it finds for each queue how far the round goes: up to the last message that stands in an old
+/// First it finds for each lane how far the round goes: up to the last message that stands in an old
 /// block. That may miss some, which the next round takes. Then it collects all messages up to there that
 /// have not moved yet, wherever they are, and must not miss one, since recovery passes over what the log
 /// has up to there: a message that changes its place meanwhile is noted. Some may be settled before the
 /// round is written; the blocks of all are kept until then.
 final class SpillSelector: Chore {
-  private struct Lane {
-    let queue: Queue
+  private struct Selected {
+    let lane: Lane
     /// All messages up to this sequence go with the round.
     var bound: UInt64
     /// They are being collected: what changes its place is noted.
@@ -25,7 +25,7 @@ final class SpillSelector: Chore {
     case outstanding
   }
 
-  /// More messages, or queues, are left to the next round.
+  /// More messages, or lanes, are left to the next round.
   static let entriesMax = 1 << 19
   static let lanesMax = 1 << 14
   private static let entriesPerStep = 16
@@ -35,23 +35,25 @@ final class SpillSelector: Chore {
   private let journal: Journal
   private let cutoff: SpillCutoff
   private var part = Part.bounds
-  private var lanes: [Lane] = []
-  /// Places in `lanes` by the queues' ids.
+  private var lanes: [Selected] = []
+  /// Places in `lanes` by the lanes' ids.
   private var places: [UInt32: Int] = [:]
   /// Messages up to the bounds of lanes.
   private var count = 0
   /// The queues before this one in the broker's list are still to come, or the lanes from it on.
   private var index: Int
+  /// Of the queue that was last come to.
+  private var candidates: [Lane] = []
   private var search: BoundSearch?
   private var behind: UInt64 = 0
-  /// Queues to which messages were given back.
-  private var returned: [Queue] = []
+  /// Lanes to which messages were given back.
+  private var returned: [Lane] = []
   private var walk: OutstandingWalk?
   /// Blocks of what was collected; each is kept.
   private var blocks: Set<UInt32> = []
   private var lastBlock: UInt32?
   private var isDurable = false
-  /// A queue that stays in the log was passed over.
+  /// A lane that stays in the log was passed over.
   private var passesOver = false
 
   init(_ broker: Broker, cutoff: SpillCutoff) {
@@ -90,6 +92,7 @@ final class SpillSelector: Chore {
 
   private func findBound(_ steps: inout Int) {
     if search != nil { return goOn(&steps) }
+    if let lane = candidates.popLast() { return consider(lane) }
     index = min(index, broker.holding.count) - 1
     guard index >= 0, !isFull else {
       part = .outstandingBounds
@@ -98,16 +101,23 @@ final class SpillSelector: Chore {
     }
     steps -= 1
     let queue = broker.holding[index]
-    // It took the place of a queue that was deleted: a lane must not be there twice.
-    if places[queue.id] != nil { return }
-    if queue.staysInLog {
-      queue.stayInLog()
-      passesOver = passesOver || queue.staysInLog
+    if queue.messageCount == 0, !queue.isTouched {
+      for lane in queue.lanes { lane.stayInLog() }
+      return broker.letGo(queue)
+    }
+    candidates = queue.lanes
+  }
+
+  private func consider(_ lane: Lane) {
+    // Its queue took the place of one that was deleted: a lane must not be there twice.
+    if places[lane.id] != nil { return }
+    if lane.staysInLog {
+      lane.stayInLog()
+      passesOver = passesOver || lane.staysInLog
       return
     }
-    if queue.messageCount == 0, !queue.isTouched { return broker.letGo(queue) }
-    if queue.returned.count > 0 { returned.append(queue) }
-    search = BoundSearch(queue, cutoff)
+    if lane.returned.count > 0 { returned.append(lane) }
+    search = BoundSearch(lane, cutoff)
   }
 
   private func goOn(_ steps: inout Int) {
@@ -116,27 +126,27 @@ final class SpillSelector: Chore {
     steps -= 1 + seen / Self.entriesPerStep
     guard let search, search.isOver else { return }
     self.search = nil
-    if search.bound > 0 { open(search.queue, bound: search.bound) }
+    if search.bound > 0 { open(search.lane, bound: search.bound) }
     count += search.count
   }
 
-  private func open(_ queue: Queue, bound: UInt64) {
-    places[queue.id] = lanes.count
-    lanes.append(Lane(queue: queue, bound: bound))
+  private func open(_ lane: Lane, bound: UInt64) {
+    places[lane.id] = lanes.count
+    lanes.append(Selected(lane: lane, bound: bound))
   }
 
   /// The message moves if its block is old enough; then all before it move too.
-  private func extendBound(_ entry: inout Entry, of queue: Queue) {
-    if queue.isDeleted { return broker.forget(&entry) }
+  private func extendBound(_ entry: inout Entry, of lane: Lane) {
+    if lane.isDeleted { return broker.forget(&entry) }
     guard journal.isBefore(cutoff, entry.location.block) else { return }
-    guard !queue.staysInLog else {
+    guard !lane.staysInLog else {
       passesOver = true
       return
     }
-    if let place = places[queue.id] {
+    if let place = places[lane.id] {
       lanes[place].bound = max(lanes[place].bound, entry.sequence)
     } else if !isFull {
-      open(queue, bound: entry.sequence)
+      open(lane, bound: entry.sequence)
     }
   }
 
@@ -145,13 +155,13 @@ final class SpillSelector: Chore {
   private func collectWaiting(_ steps: inout Int) {
     guard index < lanes.count else {
       part = .outstanding
-      walk = OutstandingWalk(broker, returnedTo: lanes.map(\.queue))
+      walk = OutstandingWalk(broker, returnedTo: lanes.map(\.lane))
       return
     }
     lanes[index].isWatched = true
-    let queue = lanes[index].queue
+    let lane = lanes[index].lane
     let bound = lanes[index].bound
-    guard !queue.isDeleted else {
+    guard !lane.isDeleted else {
       steps -= 1
       index += 1
       behind = 0
@@ -159,7 +169,7 @@ final class SpillSelector: Chore {
     }
     var left = Self.entriesPerStep * min(steps, 4096)
     var last: UInt64?
-    queue.lane.forEachUnmoved(behind: behind) { entry in
+    lane.waiting.forEachUnmoved(behind: behind) { entry in
       guard entry.sequence <= bound else { return false }
       guard left > 0 else {
         last = behind
@@ -177,16 +187,16 @@ final class SpillSelector: Chore {
     }
   }
 
-  private func add(_ entry: Entry, of queue: Queue) {
+  private func add(_ entry: Entry, of lane: Lane) {
     if Sabotage.is(.leavesOutstandingBehind) { return }
-    guard let place = places[queue.id], lanes[place].isWatched,
+    guard let place = places[lane.id], lanes[place].isWatched,
       entry.sequence <= lanes[place].bound
     else { return }
     add(entry, at: place)
   }
 
   /// The message changes its place.
-  func note(_ entry: Entry, of queue: Queue) { add(entry, of: queue) }
+  func note(_ entry: Entry, of lane: Lane) { add(entry, of: lane) }
 
   private func add(_ entry: Entry, at place: Int) {
     let block = entry.location.block
@@ -203,12 +213,12 @@ final class SpillSelector: Chore {
   private func submit() {
     var selection = SpillSelection(blocks: Array(blocks), isDurable: isDurable)
     selection.leavesQueues = passesOver && !isFull
-    var queues: [Queue] = []
-    for lane in lanes where !lane.entries.isEmpty && !lane.queue.isDeleted {
-      queues.append(lane.queue)
-      selection.lanes.append(SpillSelection.Lane(id: lane.queue.id, entries: lane.entries))
+    var spilling: [Lane] = []
+    for selected in lanes where !selected.entries.isEmpty && !selected.lane.isDeleted {
+      spilling.append(selected.lane)
+      selection.lanes.append(SpillSelection.Lane(id: selected.lane.id, entries: selected.entries))
     }
-    broker.spilling = queues
+    broker.spilling = spilling
     lanes = []
     journal.spill(selection, cutoff: cutoff, now: broker.time)
     end()
@@ -221,9 +231,9 @@ final class SpillSelector: Chore {
   }
 }
 
-/// Looks in a queue's lane for the last message that stands in a block before the cutoff.
+/// Looks in a lane for the last message that stands in a block before the cutoff.
 private struct BoundSearch {
-  let queue: Queue
+  let lane: Lane
   private let cutoff: SpillCutoff
   private(set) var isOver = false
   private(set) var bound: UInt64 = 0
@@ -237,8 +247,8 @@ private struct BoundSearch {
   private var last: UInt32?
   private var isBefore = false
 
-  init(_ queue: Queue, _ cutoff: SpillCutoff) {
-    self.queue = queue
+  init(_ lane: Lane, _ cutoff: SpillCutoff) {
+    self.lane = lane
     self.cutoff = cutoff
     log = cutoff.log > 0
     memory = cutoff.memory > 0
@@ -249,7 +259,7 @@ private struct BoundSearch {
     var left = limit
     var next = self
     next.isOver = true
-    queue.lane.forEachUnmoved(behind: behind) { entry in
+    lane.waiting.forEachUnmoved(behind: behind) { entry in
       guard left > 0 else {
         next.isOver = false
         return false

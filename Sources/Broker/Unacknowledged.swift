@@ -4,8 +4,8 @@ import Base
 struct PendingDelivery: BitwiseCopyable {
   var tag: UInt64
   var entry: Entry
-  /// nil once it was settled. The broker keeps a deleted queue as long as deliveries refer to it.
-  var queue: Unmanaged<Queue>?
+  /// nil once it was settled. The broker keeps a deleted queue as long as deliveries refer to its lanes.
+  var lane: Unmanaged<Lane>?
   /// nil for a delivery by basic.get.
   var consumer: Unmanaged<Consumer>?
 }
@@ -125,9 +125,9 @@ struct Unacknowledged: ~Copyable {
 
   @inline(never)
   private mutating func removeBehind(_ tag: UInt64) -> PendingDelivery? {
-    guard let (number, base, index) = find(tag), base[index].queue != nil else { return nil }
+    guard let (number, base, index) = find(tag), base[index].lane != nil else { return nil }
     let delivery = base[index]
-    base[index].queue = nil
+    base[index].lane = nil
     count &-= 1
     chunks[number].settled &+= 1
     if chunks[number].settled == Self.chunkCount { dropInside(number) }
@@ -136,7 +136,7 @@ struct Unacknowledged: ~Copyable {
 
   func contains(_ tag: UInt64) -> Bool {
     guard let (_, base, index) = find(tag) else { return false }
-    return base[index].queue != nil
+    return base[index].lane != nil
   }
 
   /// Takes out the first delivery.
@@ -149,7 +149,7 @@ struct Unacknowledged: ~Copyable {
       reset()
     } else {
       headIndex &+= 1
-      if headIndex == Self.chunkCount || head.unsafelyUnwrapped[headIndex].queue == nil {
+      if headIndex == Self.chunkCount || head.unsafelyUnwrapped[headIndex].lane == nil {
         skipSettled()
       }
     }
@@ -169,7 +169,7 @@ struct Unacknowledged: ~Copyable {
       guard let base = chunks[number].base else { continue }
       let isLast = number == chunks.count - 1
       for index in (number == 0 ? headIndex : 0)..<(isLast ? tailIndex : Self.chunkCount)
-      where base[index].tag > tag && base[index].queue != nil {
+      where base[index].tag > tag && base[index].lane != nil {
         guard left > 0 else { return last }
         left -= 1
         last = base[index].tag
@@ -281,7 +281,7 @@ struct Unacknowledged: ~Copyable {
         if let base = chunks.removeFirst().base { release(base) } else { holes -= 1 }
         head = chunks[0].base
         headIndex = 0
-      } else if head.unsafelyUnwrapped[headIndex].queue == nil {
+      } else if head.unsafelyUnwrapped[headIndex].lane == nil {
         headIndex &+= 1
         chunks[0].settled &-= 1
       } else {

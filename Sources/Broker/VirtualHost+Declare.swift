@@ -73,8 +73,9 @@ extension VirtualHost {
     let arguments = try QueueArguments.checked(wanted.arguments, queue: name, vhost: self.name)
     let isExclusive = wanted.isExclusive
     let isDurable = wanted.isDurable && !isExclusive
+    let ids = try broker.takeQueueIDs(isDurable: isDurable)
     let queue = Queue(
-      id: try broker.takeQueueID(isDurable: isDurable),
+      id: ids.queue, lane: ids.lane,
       name: name.isEmpty ? broker.makeName("amq.gen-") : name,
       vhost: self, isDurable: isDurable,
       isAutoDelete: wanted.isAutoDelete, owner: isExclusive ? channel.peer : nil,

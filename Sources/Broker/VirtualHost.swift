@@ -23,7 +23,7 @@ public final class VirtualHost {
   private var replyChannels: [Name: Channel] = [:]
   /// What consumers of direct replies are said to consume from.
   private(set) lazy var replyQueue = Queue(
-    id: 0, name: Name(DirectReplies.queueName), vhost: self, isDurable: false,
+    id: 0, lane: 0, name: Name(DirectReplies.queueName), vhost: self, isDurable: false,
     isAutoDelete: false, owner: nil, arguments: FieldTable())
 
   init(name: Name, broker: Broker) {

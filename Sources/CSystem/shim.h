@@ -41,6 +41,17 @@ static inline void *system_resize_mapping(void *old, size_t old_size, size_t new
   return mremap(old, old_size, new_size, 1);
 }
 
+// sched_getaffinity, hidden for the same reason. How many processors the calling thread may run on;
+// 1 when the kernel does not say.
+extern int sched_getaffinity(int process, size_t bytes, void *mask);
+static inline int system_processor_count(void) {
+  uint64_t mask[128] = {0};
+  if (sched_getaffinity(0, sizeof mask, mask) != 0) return 1;
+  int count = 0;
+  for (int index = 0; index < 128; index += 1) count += __builtin_popcountll(mask[index]);
+  return count;
+}
+
 // epoll_data is a union with a name that Swift cannot build in one expression.
 static inline struct epoll_event system_epoll_event(uint32_t events, uint64_t data) {
   struct epoll_event event;

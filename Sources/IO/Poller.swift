@@ -60,19 +60,26 @@ public final class Poller {
   public func waitInPortions(
     timeoutMilliseconds: Int32, _ body: (PollEvent) -> Bool
   ) throws(SystemError) {
-    if rest.isEmpty {
-      let count = epoll_wait(
-        descriptor.raw, &events, Int32(events.count), timeoutMilliseconds)
-      if count < 0 {
-        if errno == EINTR { return }
-        throw SystemError("epoll_wait")
-      }
-      rest = 0..<Int(count)
-    }
+    if rest.isEmpty { try gather(timeoutMilliseconds: timeoutMilliseconds) }
     while let index = rest.first {
       rest.removeFirst()
       if !body(event(at: index)) { break }
     }
+  }
+
+  /// Whether something is ready, without waiting; the next call of `waitInPortions` hands it over.
+  public func look() throws(SystemError) -> Bool {
+    if rest.isEmpty { try gather(timeoutMilliseconds: 0) }
+    return !rest.isEmpty
+  }
+
+  private func gather(timeoutMilliseconds: Int32) throws(SystemError) {
+    let count = epoll_wait(descriptor.raw, &events, Int32(events.count), timeoutMilliseconds)
+    if count < 0 {
+      if errno == EINTR { return }
+      throw SystemError("epoll_wait")
+    }
+    rest = 0..<Int(count)
   }
 
   private func event(at index: Int) -> PollEvent {

@@ -28,6 +28,9 @@ public struct Thread: ~Copyable, Sendable {
     pthread_detach(handle)
   }
 
+  /// Others may have the processor of the calling thread.
+  public static func giveWay() { sched_yield() }
+
   /// Waits until the thread has ended.
   public consuming func join() {
     pthread_join(handle, nil)

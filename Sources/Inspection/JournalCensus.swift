@@ -11,10 +11,13 @@ final class JournalCensus {
     let position: Int
   }
 
-  final class QueueCensus {
+  final class LaneCensus {
     let id: UInt32
-    var declaration: RawRecord?
-    let messages = RecoveringQueue()
+    /// The queue that has it; where that is lost, one that it gets.
+    fileprivate(set) var queueID: UInt32?
+    /// nil if that is lost.
+    fileprivate(set) var queueDeclaration: RawRecord?
+    let messages = RecoveringLane()
     /// Without a sound checkpoint: what the log does not settle.
     var unsettled = SequenceSet()
     /// Messages of the log that have moved, as the checkpoint says.
@@ -32,10 +35,14 @@ final class JournalCensus {
     }
   }
 
-  private(set) var queues: [UInt32: QueueCensus] = [:]
+  private(set) var lanes: [UInt32: LaneCensus] = [:]
+  /// Declarations of queues.
+  private var queues: [UInt32: RawRecord] = [:]
+  private var lanesByQueue: [UInt32: [UInt32]] = [:]
   private(set) var exchanges: [UInt32: RawRecord] = [:]
   private var bound: Set<RawRecord> = []
   private(set) var nextQueueID: UInt32 = 1
+  private(set) var nextLaneID = LaneRecord.firstID
   private(set) var nextExchangeID: UInt32 = 1
   private(set) var damage: [Range<Int>] = []
   /// Files of which the log says that they are removed.
@@ -50,9 +57,10 @@ final class JournalCensus {
   private let survey: JournalSurvey
   private let isCheckpointSound: Bool
   private var deleted: Set<UInt32> = []
+  private var deletedLanes: Set<UInt32> = []
   private var deletedExchanges: Set<UInt32> = []
-  /// Ids from this one on were given behind the checkpoint.
-  private var firstNewID: UInt32 = 0
+  /// Ids of lanes from this one on were given behind the checkpoint.
+  private var firstNewLane: UInt32 = 0
 
   init(_ survey: JournalSurvey, progress: ((Int) -> Void)? = nil) throws(JournalError) {
     self.survey = survey
@@ -65,7 +73,7 @@ final class JournalCensus {
       else { return }
       take(record, isBeforeCheckpoint: false, isInCheckpoint: true)
     }
-    firstNewID = nextQueueID
+    firstNewLane = nextLaneID
     let position = isCheckpointSound ? survey.checkpoint?.catalogPosition ?? 0 : 0
     try log.read { event in
       switch event {
@@ -77,10 +85,37 @@ final class JournalCensus {
     }
   }
 
-  /// Blocks of queues tell of queues that nothing declares.
+  /// Blocks tell of lanes that nothing declares.
   func meet(_ block: LaneBlock) {
-    if !isCheckpointSound || block.lane >= firstNewID { _ = known(block.lane) }
+    if !isCheckpointSound || block.lane >= firstNewLane { _ = known(block.lane) }
   }
+
+  /// All was met: a lane whose declaration is lost gets a queue of its own, and a queue whose lane is lost
+  /// another lane.
+  func complete() {
+    for lane in lanes.values.sorted(by: { $0.id < $1.id }) where lane.queueID == nil {
+      lane.queueID = nextQueueID
+      nextQueueID += 1
+    }
+    guard mayMissDeclarations else { return }
+    let there = Set(lanes.values.map(\.queueID))
+    for (id, declaration) in queues.sorted(by: { $0.key < $1.key }) where !there.contains(id) {
+      add(nextLaneID, of: id, declaration)
+    }
+  }
+
+  private func add(_ id: UInt32, of queue: UInt32, _ declaration: RawRecord?) {
+    let lane = lanes[id] ?? LaneCensus(id: id)
+    if lane.queueID != queue { lanesByQueue[queue, default: []].append(id) }
+    lane.queueID = queue
+    lane.queueDeclaration = declaration
+    lanes[id] = lane
+    nextLaneID = max(nextLaneID, id &+ 1)
+    nextQueueID = max(nextQueueID, queue &+ 1)
+  }
+
+  /// Declarations may be lost.
+  private var mayMissDeclarations: Bool { !damage.isEmpty || !survey.problems.isEmpty }
 
   private func noteDamage(_ range: Range<Int>) {
     if let last = damage.last, last.upperBound >= range.lowerBound {
@@ -88,9 +123,7 @@ final class JournalCensus {
     } else {
       damage.append(range)
     }
-    for queue in queues.values {
-      queue.isInDoubt = true
-    }
+    for lane in lanes.values { lane.isInDoubt = true }
   }
 
   private func take(
@@ -122,40 +155,40 @@ final class JournalCensus {
 
   private func takeMessage(_ record: MessageRecord) {
     for place in record.destinations {
-      guard let queue = known(place.queue) else { continue }
+      guard let lane = known(place.lane) else { continue }
       let sequence = place.sequence
-      let known = max(queue.lastLogged, queue.messages.movedUpTo)
-      if queue.isInDoubt, sequence > known {
-        queue.isInDoubt = false
-        queue.missingMax += Int(sequence - known) - 1
+      let known = max(lane.lastLogged, lane.messages.movedUpTo)
+      if lane.isInDoubt, sequence > known {
+        lane.isInDoubt = false
+        lane.missingMax += Int(sequence - known) - 1
       }
-      queue.lastLogged = max(queue.lastLogged, sequence)
+      lane.lastLogged = max(lane.lastLogged, sequence)
       let entry = Entry(
         sequence: sequence, location: RecordLocation(position: record.record.position),
         flags: .durable)
-      if !queue.messages.append(entry), queue.messages.alive.contains(sequence) {
-        queue.passedOver.append(Logged(sequence: sequence, position: record.record.position))
+      if !lane.messages.append(entry), lane.messages.alive.contains(sequence) {
+        lane.passedOver.append(Logged(sequence: sequence, position: record.record.position))
       }
     }
   }
 
-  /// The queue if it is there, or if its declaration may be lost.
-  private func known(_ id: UInt32) -> QueueCensus? {
-    if let queue = queues[id] { return queue }
-    guard !deleted.contains(id), !isCheckpointSound || id >= firstNewID,
-      !damage.isEmpty || !survey.problems.isEmpty
+  /// The lane if it is there, or if its declaration may be lost.
+  private func known(_ id: UInt32) -> LaneCensus? {
+    if let lane = lanes[id] { return lane }
+    guard !deletedLanes.contains(id), !isCheckpointSound || id >= firstNewLane,
+      mayMissDeclarations
     else { return nil }
-    let queue = QueueCensus(id: id)
-    queues[id] = queue
-    nextQueueID = max(nextQueueID, id &+ 1)
-    return queue
+    let lane = LaneCensus(id: id)
+    lanes[id] = lane
+    nextLaneID = max(nextLaneID, id &+ 1)
+    return lane
   }
 
   private func takeSettled(_ record: SettleRecord) {
-    guard let queue = queues[record.queue] else { return }
+    guard let lane = lanes[record.lane] else { return }
     for range in record.ranges where range.count > 0 {
-      queue.messages.settle(first: range.first, count: range.count) { _ in }
-      if !isCheckpointSound { queue.unsettled.remove(range.first...range.first + range.count - 1) }
+      lane.messages.settle(first: range.first, count: range.count) { _ in }
+      if !isCheckpointSound { lane.unsettled.remove(range.first...range.first + range.count - 1) }
     }
   }
 
@@ -166,23 +199,21 @@ final class JournalCensus {
     case .message(let message): takeMessage(message)
     case .settle(let settle): takeSettled(settle)
     case .delivered(let delivered):
-      queues[delivered.queue]?.messages.deliveredUpTo = delivered.sequence
+      lanes[delivered.lane]?.messages.deliveredUpTo = delivered.sequence
     case .ids(let ids):
-      nextQueueID = max(nextQueueID, ids.nextQueue)
-      nextExchangeID = max(nextExchangeID, ids.nextExchange)
+      nextQueueID = max(nextQueueID, believed(ids.nextQueue))
+      nextLaneID = max(nextLaneID, believed(ids.nextLane))
+      nextExchangeID = max(nextExchangeID, believed(ids.nextExchange))
     case .queue(let declared):
-      let queue = queues[declared.id] ?? QueueCensus(id: declared.id)
-      queue.declaration = RawRecord(record)
-      queues[declared.id] = queue
+      queues[declared.id] = RawRecord(record)
       nextQueueID = max(nextQueueID, declared.id &+ 1)
-    case .queueState(let state):
+    case .lane(let declared): takeLane(declared)
+    case .laneState(let state):
       // What no checksum vouches for says only what was delivered.
-      if isCheckpointSound { queues[state.queue]?.messages.setState(state) }
-    case .queueAlive(let alive):
-      if isCheckpointSound { queues[alive.queue]?.messages.addAlive(alive.ranges) }
-    case .queueDeleted(let deletion):
-      queues[deletion.id] = nil
-      deleted.insert(deletion.id)
+      if isCheckpointSound { lanes[state.lane]?.messages.setState(state) }
+    case .laneAlive(let alive):
+      if isCheckpointSound { lanes[alive.lane]?.messages.addAlive(alive.ranges) }
+    case .queueDeleted(let deletion): takeDeleted(deletion.id)
     case .exchange(let declared):
       exchanges[declared.id] = RawRecord(record)
       nextExchangeID = max(nextExchangeID, declared.id &+ 1)
@@ -193,6 +224,29 @@ final class JournalCensus {
     case .bindingRemoved:
       bound.remove(RawRecord(record).ofKind(BrokerRecord.Kind.binding.rawValue))
     case .ignorable: break
+    }
+  }
+
+  private func believed(_ id: UInt32) -> UInt32 {
+    isCheckpointSound || id < Self.unprovenIDMax ? id : 0
+  }
+
+  private func takeLane(_ declared: LaneRecord) {
+    if let problem = declared.problem {
+      malformed.append((declared.record.position, problem))
+    } else if let queue = queues[declared.queue] {
+      add(declared.id, of: declared.queue, queue)
+    } else if mayMissDeclarations, believed(declared.queue) > 0 {
+      add(declared.id, of: declared.queue, nil)
+    }
+  }
+
+  private func takeDeleted(_ queue: UInt32) {
+    queues[queue] = nil
+    deleted.insert(queue)
+    for lane in lanesByQueue.removeValue(forKey: queue) ?? [] {
+      lanes[lane] = nil
+      deletedLanes.insert(lane)
     }
   }
 
@@ -208,15 +262,15 @@ final class JournalCensus {
   // MARK: What is alive
 
   /// The messages of lane files that are alive, if there are any.
-  func aliveInLanes(_ queue: QueueCensus) -> SequenceSet {
-    isCheckpointSound ? queue.messages.alive : queue.unsettled
+  func aliveInFiles(_ lane: LaneCensus) -> SequenceSet {
+    isCheckpointSound ? lane.messages.alive : lane.unsettled
   }
 
   /// Whether the block has messages that are alive.
   func isAlive(_ block: LaneBlock) -> Bool {
-    guard let queue = queues[block.lane], block.durableCount > 0 else { return false }
-    if isCheckpointSound, block.last > queue.messages.movedUpTo { return false }
-    return aliveInLanes(queue).overlap(block.first...block.last) != .none
+    guard let lane = lanes[block.lane], block.durableCount > 0 else { return false }
+    if isCheckpointSound, block.last > lane.messages.movedUpTo { return false }
+    return aliveInFiles(lane).overlap(block.first...block.last) != .none
   }
 
   var isProven: Bool { isCheckpointSound }

@@ -67,12 +67,15 @@ final class JournalRebuild {
       nextNumber += 1
     }
     var bytes: [UInt8] = []
+    var expiry = LaneBlock.neverExpires
     try survey.readRecord(at: position) { record in
+      expiry = records.expiry(of: record)
       let size = records.size(of: record)
       bytes = [UInt8](repeating: 0, count: Record.padded(size))
       bytes.withUnsafeMutableBytes { records.copy(record, to: $0.baseAddress!) }
     }
-    try writer.append(lane: lane, packed: sequence << 8 | 1, bytes, beginsBlock: beginsBlock)
+    try writer.append(
+      lane: lane, packed: sequence << 8 | 1, bytes, expiry: expiry, beginsBlock: beginsBlock)
   }
 
   /// Writes the log and the checkpoint and makes everything durable. `epoch` is above all that were.
@@ -135,6 +138,8 @@ private final class LaneFileWriter {
   private var lane: UInt32 = 0
   private var messages: [(packed: UInt64, bytes: [UInt8])] = []
   private var messageBytes = 0
+  /// Of `messages`.
+  private var earliestExpiry = LaneBlock.neverExpires
 
   private static let bytesMax = 256 << 20
 
@@ -155,12 +160,13 @@ private final class LaneFileWriter {
     blocks.append(
       LaneBlock(
         file: number, offset: offset, size: block.size, lane: block.lane, first: block.first,
-        last: block.last, count: block.count, durableCount: block.durableCount))
+        last: block.last, count: block.count, durableCount: block.durableCount,
+        earliestExpiry: block.earliestExpiry))
     offset += block.size
   }
 
   func append(
-    lane: UInt32, packed: UInt64, _ bytes: [UInt8], beginsBlock: Bool
+    lane: UInt32, packed: UInt64, _ bytes: [UInt8], expiry: UInt64, beginsBlock: Bool
   ) throws(JournalError) {
     let size = messageBytes + bytes.count + LaneBlockFormat.indexBytes * (messages.count + 1)
     if beginsBlock || lane != self.lane
@@ -171,6 +177,7 @@ private final class LaneFileWriter {
     self.lane = lane
     messages.append((packed, bytes))
     messageBytes += bytes.count
+    earliestExpiry = min(earliestExpiry, expiry)
   }
 
   private func closeBlock() throws(JournalError) {
@@ -180,7 +187,8 @@ private final class LaneFileWriter {
     bytes.withUnsafeMutableBytes { bytes in
       let base = bytes.baseAddress!
       LaneBlockFormat.writeHeader(
-        base, size: place + messageBytes, lane: lane, count: messages.count)
+        base, size: place + messageBytes, lane: lane, count: messages.count,
+        earliestExpiry: earliestExpiry)
       for (index, message) in messages.enumerated() {
         let size = message.bytes.withUnsafeBytes { Int($0.loadUnaligned(as: UInt32.self)) }
         LaneBlockFormat.writeIndex(base, index, packed: message.packed, offset: place, size: size)
@@ -192,9 +200,11 @@ private final class LaneFileWriter {
     bytes.withUnsafeMutableBytes { $0.storeBytes(of: sum, toByteOffset: 4, as: UInt32.self) }
     let block = LaneBlock(
       file: number, offset: offset, size: bytes.count, lane: lane, first: first.packed >> 8,
-      last: last.packed >> 8, count: messages.count, durableCount: messages.count)
+      last: last.packed >> 8, count: messages.count, durableCount: messages.count,
+      earliestExpiry: earliestExpiry)
     messages = []
     messageBytes = 0
+    earliestExpiry = LaneBlock.neverExpires
     try append(block, bytes)
   }
 

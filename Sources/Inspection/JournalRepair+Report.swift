@@ -24,7 +24,7 @@ extension JournalRepair {
     if outcomes.isEmpty { text += "  none\n" }
     for outcome in outcomes {
       let name = outcome.declaration.names(2)[1]
-      text += "  \"\(name)\" (\(outcome.queue.id)): \(Self.count(outcome.keptCount)) kept"
+      text += "  \"\(name)\" (\(outcome.declaration.word)): \(Self.count(outcome.keptCount)) kept"
       text += Self.lossText(outcome)
       if outcome.returningCountMax > 0 {
         text += "; up to \(outcome.returningCountMax) of these may have been consumed before"
@@ -47,9 +47,9 @@ extension JournalRepair {
   /// What was declared without proof.
   private var declarationsText: String {
     var text = ""
-    for outcome in outcomes where outcome.queue.declaration != outcome.declaration {
+    for outcome in outcomes where outcome.lane.queueDeclaration != outcome.declaration {
       text +=
-        "\nThe declaration of queue \(outcome.queue.id) is lost: its messages are in the durable"
+        "\nThe declaration of queue \(outcome.declaration.word) is lost: its messages are in the durable"
         + " queue\n\"\(outcome.declaration.names(2)[1])\" now, without bindings but those that are"
         + " known.\n"
     }
@@ -83,7 +83,7 @@ extension JournalRepair {
     }
     for block in verification.damagedBlocks {
       text +=
-        "  \(Self.name(block)): messages \(block.first) to \(block.last) of queue \(block.lane);"
+        "  \(Self.name(block)): messages \(block.first) to \(block.last) of lane \(block.lane);"
         + " those that\n    can be read, but may be changed, in \(Self.messagesName(block))\n"
     }
     if damagedPieces.isEmpty, verification.damagedBlocks.isEmpty {

@@ -8,11 +8,12 @@ import Journal
 /// how and why. What is lost or set aside stands in `report`.
 package final class JournalRepair {
   package let verification: JournalVerification
-  /// What of a queue is kept and what is not.
+  /// What of a lane is kept and what is not.
   struct Outcome {
-    let queue: JournalCensus.QueueCensus
+    let lane: JournalCensus.LaneCensus
     /// Messages of the log that are alive.
     let logged: [JournalCensus.Logged]
+    /// Of its queue.
     let declaration: RawRecord
     var keptCount = 0
     var lostCountMax = 0
@@ -33,19 +34,24 @@ package final class JournalRepair {
     self.verification = verification
     self.line = line
     var names: Set<Name> = []
-    for count in verification.queues {
-      guard let queue = verification.census.queues[count.id] else { continue }
+    var declarations: [UInt32: RawRecord] = [:]
+    for lane in verification.census.lanes.values.sorted(by: { $0.id < $1.id }) {
+      let queue = lane.queueID ?? 0
+      let declaration =
+        declarations[queue]
+        ?? Self.declaration(of: lane, isProven: census.isProven, avoiding: &names)
+      declarations[queue] = declaration
       var outcome = Outcome(
-        queue: queue, logged: verification.aliveInLog(queue),
-        declaration: Self.declaration(of: queue, isProven: census.isProven, avoiding: &names))
-      outcome.keptCount = count.count
-      outcome.lostCountMax = lostCountMax(queue, outcome.logged)
-      outcome.isLossUnknown = queue.isInDoubt && isEndDamaged
+        lane: lane, logged: verification.aliveInLog(lane), declaration: declaration)
+      let inFiles = verification.aliveInFiles(lane)
+      outcome.keptCount = inFiles + outcome.logged.count
+      outcome.lostCountMax = lostCountMax(lane, outcome.logged)
+      outcome.isLossUnknown = lane.isInDoubt && isEndDamaged
       if let damage = census.damage.last {
         outcome.returningCountMax =
-          count.inLanes + outcome.logged.count { $0.position < damage.lowerBound }
+          inFiles + outcome.logged.count { $0.position < damage.lowerBound }
       } else if !census.isProven {
-        outcome.returningCountMax = count.count
+        outcome.returningCountMax = outcome.keptCount
       }
       outcomes.append(outcome)
     }
@@ -53,17 +59,17 @@ package final class JournalRepair {
 
   /// Only what was proven is passed on as it is; a queue without a declaration gets one.
   private static func declaration(
-    of queue: JournalCensus.QueueCensus, isProven: Bool, avoiding names: inout Set<Name>
+    of lane: JournalCensus.LaneCensus, isProven: Bool, avoiding names: inout Set<Name>
   ) -> RawRecord {
-    if let declaration = queue.declaration, isProven || queue.names.vhost == "/",
-      names.insert(queue.names.name).inserted || isProven
+    if let declaration = lane.queueDeclaration, isProven || lane.queueNames.vhost == "/",
+      names.insert(lane.queueNames.name).inserted || isProven
     {
       return declaration
     }
-    var name = "repaired-\(queue.id)"
+    var name = "repaired-\(lane.id)"
     while !names.insert(Name(name)).inserted { name += "-again" }
     return QueueRecord.raw(
-      id: queue.id, isAutoDelete: false, vhost: "/", name: Name(name),
+      id: lane.queueID ?? 0, isAutoDelete: false, vhost: "/", name: Name(name),
       arguments: FieldTable().encoded)
   }
 
@@ -75,26 +81,26 @@ package final class JournalRepair {
   }
 
   private func lostCountMax(
-    _ queue: JournalCensus.QueueCensus, _ logged: [JournalCensus.Logged]
+    _ lane: JournalCensus.LaneCensus, _ logged: [JournalCensus.Logged]
   ) -> Int {
-    var count = queue.missingMax
+    var count = lane.missingMax
     // The checkpoint may know of messages that came last.
-    let known = max(queue.lastLogged, queue.messages.movedUpTo)
-    if queue.isInDoubt, queue.messages.nextSequence > known + 1 {
-      count += Int(queue.messages.nextSequence - known) - 1
+    let known = max(lane.lastLogged, lane.messages.movedUpTo)
+    if lane.isInDoubt, lane.messages.nextSequence > known + 1 {
+      count += Int(lane.messages.nextSequence - known) - 1
     }
-    for block in verification.damagedBlocks where block.lane == queue.id {
+    for block in verification.damagedBlocks where block.lane == lane.id {
       let rescued = logged.count { (block.first...block.last).contains($0.sequence) }
-      let alive = census.aliveInLanes(queue).intersection(block.first...block.last).count
+      let alive = census.aliveInFiles(lane).intersection(block.first...block.last).count
       count += max(0, min(block.durableCount, alive) - rescued)
     }
     guard verification.hasUnknownBlocks else { return count }
     // What is alive and stands nowhere; messages that need not survive took such sequences too.
     let blocks = survey.laneFiles.flatMap(\.blocks)
-      .filter { $0.lane == queue.id && $0.first <= $0.last }
-    let last = max(queue.messages.movedUpTo, blocks.map(\.last).max() ?? 0)
+      .filter { $0.lane == lane.id && $0.first <= $0.last }
+    let last = max(lane.messages.movedUpTo, blocks.map(\.last).max() ?? 0)
     guard last > 0 else { return count }
-    let alive = census.aliveInLanes(queue).intersection(1...last)
+    let alive = census.aliveInFiles(lane).intersection(1...last)
     var unseen = alive.count - logged.count { $0.sequence <= last }
     for block in blocks { unseen -= alive.intersection(block.first...block.last).count }
     return count + max(0, unseen)
@@ -148,10 +154,15 @@ package final class JournalRepair {
     for record in census.exchanges.values.sorted(by: { $0.word < $1.word }) {
       record.append(to: &catalog)
     }
+    var declared: Set<UInt32> = []
     for outcome in outcomes {
-      let state = try keep(outcome, kept[outcome.queue.id] ?? [], rebuild)
-      outcome.declaration.append(to: &catalog)
-      state.append(to: &catalog)
+      let records = try keep(outcome, kept[outcome.lane.id] ?? [], rebuild)
+      let queue = outcome.declaration.word
+      if declared.insert(queue).inserted { outcome.declaration.append(to: &catalog) }
+      LaneRecord.raw(
+        id: outcome.lane.id, queue: queue, role: LaneRole.ready.rawValue, priority: 0
+      ).append(to: &catalog)
+      for record in records { record.append(to: &catalog) }
     }
     for binding in census.bindings { binding.append(to: &catalog) }
     try rebuild.finish(catalog: catalog, epoch: census.epoch + 1, now: now)
@@ -184,15 +195,15 @@ package final class JournalRepair {
       .mapValues { $0.sorted { $0.first < $1.first } }
   }
 
-  /// Puts the messages of the log into lanes; returns the queue's state. `kept` are all blocks of the
+  /// Puts the messages of the log into lane files; returns the lane's state. `kept` are all blocks of the
   /// lane that the new journal has so far.
   private func keep(
     _ outcome: Outcome, _ kept: [LaneBlock], _ rebuild: JournalRebuild
-  ) throws(JournalError) -> RawRecord {
-    let queue = outcome.queue
-    let alive = census.aliveInLanes(queue)
+  ) throws(JournalError) -> [RawRecord] {
+    let lane = outcome.lane
+    let alive = census.aliveInFiles(lane)
     var ranges: [ClosedRange<UInt64>] = []
-    for block in verification.blocksBySequence[queue.id] ?? [] {
+    for block in verification.blocksBySequence[lane.id] ?? [] {
       ranges += alive.intersection(block.first...block.last).ranges
     }
     var passed: Int?
@@ -201,7 +212,7 @@ package final class JournalRepair {
       let before = kept.countEnding(before: message.sequence)
       let begins = before != passed
       try rebuild.add(
-        lane: queue.id, sequence: message.sequence, position: message.position,
+        lane: lane.id, sequence: message.sequence, position: message.position,
         beginsBlock: begins)
       if begins {
         ranges.append(message.sequence...message.sequence)
@@ -210,29 +221,33 @@ package final class JournalRepair {
       }
       passed = before
     }
-    return state(queue, ranges.sorted { $0.lowerBound < $1.lowerBound }, kept.last?.last ?? 0)
+    return state(lane, ranges.sorted { $0.lowerBound < $1.lowerBound }, kept.last?.last ?? 0)
   }
 
   private func state(
-    _ queue: JournalCensus.QueueCensus, _ ranges: [ClosedRange<UInt64>], _ lastKept: UInt64
-  ) -> RawRecord {
+    _ lane: JournalCensus.LaneCensus, _ ranges: [ClosedRange<UInt64>], _ lastKept: UInt64
+  ) -> [RawRecord] {
     var alive = SequenceSet()
     for range in ranges { alive.append(range) }
     let movedUpTo = max(
-      queue.messages.movedUpTo, lastKept, alive.ranges.last?.upperBound ?? 0)
-    let next = max(queue.messages.nextSequence, movedUpTo + 1)
+      lane.messages.movedUpTo, lastKept, alive.ranges.last?.upperBound ?? 0)
+    let next = max(lane.messages.nextSequence, movedUpTo + 1)
     // Deliveries may have stood where the log is damaged.
     let isDeliveredKnown = census.damage.isEmpty && census.isProven
-    let delivered = isDeliveredKnown ? queue.messages.deliveredUpTo : next - 1
-    return QueueStateRecord.raw(
-      queue: queue.id, nextSequence: next, deliveredUpTo: delivered, movedUpTo: movedUpTo,
-      head: movedUpTo + 1, ranges: alive.ranges.map(SequenceRange.init))
+    let delivered = isDeliveredKnown ? lane.messages.deliveredUpTo : next - 1
+    return [
+      LaneStateRecord.raw(
+        lane: lane.id, nextSequence: next, deliveredUpTo: delivered, movedUpTo: movedUpTo),
+      LaneAliveRecord.raw(lane: lane.id, ranges: alive.ranges.map(SequenceRange.init)),
+    ]
   }
 
   private func ids() -> [UInt8] {
     var bytes: [UInt8] = []
-    IdsRecord.raw(nextQueue: census.nextQueueID, nextExchange: census.nextExchangeID)
-      .append(to: &bytes)
+    IdsRecord.raw(
+      nextQueue: census.nextQueueID, nextExchange: census.nextExchangeID,
+      nextLane: census.nextLaneID
+    ).append(to: &bytes)
     return bytes
   }
 
@@ -259,15 +274,15 @@ package final class JournalRepair {
 
   /// A line for each message of a damaged block that can still be read.
   private func unprovenMessages(_ block: LaneBlock) throws(JournalError) -> [UInt8] {
-    guard let queue = census.queues[block.lane] else { return [] }
-    let alive = census.aliveInLanes(queue)
+    guard let lane = census.lanes[block.lane] else { return [] }
+    let alive = census.aliveInFiles(lane)
     var lines: [UInt8] = []
     try survey.readUnproven(block, isWellFormed: RecordForm.isMessage) { message in
       guard message.isDurable, alive.contains(message.sequence),
         let record = RecordForm.message(message.record)
       else { return }
       lines += line(
-        SetAsideMessage(queue: queue.names.name, sequence: message.sequence, record))
+        SetAsideMessage(queue: lane.queueNames.name, sequence: message.sequence, record))
     }
     return lines
   }
@@ -316,14 +331,5 @@ package struct SetAsideMessage {
 }
 
 extension SequenceSet {
-  func intersection(_ range: ClosedRange<UInt64>) -> SequenceSet {
-    var result = SequenceSet()
-    for mine in ranges(reaching: range.lowerBound) {
-      guard mine.lowerBound <= range.upperBound else { break }
-      result.append(mine.clamped(to: range))
-    }
-    return result
-  }
-
   var count: Int { ranges.reduce(0) { $0 + Int($1.upperBound - $1.lowerBound) + 1 } }
 }

@@ -83,7 +83,8 @@ extension JournalSurvey {
     let lane = bytes.loadUnaligned(fromByteOffset: 8, as: UInt32.self)
     guard lane == block.lane, entries.count == block.count,
       entries.first.map({ $0 >> 8 }) == block.first, entries.last.map({ $0 >> 8 }) == block.last,
-      entries.count(where: { $0 & 1 != 0 }) == block.durableCount
+      entries.count(where: { $0 & 1 != 0 }) == block.durableCount,
+      LaneBlockFormat.earliestExpiry(bytes.baseAddress!) == block.earliestExpiry
     else { return "the block is another one than the table says" }
     for (entry, next) in zip(entries, entries.dropFirst()) where entry >> 8 >= next >> 8 {
       return "messages \(entry >> 8) and \(next >> 8) are not in order"

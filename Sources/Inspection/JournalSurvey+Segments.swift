@@ -78,7 +78,7 @@ extension JournalSurvey {
       return header
     } catch {
       switch error {
-      case .newerVersion(let version): throw .newer(file: path(name), version: version)
+      case .stranger(let stranger): throw stranger.error(path(name))
       case .notASegment: problems.append(JournalProblem(name, offset: 0, "this is no segment"))
       case .damaged: problems.append(JournalProblem(name, offset: 0, "its header is damaged"))
       }

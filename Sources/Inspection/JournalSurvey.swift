@@ -2,7 +2,7 @@ import Base
 import IO
 import Journal
 
-/// What stands in a journal's directory, sound or not; reads it without changing it. Only what a newer
+/// What stands in a journal's directory, sound or not; reads it without changing it. Only what another
 /// version wrote is refused.
 package final class JournalSurvey {
   package struct Segment {
@@ -120,7 +120,7 @@ package final class JournalSurvey {
           catalogPosition: file.catalogPosition, payload: file.payload)
         identity = file.identity
         return
-      case .newer(let version): throw .newer(file: path(name), version: version)
+      case .stranger(let stranger): throw stranger.error(path(name))
       case .damaged(let reason, let payload):
         problems.append(
           JournalProblem(name, offset: 0, "the checkpoint is damaged: \(reason)"))
@@ -196,7 +196,7 @@ package final class JournalSurvey {
         bytes: bytes)
     } catch {
       switch error {
-      case .newer, .unknown: throw error
+      case .older, .newer, .unknown: throw error
       case .damaged(_, let offset, _, let reason):
         problems.append(JournalProblem(name, offset: offset, reason))
       case .inconsistent:

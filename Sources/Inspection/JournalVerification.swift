@@ -29,7 +29,7 @@ package final class JournalVerification {
   private(set) var damagedBlocks: [LaneBlock] = []
   /// Files that cannot stay as they are.
   private(set) var spoiledFiles: Set<UInt32> = []
-  private var inLanes: [UInt32: Int] = [:]
+  private var inFiles: [UInt32: Int] = [:]
 
   /// `progress` gets words for what is being read now and then.
   package init(
@@ -50,6 +50,7 @@ package final class JournalVerification {
       all += try verify(file)
     }
     verifyOrder(all)
+    census.complete()
     count()
   }
 
@@ -104,8 +105,8 @@ package final class JournalVerification {
         continue
       }
       end = block.offset + block.size
-      if census.isProven, let queue = census.queues[block.lane],
-        block.last > queue.messages.movedUpTo
+      if census.isProven, let lane = census.lanes[block.lane],
+        block.last > lane.messages.movedUpTo
       {
         note(block, "the block has messages above those that moved, as the checkpoint says")
       }
@@ -120,14 +121,14 @@ package final class JournalVerification {
   }
 
   private func verify(_ block: LaneBlock) throws(JournalError) -> Bool {
-    guard let queue = census.queues[block.lane] else { return true }
-    let alive = census.aliveInLanes(queue)
+    guard let lane = census.lanes[block.lane] else { return true }
+    let alive = census.aliveInFiles(lane)
     var count = 0
     let problem = try survey.read(block, isWellFormed: RecordForm.isMessage) { message in
       if message.isDurable, alive.contains(message.sequence) { count += 1 }
     }
     guard let problem else {
-      inLanes[block.lane, default: 0] += count
+      inFiles[block.lane, default: 0] += count
       return true
     }
     // Without a checkpoint what has died cannot be told from what is alive, but holes are dead.
@@ -136,7 +137,7 @@ package final class JournalVerification {
       return false
     }
     damagedBlocks.append(block)
-    let range = "messages \(block.first) to \(block.last) of queue \(queue.text)"
+    let range = "messages \(block.first) to \(block.last) of queue \(lane.queueText)"
     note(block, "\(problem); \(range)")
     return false
   }
@@ -164,25 +165,31 @@ package final class JournalVerification {
   // MARK: Counts
 
   private func count() {
-    for (id, queue) in census.queues.sorted(by: { $0.key < $1.key }) {
-      let names = queue.names
+    var lanes: [UInt32: [JournalCensus.LaneCensus]] = [:]
+    for lane in census.lanes.values { lanes[lane.queueID ?? 0, default: []].append(lane) }
+    for (id, lanes) in lanes.sorted(by: { $0.key < $1.key }) {
+      let names = lanes.min { $0.id < $1.id }!.queueNames
       queues.append(
         QueueCount(
-          id: id, vhost: names.vhost, name: names.name, inLog: aliveInLog(queue).count,
-          inLanes: inLanes[id] ?? 0))
+          id: id, vhost: names.vhost, name: names.name,
+          inLog: lanes.reduce(0) { $0 + aliveInLog($1).count },
+          inLanes: lanes.reduce(0) { $0 + aliveInFiles($1) }))
     }
   }
 
+  /// How many messages of sound blocks are alive.
+  func aliveInFiles(_ lane: JournalCensus.LaneCensus) -> Int { inFiles[lane.id] ?? 0 }
+
   /// The messages of the log that are alive and in no sound block, in order.
-  func aliveInLog(_ queue: JournalCensus.QueueCensus) -> [JournalCensus.Logged] {
+  func aliveInLog(_ lane: JournalCensus.LaneCensus) -> [JournalCensus.Logged] {
     var logged: [JournalCensus.Logged] = []
     if !damagedBlocks.isEmpty || !lostLaneFiles.isEmpty || !problems.isEmpty {
-      logged = queue.passedOver.filter { queue.messages.alive.contains($0.sequence) }
+      logged = lane.passedOver.filter { lane.messages.alive.contains($0.sequence) }
     }
-    queue.messages.forEachRemaining { entry in
+    lane.messages.forEachRemaining { entry in
       logged.append(.init(sequence: entry.sequence, position: entry.location.position))
     }
-    let ranges = blocksBySequence[queue.id] ?? []
+    let ranges = blocksBySequence[lane.id] ?? []
     guard !ranges.isEmpty else { return logged }
     return logged.filter { message in
       !ranges.overlaps(message.sequence)
@@ -215,14 +222,15 @@ extension [LaneBlock] {
   }
 }
 
-extension JournalCensus.QueueCensus {
-  /// Of a queue whose declaration is lost: names that are made of its id.
-  var names: (vhost: Name, name: Name) {
-    guard let names = declaration?.names(2) else { return ("/", Name("repaired-\(id)")) }
+extension JournalCensus.LaneCensus {
+  /// Of the queue; if its declaration is lost, names that are made of the lane's id.
+  var queueNames: (vhost: Name, name: Name) {
+    guard let names = queueDeclaration?.names(2) else { return ("/", Name("repaired-\(id)")) }
     return (names[0], names[1])
   }
 
-  var text: String {
-    names.vhost == "/" ? "\"\(names.name)\"" : "\"\(names.name)\" in \"\(names.vhost)\""
+  var queueText: String {
+    let names = queueNames
+    return names.vhost == "/" ? "\"\(names.name)\"" : "\"\(names.name)\" in \"\(names.vhost)\""
   }
 }

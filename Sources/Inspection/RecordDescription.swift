@@ -54,18 +54,25 @@ package struct RecordDescription {
     return queue.id
   }
 
-  /// Whether the record says something of one of these queues.
-  package func concerns(oneOf queues: Set<UInt32>) -> Bool {
+  /// The lane that the record declares, and its queue.
+  package var declaredLane: (lane: UInt32, queue: UInt32)? {
+    guard case .lane(let lane) = known else { return nil }
+    return (lane.id, lane.queue)
+  }
+
+  /// Whether the record says something of one of these queues, or of one of their lanes.
+  package func concerns(oneOf queues: Set<UInt32>, lanes: Set<UInt32>) -> Bool {
     switch known {
-    case .settle(let record): queues.contains(record.queue)
-    case .delivered(let record): queues.contains(record.queue)
+    case .settle(let record): lanes.contains(record.lane)
+    case .delivered(let record): lanes.contains(record.lane)
     case .queue(let record): queues.contains(record.id)
     case .queueDeleted(let record): queues.contains(record.id)
-    case .queueState(let record): queues.contains(record.queue)
-    case .queueAlive(let record): queues.contains(record.queue)
+    case .lane(let record): queues.contains(record.queue)
+    case .laneState(let record): lanes.contains(record.lane)
+    case .laneAlive(let record): lanes.contains(record.lane)
     case .binding(let record), .bindingRemoved(let record):
       !record.isToExchange && queues.contains(record.destination)
-    case .message(let record): record.destinations.contains { queues.contains($0.queue) }
+    case .message(let record): record.destinations.contains { lanes.contains($0.lane) }
     case .exchange, .exchangeDeleted, .ids, .ignorable, nil: false
     }
   }

@@ -32,8 +32,8 @@ extension BrokerRecord {
   var isOfCatalog: Bool {
     switch self {
     case .message, .settle, .delivered: false
-    case .queue, .queueDeleted, .exchange, .exchangeDeleted, .binding, .bindingRemoved, .queueState,
-      .ids, .queueAlive, .ignorable:
+    case .queue, .queueDeleted, .exchange, .exchangeDeleted, .binding, .bindingRemoved, .lane,
+      .laneState, .ids, .laneAlive, .ignorable:
       true
     }
   }

@@ -10,10 +10,7 @@ package enum CheckpointOutcome: Sendable {
 /// What was known at a position of the log; `Specs/Journal.md` has the picture.
 package struct CheckpointFile: Sendable {
   static let magic = Array("MARTLETC".utf8)
-  static let version: UInt32 = 3
   static let headerBytes = 64
-  /// Before version 3.
-  private static let oldHeaderBytes = 48
 
   package let identity: UInt64
   /// The log reaches to here.
@@ -64,41 +61,30 @@ package struct CheckpointFile: Sendable {
 
   enum Problem: Error, Equatable {
     case damaged
-    case newerVersion(UInt32)
+    case stranger(JournalFormat.Stranger)
   }
 
-  /// Reads a checkpoint. Version 1 had no lane files, and both older ones were of one position, with a
-  /// shorter header.
   init(_ bytes: [UInt8]) throws(Problem) {
-    guard bytes.count >= Self.oldHeaderBytes, bytes.starts(with: Self.magic) else {
+    guard bytes.count >= 12, bytes.starts(with: Self.magic) else {
       throw .damaged
     }
     let version = Self.field(bytes, 8, as: UInt32.self)
-    guard version <= Self.version else { throw .newerVersion(version) }
-    let isOld = version < 3
-    let headerBytes = Self.headerBytes(of: bytes)
+    if let stranger = JournalFormat.stranger(version) { throw .stranger(stranger) }
+    let headerBytes = Self.headerBytes
     guard version > 0, bytes.count >= headerBytes,
-      Self.field(bytes, 12, as: UInt32.self)
-        == Self.checksum(bytes, 16..<(isOld ? bytes.count : headerBytes)),
+      Self.field(bytes, 12, as: UInt32.self) == Self.checksum(bytes, 16..<headerBytes),
       Self.field(bytes, 40, as: UInt64.self) == UInt64(bytes.count - headerBytes),
-      isOld
-        || Self.field(bytes, 56, as: UInt32.self)
-          == Self.checksum(bytes, headerBytes..<bytes.count),
+      Self.field(bytes, 56, as: UInt32.self) == Self.checksum(bytes, headerBytes..<bytes.count),
       Self.field(bytes, 24, as: UInt64.self) <= UInt64(SegmentHeader.positionMax),
       Self.field(bytes, 32, as: UInt64.self) <= Self.field(bytes, 24, as: UInt64.self),
-      isOld || Self.field(bytes, 48, as: UInt64.self) <= Self.field(bytes, 24, as: UInt64.self),
+      Self.field(bytes, 48, as: UInt64.self) <= Self.field(bytes, 24, as: UInt64.self),
       Self.hasWholeRecords(bytes, from: headerBytes)
     else { throw .damaged }
     identity = Self.field(bytes, 16, as: UInt64.self)
     position = Int(Self.field(bytes, 24, as: UInt64.self))
     replayFrom = Int(Self.field(bytes, 32, as: UInt64.self))
-    catalogPosition = isOld ? position : Int(Self.field(bytes, 48, as: UInt64.self))
+    catalogPosition = Int(Self.field(bytes, 48, as: UInt64.self))
     payload = Array(bytes[headerBytes...])
-  }
-
-  /// Also of a file that is damaged, or shorter.
-  static func headerBytes(of bytes: [UInt8]) -> Int {
-    bytes.count >= 12 && field(bytes, 8, as: UInt32.self) < 3 ? oldHeaderBytes : headerBytes
   }
 
   private static func field<Value: FixedWidthInteger & BitwiseCopyable>(

@@ -5,7 +5,8 @@ extension CheckpointFile {
     case whole(CheckpointFile)
     /// With as much of the payload as is there.
     case damaged(String, payload: [UInt8])
-    case newer(UInt32)
+    /// Of another version.
+    case stranger(JournalFormat.Stranger)
   }
 
   /// What nobody's catalog needs; a file may claim any size.
@@ -16,7 +17,6 @@ extension CheckpointFile {
     let size = try system { () throws(SystemError) in try file.size }
     do throws(SystemError) {
       let bytes = try read(file, min(size, damagedBytesMax))
-      let headerBytes = headerBytes(of: bytes)
       let claimed = bytes.withUnsafeBytes {
         $0.count < headerBytes ? nil : $0.loadUnaligned(fromByteOffset: 40, as: UInt64.self)
       }
@@ -35,10 +35,10 @@ extension CheckpointFile {
       return .whole(try CheckpointFile(bytes))
     } catch {
       switch error {
-      case .newerVersion(let version): return .newer(version)
+      case .stranger(let stranger): return .stranger(stranger)
       case .damaged:
         return .damaged(
-          "its checksum is wrong", payload: Array(bytes.dropFirst(headerBytes(of: bytes))))
+          "its checksum is wrong", payload: Array(bytes.dropFirst(headerBytes)))
       }
     }
   }

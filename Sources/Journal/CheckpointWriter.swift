@@ -76,7 +76,7 @@ struct CheckpointHeader: Equatable, Sendable {
     var bytes = [UInt8](repeating: 0, count: CheckpointFile.headerBytes)
     bytes.withUnsafeMutableBytes { bytes in
       bytes.copyBytes(from: CheckpointFile.magic)
-      bytes.storeBytes(of: CheckpointFile.version, toByteOffset: 8, as: UInt32.self)
+      bytes.storeBytes(of: JournalFormat.version, toByteOffset: 8, as: UInt32.self)
       bytes.storeBytes(of: identity, toByteOffset: 16, as: UInt64.self)
       bytes.storeBytes(of: UInt64(position), toByteOffset: 24, as: UInt64.self)
       bytes.storeBytes(of: UInt64(replayFrom), toByteOffset: 32, as: UInt64.self)

@@ -118,7 +118,7 @@ extension Journal {
     let path = directory + "/" + name
     switch try CheckpointFile.read(disk, path) {
     case .whole(let file): return file
-    case .newer(let version): throw .newer(file: path, version: version)
+    case .stranger(let stranger): throw stranger.error(path)
     case .damaged(let reason, _): throw .inconsistent("\(path) is damaged: \(reason)")
     }
   }

@@ -45,6 +45,8 @@ public struct MovedBlock {
   public let start: Int
   /// Where each of them stands in the block.
   public let offsets: [UInt32]
+  /// As its table has it.
+  public let earliestExpiry: UInt64
 
   public func location(_ index: Int) -> RecordLocation {
     RecordLocation(block: block, offset: offsets[index])
@@ -221,7 +223,9 @@ extension Journal {
           defer { start += moved.block.count }
           let index = addLaneBlock(moved.block)
           retain(index)
-          return MovedBlock(block: index, start: start, offsets: moved.offsets)
+          return MovedBlock(
+            block: index, start: start, offsets: moved.offsets,
+            earliestExpiry: moved.block.earliestExpiry)
         })
     }
   }

@@ -6,6 +6,8 @@ import IO
 public enum JournalError: Error, Equatable, Sendable, CustomStringConvertible {
   /// A record that had been durable is not valid.
   case damaged(file: String, offset: Int, position: Int, reason: String)
+  /// The file was written by an older version, whose format is not read any more.
+  case older(file: String, version: UInt32)
   /// The file was written by a newer version.
   case newer(file: String, version: UInt32)
   /// The log, or the checkpoint of this position, says something that this program does not know.
@@ -28,7 +30,7 @@ public enum JournalError: Error, Equatable, Sendable, CustomStringConvertible {
   public var isDamage: Bool {
     switch self {
     case .damaged, .inconsistent: true
-    case .newer, .unknown, .system: false
+    case .older, .newer, .unknown, .system: false
     }
   }
 
@@ -36,6 +38,10 @@ public enum JournalError: Error, Equatable, Sendable, CustomStringConvertible {
     switch self {
     case .damaged(let file, let offset, let position, let reason):
       "the journal is damaged: \(file), offset \(offset) (log position \(position)): \(reason)"
+    case .older(let file, let version):
+      "\(file) has format version \(version), older than this program can read, which begins at"
+        + " \(JournalFormat.version); nothing was changed: start the version that wrote it, or put the"
+        + " journal elsewhere to begin a new one"
     case .newer(let file, let version):
       "\(file) has format version \(version), newer than this program can read"
     case .unknown(let what, let position):

@@ -26,10 +26,15 @@ public struct LaneBlock: Equatable, Sendable {
   public let last: UInt64
   public let count: Int
   public let durableCount: Int
+  /// None of its messages expires before, in wall-clock milliseconds.
+  public let earliestExpiry: UInt64
+
+  /// No message expires.
+  public static let neverExpires = UInt64.max
 
   package init(
     file: UInt32, offset: Int, size: Int, lane: UInt32, first: UInt64, last: UInt64, count: Int,
-    durableCount: Int
+    durableCount: Int, earliestExpiry: UInt64
   ) {
     self.file = file
     self.offset = offset
@@ -39,12 +44,13 @@ public struct LaneBlock: Equatable, Sendable {
     self.last = last
     self.count = count
     self.durableCount = durableCount
+    self.earliestExpiry = earliestExpiry
   }
 }
 
 /// The bytes of a block of a lane file; `Specs/Journal.md` has the picture.
 package enum LaneBlockFormat {
-  package static let headerBytes = 16
+  package static let headerBytes = 24
   package static let indexBytes = 16
 
   package static func checksum(_ block: UnsafeRawBufferPointer, file: UInt32) -> UInt32 {
@@ -79,7 +85,11 @@ package enum LaneBlockFormat {
       file: file, offset: offset, size: block.count,
       lane: block.load(fromByteOffset: 8, as: UInt32.self),
       first: entry(base, 0).packed >> 8, last: entry(base, count - 1).packed >> 8, count: count,
-      durableCount: durableCount)
+      durableCount: durableCount, earliestExpiry: earliestExpiry(base))
+  }
+
+  package static func earliestExpiry(_ block: UnsafeRawPointer) -> UInt64 {
+    block.loadUnaligned(fromByteOffset: 16, as: UInt64.self)
   }
 
   package static func count(_ block: UnsafeRawPointer) -> Int {
@@ -87,11 +97,12 @@ package enum LaneBlockFormat {
   }
 
   package static func writeHeader(
-    _ block: UnsafeMutableRawPointer, size: Int, lane: UInt32, count: Int
+    _ block: UnsafeMutableRawPointer, size: Int, lane: UInt32, count: Int, earliestExpiry: UInt64
   ) {
     block.storeBytes(of: UInt32(size), as: UInt32.self)
     block.storeBytes(of: lane, toByteOffset: 8, as: UInt32.self)
     block.storeBytes(of: UInt32(count), toByteOffset: 12, as: UInt32.self)
+    block.storeBytes(of: earliestExpiry, toByteOffset: 16, as: UInt64.self)
   }
 
   package static func writeIndex(

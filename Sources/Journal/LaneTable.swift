@@ -4,8 +4,7 @@ import IO
 /// The head and the table of a lane file; `Specs/Journal.md` has the picture.
 package struct LaneTable: Equatable {
   package static let headerBytes = 64
-  static let entryBytes = 40
-  static let version: UInt32 = 1
+  static let entryBytes = 48
   static let magic = Array("MARTLETL".utf8)
 
   package let number: UInt32
@@ -33,6 +32,7 @@ package struct LaneTable: Equatable {
         bytes.storeBytes(of: UInt32(block.count), toByteOffset: place + 32, as: UInt32.self)
         bytes.storeBytes(
           of: UInt32(block.durableCount), toByteOffset: place + 36, as: UInt32.self)
+        bytes.storeBytes(of: block.earliestExpiry, toByteOffset: place + 40, as: UInt64.self)
       }
     }
     return bytes
@@ -41,7 +41,7 @@ package struct LaneTable: Equatable {
   package func encodedHeader(table: [UInt8], at offset: Int) -> [UInt8] {
     var bytes = Self.magic + [UInt8](repeating: 0, count: Self.headerBytes - 8)
     bytes.withUnsafeMutableBytes { bytes in
-      bytes.storeBytes(of: Self.version, toByteOffset: 8, as: UInt32.self)
+      bytes.storeBytes(of: JournalFormat.version, toByteOffset: 8, as: UInt32.self)
       bytes.storeBytes(of: UInt64(number), toByteOffset: 16, as: UInt64.self)
       bytes.storeBytes(of: identity, toByteOffset: 24, as: UInt64.self)
       bytes.storeBytes(of: UInt64(offset), toByteOffset: 32, as: UInt64.self)
@@ -79,9 +79,7 @@ package struct LaneTable: Equatable {
       )
     }
     guard head.starts(with: Self.magic) else { throw .inconsistent("\(path) is not a lane file") }
-    guard fields.version <= Self.version else {
-      throw .newer(file: path, version: fields.version)
-    }
+    if let stranger = JournalFormat.stranger(fields.version) { throw stranger.error(path) }
     guard fields.version > 0, fields.sum == fields.computed, fields.number < UInt32.max else {
       throw .damaged(file: path, offset: 0, position: 0, reason: "its header is damaged")
     }
@@ -149,7 +147,8 @@ package struct LaneTable: Equatable {
           first: table.loadUnaligned(fromByteOffset: place + 16, as: UInt64.self),
           last: table.loadUnaligned(fromByteOffset: place + 24, as: UInt64.self),
           count: Int(table.loadUnaligned(fromByteOffset: place + 32, as: UInt32.self)),
-          durableCount: Int(table.loadUnaligned(fromByteOffset: place + 36, as: UInt32.self)))
+          durableCount: Int(table.loadUnaligned(fromByteOffset: place + 36, as: UInt32.self)),
+          earliestExpiry: table.loadUnaligned(fromByteOffset: place + 40, as: UInt64.self))
       }
     }
   }

@@ -117,8 +117,7 @@ public struct RecordView {
   /// A record of the journal itself has the size that its kind has, or that it says.
   var hasOwnSize: Bool {
     guard let own = OwnRecord.Kind(rawValue: kind) else { return true }
-    // Pads that were written before they had a word have zero there.
-    if own == .pad { return size == 8 || word == 0 || Int(word) == size }
+    if own == .pad { return size == 8 || Int(word) == size }
     return own.isPlausible(self)
   }
   public var flags: UInt8 { base.load(fromByteOffset: Record.flagsOffset, as: UInt8.self) }

@@ -70,6 +70,8 @@ extension RecordView {
 public enum RecordProblem: Error, Equatable, CustomStringConvertible {
   case unknownKind(UInt8)
   case unknownFlags(UInt8, kind: UInt8)
+  /// Of a role or a priority that nobody here has.
+  case unknownLane(String)
   case malformed(kind: UInt8, String)
 
   /// What only a newer version knows; nil for a record that no version has.
@@ -77,13 +79,15 @@ public enum RecordProblem: Error, Equatable, CustomStringConvertible {
     switch self {
     case .unknownKind(let kind): "a record of kind \(kind)"
     case .unknownFlags(let flags, let kind): "a record of kind \(kind) with flags \(flags)"
+    case .unknownLane(let what): "a lane of \(what)"
     case .malformed: nil
     }
   }
 
   public var description: String {
     switch self {
-    case .unknownKind, .unknownFlags: "\(newer ?? ""), which only a newer version knows"
+    case .unknownKind, .unknownFlags, .unknownLane:
+      "\(newer ?? ""), which only a newer version knows"
     case .malformed(let kind, let reason): "a record of kind \(kind) without its form: \(reason)"
     }
   }

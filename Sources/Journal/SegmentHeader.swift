@@ -3,8 +3,6 @@ import Base
 /// The first page of a segment file; `Specs/Journal.md` has the picture.
 package struct SegmentHeader: Equatable {
   package static let pageBytes = 4096
-  /// Version 1 had no `hasSuccessor`; all else is the same.
-  static let version: UInt32 = 2
   static let magic = Array("MARTLETJ".utf8)
   /// Positions and sizes above are nobody's.
   static let positionMax = 1 << 62
@@ -24,7 +22,7 @@ package struct SegmentHeader: Equatable {
 
   package enum Problem: Error, Equatable {
     case notASegment
-    case newerVersion(UInt32)
+    case stranger(JournalFormat.Stranger)
     case damaged
   }
 
@@ -33,7 +31,7 @@ package struct SegmentHeader: Equatable {
   func write(to page: UnsafeMutableRawBufferPointer) {
     page.initializeMemory(as: UInt8.self, repeating: 0)
     page.copyBytes(from: Self.magic)
-    page.storeBytes(of: Self.version, toByteOffset: 8, as: UInt32.self)
+    page.storeBytes(of: JournalFormat.version, toByteOffset: 8, as: UInt32.self)
     page.storeBytes(of: UInt64(firstPosition), toByteOffset: 16, as: UInt64.self)
     page.storeBytes(of: UInt64(segmentBytes), toByteOffset: 24, as: UInt64.self)
     page.storeBytes(of: identity, toByteOffset: 32, as: UInt64.self)
@@ -60,7 +58,7 @@ package struct SegmentHeader: Equatable {
       throw .notASegment
     }
     let version = page.load(fromByteOffset: 8, as: UInt32.self)
-    guard version <= Self.version else { throw .newerVersion(version) }
+    if let stranger = JournalFormat.stranger(version) { throw .stranger(stranger) }
     let covered = UnsafeRawBufferPointer(rebasing: page[16..<Self.coveredEnd])
     guard version > 0,
       page.load(fromByteOffset: 12, as: UInt32.self) == CRC32C.checksum(covered)

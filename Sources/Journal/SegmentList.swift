@@ -63,7 +63,7 @@ struct SegmentList {
       case .notASegment: throw .inconsistent("\(path) is not a segment")
       case .damaged:
         throw .damaged(file: path, offset: 0, position: 0, reason: "its header is damaged")
-      case .newerVersion(let version): throw .newer(file: path, version: version)
+      case .stranger(let stranger): throw stranger.error(path)
       }
     }
   }

@@ -69,6 +69,8 @@ struct SpillOutcome: Sendable {
 public protocol LaneRecords: Sendable {
   /// Bytes with the header.
   func size(of record: RecordView) -> Int
+  /// When the message of the record expires, in wall-clock milliseconds; else `LaneBlock.neverExpires`.
+  func expiry(of record: RecordView) -> UInt64
   /// Writes so many bytes to `place`; the checksum need not be set.
   func copy(_ record: RecordView, to place: UnsafeMutableRawPointer)
 }
@@ -78,6 +80,8 @@ public struct WholeRecords: LaneRecords {
   public init() {}
 
   public func size(of record: RecordView) -> Int { record.size }
+
+  public func expiry(of record: RecordView) -> UInt64 { LaneBlock.neverExpires }
 
   public func copy(_ record: RecordView, to place: UnsafeMutableRawPointer) {
     place.copyMemory(from: record.base, byteCount: record.size)

@@ -30,5 +30,15 @@ enum BrokerSignal: Equatable {
     }
   }
 
+  /// What the loop is to do for a signal.
+  static func command(for signal: Int32) -> LoopCommand {
+    let name = name(of: signal)
+    return switch BrokerSignal(signal) {
+    case .stop: .stop(asker: "signal \(name)")
+    case .status: .status
+    case .ignored(let reason): .tell("\(name) changes nothing: \(reason)")
+    }
+  }
+
   static func name(of signal: Int32) -> String { names[signal] ?? "signal \(signal)" }
 }

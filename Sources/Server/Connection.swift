@@ -1,19 +1,24 @@
 import Base
 import IO
 
-/// A client's connection: what carries its bytes, and the session that speaks.
+/// A client's connection: what carries its bytes, and the conversation that they are.
 package final class Connection {
-  /// What a connection takes of memory before it has said anything: this object, its session, its
+  /// What a connection takes of memory before it has said anything: this object, its
+  /// conversation, its
   /// names, and their places in tables. Measured with a thousand of them.
   static let memoryBytes = 1536
 
+  unowned let loop: Loop
   let transport: any Transport
-  let session: Session
+  let conversation: any Conversation
   /// What the loop knows it by.
   package let token: UInt64
-  /// Bytes that were read and not taken by the session yet.
+  /// Bytes that were read and not taken by the conversation yet.
   var leftover = ByteBuffer()
-  /// It has opened its virtual host; until then `leftover` is counted as so many bytes.
+  /// The transport has more, of which no event will tell; and is in the loop's list of such.
+  var hasUnread = false
+  var isInUnread = false
+  /// The client was let in; until then `leftover` is counted as so many bytes.
   var isProven = false
   var unprovenBytes = 0
   /// What the transport watches.
@@ -46,10 +51,12 @@ package final class Connection {
   var deadline: Int64
 
   init(
-    transport: any Transport, session: Session, token: UInt64, now: Int64, deadline: Int64
+    loop: Loop, transport: any Transport, conversation: any Conversation, token: UInt64,
+    now: Int64, deadline: Int64
   ) {
+    self.loop = loop
     self.transport = transport
-    self.session = session
+    self.conversation = conversation
     self.token = token
     receivedAt = now
     sentAt = now
@@ -61,21 +68,16 @@ package final class Connection {
   var wantsReads: Bool {
     if isInputEnded { return false }
     if isLingering { return true }
-    return session.wantsInput(kept: leftover.count) && !isThrottled && !isHeld
-      && !session.isOutputFull
-      && session.unsentBytes < session.settings.answersMax
+    return conversation.wantsInput(kept: leftover.count) && !isThrottled && !isHeld
+      && !conversation.isOutputFull
+      && conversation.unsentBytes < conversation.unsentBytesMax
   }
 
   /// Memory of requests and messages of which more is to come.
-  var unfinishedBytes: Int { session.heldBytes + leftover.count }
+  var unfinishedBytes: Int { conversation.heldBytes + leftover.count }
 
-  enum FlushResult: Equatable {
-    /// All is written.
-    case done
-    /// No more is taken for now.
-    case partial
-    case failed
-  }
+  /// There is something to write, of the conversation or of the transport itself.
+  var hasUnsent: Bool { conversation.unsentBytes > 0 || transport.isHolding }
 
   /// Bytes of large bodies that one connection, and that all together, are sent in a turn.
   static let bodyBytesMax = 512 << 10
@@ -83,18 +85,18 @@ package final class Connection {
   /// So much of a body is copied for the socket at once.
   static let stageBytes = 64 << 10
 
-  /// Writes what the session has to say. Of large bodies that is no more than `allowance`, which others
+  /// Writes what there is to say. Of large bodies that is no more than `allowance`, which others
   /// share; what is left of them is for the next turn. They pass through `stage`.
   func flush(
     now: Int64, stage: UnsafeMutableRawBufferPointer, allowance: inout Int
   ) -> FlushResult {
     var rest = min(allowance, Self.bodyBytesMax)
-    while session.unsentBytes > 0 {
+    while conversation.unsentBytes > 0 {
       // Who gets no more in this turn is not slow.
-      guard rest > 0 || session.owed.ownBefore > 0 else { return .partial }
-      switch transport.write(session.nextOutput(stage)) {
+      guard rest > 0 || !conversation.isBodyNext else { return .partial }
+      switch transport.write(conversation.nextOutput(stage)) {
       case .count(let count):
-        if session.outputTaken(count) {
+        if conversation.outputTaken(count) {
           rest -= count
           allowance -= count
         }
@@ -106,31 +108,26 @@ package final class Connection {
       case .ended, .failed: return .failed
       }
     }
-    return .done
+    guard transport.isHolding else { return .done }
+    let result = transport.flush()
+    if result == .partial, unreadSince == nil { unreadSince = now }
+    return result
   }
 }
 
 /// For whoever looks on.
 extension Connection {
-  /// Bytes that the session has said and the transport has not taken.
-  package var unsentCount: Int { session.unsentBytes }
-  /// They, without the first `skipped` ones.
-  package func unsent(from skipped: Int) -> [UInt8] {
-    var bytes: [UInt8] = []
-    bytes.reserveCapacity(unsentCount - skipped)
-    session.owed.render(session.out.readable, from: skipped, into: &bytes)
-    return bytes
-  }
+  /// Bytes that were said and that the transport has not taken.
+  package var unsentCount: Int { conversation.unsentBytes }
 
   /// What it waits for.
   package var isWaitingForLog: Bool {
-    if case .untilDurable = session.pause { true } else { false }
+    if case .untilDurable = conversation.pause { true } else { false }
   }
-  package var isBlocked: Bool { session.pause == .blocked }
+  package var isBlocked: Bool { conversation.pause == .blocked }
   package var isHeldBack: Bool { isThrottled }
   package var isHeldForMemory: Bool { isHeld }
-  package var isOutputFull: Bool { session.isOutputFull || session.peer?.hasRoom == false }
 
   /// The conversation is over, though not all may have been sent.
-  package var isOver: Bool { session.state == .closed }
+  package var isOver: Bool { conversation.phase.isClosed }
 }

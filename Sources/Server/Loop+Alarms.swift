@@ -33,7 +33,7 @@ extension Loop {
     stuckSince = since
     guard now - since >= settings.stuckMilliseconds else { return }
     for connection in paused {
-      connection.session.logFailed(reason)
+      connection.conversation.logFailed(reason)
       settle(connection)
     }
   }
@@ -44,7 +44,7 @@ extension Loop {
     log.error(
       "the journal failed: \(reason); nothing durable is accepted any more, restart the broker")
     for case let connection? in connections {
-      connection.session.logFailed(reason)
+      connection.conversation.logFailed(reason)
       connection.isThrottled = false
       settle(connection)
     }
@@ -70,6 +70,6 @@ extension Loop {
   }
 
   func unblockAll() {
-    resumePaused { $0.session.unblock() }
+    resumePaused { $0.conversation.unblock() }
   }
 }

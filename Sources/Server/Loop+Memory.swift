@@ -16,7 +16,7 @@ extension Loop {
       broker.account.add(input - connection.countedInput, to: .input)
       connection.countedInput = input
     }
-    connection.session.countOutput()
+    connection.conversation.countOutput()
   }
 
   // MARK: Unfinished input
@@ -70,12 +70,12 @@ extension Loop {
 
   /// A message or a request that has begun goes on, or its connection is closed.
   func watchProgress(_ connection: Connection) {
-    let session = connection.session
+    let conversation = connection.conversation
     guard connection.unfinishedBytes > 0, connection.wantsReads, !connection.isLingering else {
       connection.progressAt = now
       return
     }
-    let progress = session.contentProgress &+ connection.leftover.count
+    let progress = conversation.contentProgress &+ connection.leftover.count
     if progress != connection.progress {
       connection.progress = progress
       connection.progressAt = now
@@ -88,7 +88,7 @@ extension Loop {
       isShort && connection === finishing
       && now - connection.finishingSince > settings.contentMilliseconds
     guard now - connection.progressAt > patience || isTooSlow else { return }
-    session.fail(.contentStalled(seconds: patience / 1000))
+    conversation.contentStalled(seconds: patience / 1000)
     settle(connection)
   }
 
@@ -115,8 +115,7 @@ extension Loop {
   }
 
   private func makeRoomForAll() {
-    for case let connection? in connections
-    where connection.session.unsentBytes < connection.session.outputRoom / 2 {
+    for case let connection? in connections where connection.conversation.hasRoom {
       makeRoom(connection)
     }
   }

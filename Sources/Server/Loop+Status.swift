@@ -10,7 +10,7 @@ extension Loop {
     log.info(
       "status: connections=\(connectionCount) queues=\(counts.queues) ready=\(counts.ready)"
         + " unacknowledged=\(counts.unacknowledged)"
-        + " \(memoryStatus) blocked=\(broker.alarm ?? "no") \(turnTimes)"
+        + " \(memoryStatus) blocked=\(broker.alarm ?? "no") \(turnTimes) \(ownersStatus())"
         + " \(JournalStatus(broker.journal))")
   }
 

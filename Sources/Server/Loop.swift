@@ -1,11 +1,11 @@
-import AMQP
 import Base
 import Broker
 import Journal
 
 /// What a loop goes by.
 package struct LoopSettings {
-  package var session = SessionSettings()
+  /// The largest request that comes in one piece: no conversation leaves more untaken, beside a read.
+  package var requestBytesMax = 131_072
   package var handshakeMilliseconds: Int64 = 10_000
   /// A message that has begun goes on within this time.
   package var contentMilliseconds: Int64 = 60_000
@@ -19,12 +19,11 @@ package struct LoopSettings {
 
 /// Looks on while a loop turns, to compare what it does with what it should.
 package protocol LoopWitness: AnyObject {
-  /// A session gets a batch of bytes; consumers are served behind it.
+  /// A conversation gets a batch of bytes; consumers are served behind it.
   func willTake(from connection: Connection)
-  /// How many of these bytes the session gets at once, at least one: all, unless what comes of each
-  /// request is to be seen by itself.
+  /// How many of these bytes it gets at once, at least one: all, unless what comes of each request is to be seen by itself.
   func portion(of count: Int, from connection: Connection) -> Int
-  /// The session has not taken so many of the bytes that it got.
+  /// The conversation has not taken so many of the bytes that it got.
   func didTake(from connection: Connection, untaken: Int)
   /// All that came before a connection's end was delivered; now what it held is given up, for others.
   func willRelease(_ connection: Connection)
@@ -54,9 +53,11 @@ package final class Loop {
   var unprovenBytes = 0
   var unproven = Ring<UInt64>()
 
-  /// Connections whose sessions have something to send.
+  /// Connections that have something to send.
   var dirty: [Connection] = []
   private var flushing: [Connection] = []
+  /// Connections whose transports have more of what has come, of which no event will tell.
+  var unread: [Connection] = []
   /// Connections that wait for the log, for memory, or for the log to catch up.
   var paused: [Connection] = []
   /// Connections with unfinished input that are not read while memory for such is short, and the one
@@ -80,6 +81,8 @@ package final class Loop {
   /// Monotonic milliseconds of this turn.
   package private(set) var now: Int64 = 0
   package weak var witness: (any LoopWitness)?
+  /// What the loop's owner has to add to the status.
+  var ownersStatus: () -> String = { "" }
 
   package private(set) var turnTimes = TurnTimes()
   private var slowTurns = SlowTurns()
@@ -110,7 +113,7 @@ package final class Loop {
     self.log = log
     self.releaseMemory = releaseMemory
     readBuffer = .allocate(
-      byteCount: 2 * Self.readBytes + settings.session.frameMax, alignment: 4096)
+      byteCount: 2 * Self.readBytes + settings.requestBytesMax, alignment: 4096)
     stage = .allocate(byteCount: Connection.stageBytes, alignment: 4096)
   }
 
@@ -128,6 +131,7 @@ package final class Loop {
     bodyBytesLeft = Connection.allBodyBytesMax
     work = TurnWork()
     broker.begin(at: moment)
+    if !unread.isEmpty { readUnread() }
   }
 
   /// The turn ends: what nobody had to tell the loop of is done, and everything is written.
@@ -180,10 +184,10 @@ package final class Loop {
     stopDeadline = now + Self.stopMilliseconds
     // What comes back from one client is not handed to the next, who is about to be told as well.
     broker.pump()
-    for case let connection? in connections { connection.session.peer?.roomFilled() }
+    for case let connection? in connections { connection.conversation.roomFilled() }
     for connection in connections.compactMap(\.self) {
       if connection.isLingering { connection.transport.shutdownWrite() }
-      connection.session.stop()
+      connection.conversation.stop()
       watch(connection)
       settle(connection)
     }
@@ -214,7 +218,7 @@ package final class Loop {
     }
   }
 
-  private func read(_ connection: Connection) {
+  func read(_ connection: Connection) {
     var kept = connection.leftover.count
     readBuffer.copyMemory(from: connection.leftover.readable)
     var rest = Self.readBytes
@@ -223,6 +227,7 @@ package final class Loop {
         rebasing: readBuffer[kept..<min(kept + rest, readBuffer.count)])
       switch connection.transport.read(into: room) {
       case .count(let count, let isMore):
+        connection.hasUnread = isMore
         connection.receivedAt = now
         heardAt = now
         hasReleasedMemory = false
@@ -236,7 +241,7 @@ package final class Loop {
         kept = connection.leftover.count
         readBuffer.copyMemory(from: connection.leftover.readable)
         continue
-      case .wouldBlock: break
+      case .wouldBlock: connection.hasUnread = false
       case .ended: return inputEnded(connection)
       case .failed(let error): return drop(connection, connection.isLingering ? nil : "\(error)")
       }
@@ -246,26 +251,16 @@ package final class Loop {
     settle(connection)
   }
 
-  /// The client has ended its stream, and may still read.
-  private func inputEnded(_ connection: Connection) {
-    if connection.session.state == .closed, connection.session.unsentBytes > 0 {
-      connection.isInputEnded = true
-      settle(connection)
-    } else {
-      drop(connection, connection.isLingering ? nil : "the client is gone")
-    }
-  }
-
-  /// Gives the session bytes and keeps what it does not take.
+  /// Gives the conversation bytes and keeps what it does not take.
   private func take(_ connection: Connection, _ bytes: UnsafeRawBufferPointer) {
-    let session = connection.session
+    let conversation = connection.conversation
     var rest = bytes
     var isMore: Bool
     repeat {
       witness?.willTake(from: connection)
       let count = witness?.portion(of: rest.count, from: connection) ?? rest.count
-      let taken = session.receive(rest.bytes.extracting(0..<count))
-      isMore = count < rest.count && (taken == count || session.pause == .blocked)
+      let taken = conversation.receive(rest.bytes.extracting(0..<count))
+      isMore = count < rest.count && (taken == count || conversation.pause == .blocked)
       rest = UnsafeRawBufferPointer(rebasing: rest[taken...])
       keep(rest, of: connection)
       witness?.didTake(from: connection, untaken: rest.count)
@@ -282,18 +277,18 @@ package final class Loop {
     }
   }
 
-  /// After the session did something: notes what it waits for.
+  /// After the conversation did something: notes what it waits for.
   func settle(_ connection: Connection) {
-    let session = connection.session
-    if session.isPublisher, broker.journal.isCongested, !connection.isThrottled {
+    let conversation = connection.conversation
+    if conversation.isPublisher, broker.journal.isCongested, !connection.isThrottled {
       connection.isThrottled = true
     }
-    if connection.isThrottled || session.pause != .none, !connection.isPaused {
+    if connection.isThrottled || conversation.pause != .none, !connection.isPaused {
       connection.isPaused = true
       paused.append(connection)
     }
     limitEnd(connection)
-    if session.state == .closed, !session.isDirty { markDirty(connection) }
+    if conversation.phase.isClosed, !conversation.isDirty { markDirty(connection) }
     recount(connection)
     holdIfShort(connection)
     watch(connection)
@@ -301,8 +296,8 @@ package final class Loop {
 
   /// A client has a while to hear of its connection's end and to answer.
   private func limitEnd(_ connection: Connection) {
-    let state = connection.session.state
-    guard state == .closing || state == .closed, connection.deadline == .max else { return }
+    let phase = connection.conversation.phase
+    guard phase == .closing || phase.isClosed, connection.deadline == .max else { return }
     connection.deadline = now + Self.lingerMilliseconds
   }
 
@@ -331,7 +326,7 @@ package final class Loop {
   func resumeWaiting() {
     let journal = broker.journal
     resumePaused { connection in
-      let mayGoOn = connection.session.resume(durable: journal.durablePosition)
+      let mayGoOn = connection.conversation.resume(durable: journal.durablePosition)
       guard connection.isThrottled, !journal.isCongested else { return mayGoOn }
       connection.isThrottled = false
       return true
@@ -355,12 +350,12 @@ package final class Loop {
 
   // MARK: Output
 
-  private func markDirty(_ connection: Connection) {
-    connection.session.isDirty = true
+  func markDirty(_ connection: Connection) {
+    connection.conversation.isDirty = true
     dirty.append(connection)
   }
 
-  /// Writes what sessions have to say. When the turn has taken long, the last of many connections wait
+  /// Writes what there is to say. When the turn has taken long, the last of many connections wait
   /// for the next one, which begins at once and has them first.
   func flushDirty() {
     var count = 0
@@ -385,19 +380,19 @@ package final class Loop {
 
   private func flush(_ connection: Connection) {
     guard !connection.isClosed else { return }
-    let session = connection.session
-    session.isDirty = false
+    let conversation = connection.conversation
+    conversation.isDirty = false
     // It may have ended for what others did.
     limitEnd(connection)
     switch connection.flush(now: now, stage: stage, allowance: &bodyBytesLeft) {
     case .failed: return drop(connection, "the client does not take what is sent")
     case .partial: break
     case .done:
-      if session.state == .closed, !connection.isLingering { linger(connection) }
+      if conversation.phase.isClosed, !connection.isLingering { linger(connection) }
       if connection.isInputEnded { return drop(connection, nil) }
     }
-    session.outputWritten()
-    if session.unsentBytes < session.outputRoom / 2 { makeRoom(connection) }
+    conversation.outputWritten()
+    if conversation.hasRoom { makeRoom(connection) }
     recount(connection)
     watch(connection)
   }
@@ -405,12 +400,10 @@ package final class Loop {
   /// Consumers and requests that waited for room are served before the loop waits, or they would wait
   /// for ever.
   func makeRoom(_ connection: Connection) {
-    if let peer = connection.session.peer, !peer.hasRoom {
-      peer.roomMade()
-      hasMore = !Sabotage.is(.missesRoom)
-    }
-    if connection.session.isOutputFull, !connection.isThrottled {
-      connection.session.isOutputFull = false
+    let conversation = connection.conversation
+    if conversation.roomMade() { hasMore = !Sabotage.is(.missesRoom) }
+    if conversation.isOutputFull, !connection.isThrottled {
+      conversation.isOutputFull = false
       resume(connection)
       hasMore = true
     }
@@ -421,7 +414,7 @@ package final class Loop {
   private func linger(_ connection: Connection) {
     connection.isLingering = true
     connection.leftover.removeAll()
-    if connection.session.isClosedByClient, !isStopping {
+    if connection.conversation.phase == .closed(isByClient: true), !isStopping {
       connection.deadline = now + Self.clientClosesMilliseconds
     } else {
       connection.transport.shutdownWrite()
@@ -433,7 +426,8 @@ package final class Loop {
   private func watch(_ connection: Connection) {
     guard !connection.isClosed else { return }
     let reads = connection.wantsReads
-    let writes = connection.session.unsentBytes > 0 && !connection.session.isDirty
+    if reads, connection.hasUnread { noteUnread(connection) }
+    let writes = connection.hasUnsent && !connection.conversation.isDirty
     guard reads != connection.watchesReads || writes != connection.watchesWrites else { return }
     do {
       try connection.transport.watch(reads: reads, writes: writes)
@@ -466,7 +460,7 @@ package final class Loop {
   }
 
   private func sweep(_ connection: Connection) {
-    let session = connection.session
+    let conversation = connection.conversation
     if now >= connection.deadline {
       return drop(
         connection, connection.isLingering ? nil : "it did not finish the handshake in time")
@@ -475,24 +469,24 @@ package final class Loop {
     if isHoldingUp(connection) {
       return drop(connection, "it does not read, and slow readers have exhausted their memory")
     }
-    if session.state == .open, session.heartbeat > 0 {
-      let interval = Int64(session.heartbeat) * 1000
+    let interval = conversation.heartbeatMilliseconds
+    if conversation.phase == .open, interval > 0 {
       // A client that is not read cannot be heard either.
       if !connection.wantsReads { connection.receivedAt = now }
       if now - connection.receivedAt > 2 * interval + Self.sweepMilliseconds {
-        return drop(connection, "no heartbeat for \(2 * session.heartbeat) seconds")
+        return drop(connection, "no heartbeat for \(2 * interval / 1000) seconds")
       }
-      let isUnread = session.unsentBytes >= settings.session.answersMax
+      let isUnread = conversation.unsentBytes >= conversation.unsentBytesMax
       if isUnread, let since = connection.unreadSince,
         now - since > 2 * interval + Self.sweepMilliseconds
       {
-        return drop(connection, "it has not read for \(2 * session.heartbeat) seconds")
+        return drop(connection, "it has not read for \(2 * interval / 1000) seconds")
       }
-      if now - connection.sentAt >= interval / 2, session.unsentBytes == 0 {
-        session.heartbeatDue()
+      if now - connection.sentAt >= interval / 2, conversation.unsentBytes == 0 {
+        conversation.heartbeatDue()
       }
     }
-    if session.out.isEmpty, now - connection.sentAt > 1000 { session.out.shrink(to: 0) }
+    if now - connection.sentAt > 1000 { conversation.shrinkOutput() }
     recount(connection)
   }
 }

@@ -48,6 +48,10 @@ public struct OptionDeclaration: Sendable {
       options[keyPath: path] = try bounded(
         Quantity.milliseconds(word), word, range, kind: "a duration",
         example: "500ms, 10s, 5m or 1h")
+    case .interval(let path, let range):
+      options[keyPath: path] = try bounded(
+        Quantity.microseconds(word), word, range, kind: "a short duration",
+        example: "50us or 1ms")
     case .choice(_, let take):
       guard take(&options, word) else {
         throw ValueProblem(#""\#(word)" is none of its values; write \#(choices)"#)
@@ -64,6 +68,7 @@ public struct OptionDeclaration: Sendable {
     case .integer(let path, _): String(options[keyPath: path])
     case .size(let path, _): Quantity.words(bytes: options[keyPath: path])
     case .duration(let path, _): Quantity.words(milliseconds: options[keyPath: path])
+    case .interval(let path, _): Quantity.words(microseconds: options[keyPath: path])
     case .choice(let word, _): word(options)
     }
   }
@@ -115,6 +120,7 @@ enum OptionSetter: Sendable {
   case integer(WritableKeyPath<Options, Int> & Sendable, ClosedRange<Int>)
   case size(WritableKeyPath<Options, Int> & Sendable, ClosedRange<Int>)
   case duration(WritableKeyPath<Options, Int> & Sendable, ClosedRange<Int>)
+  case interval(WritableKeyPath<Options, Int> & Sendable, ClosedRange<Int>)
   /// Says which choice was taken, and takes one; false if the word is none of them.
   case choice(@Sendable (Options) -> String, @Sendable (inout Options, String) -> Bool)
 

@@ -11,6 +11,11 @@ public enum Quantity {
     ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1),
   ]
 
+  /// The units of short durations, the largest first.
+  private static let intervals: [(unit: String, microseconds: Int)] = [
+    ("s", 1_000_000), ("ms", 1000), ("us", 1),
+  ]
+
   /// Bytes in `128KiB`, `2GiB`, `512B` or `512`; nil if it is not a size.
   public static func bytes(_ word: String) -> Int? {
     scaled(word) { unit in
@@ -22,6 +27,11 @@ public enum Quantity {
   /// meaning here, since people disagree about what it would be; only 0 needs no unit.
   public static func milliseconds(_ word: String) -> Int? {
     word == "0" ? 0 : scaled(word) { unit in durations.first { $0.unit == unit }?.milliseconds }
+  }
+
+  /// Microseconds in `50us`, `1ms` or `2s`; nil if it is not a short duration. Only 0 needs no unit.
+  public static func microseconds(_ word: String) -> Int? {
+    word == "0" ? 0 : scaled(word) { unit in intervals.first { $0.unit == unit }?.microseconds }
   }
 
   /// What `true`, `yes`, `on` and their opposites mean; nil for any other word.
@@ -45,6 +55,14 @@ public enum Quantity {
       milliseconds >= $0.milliseconds && milliseconds % $0.milliseconds == 0
     }
     return best.map { "\(milliseconds / $0.milliseconds)\($0.unit)" } ?? "\(milliseconds)s"
+  }
+
+  /// `microseconds` with the largest unit that leaves a whole number.
+  public static func words(microseconds: Int) -> String {
+    let best = intervals.first {
+      microseconds >= $0.microseconds && microseconds % $0.microseconds == 0
+    }
+    return best.map { "\(microseconds / $0.microseconds)\($0.unit)" } ?? "\(microseconds)us"
   }
 
   private static func scaled(_ word: String, _ scale: (String) -> Int?) -> Int? {

@@ -2,29 +2,41 @@ import Base
 import Glibc
 import IO
 
-/// A socket that clients connect to.
-final class Listener {
+/// A socket that clients connect to, and the protocol that they are served in.
+struct Listener {
+  let socket: ListeningSocket
+  let wireProtocol: any WireProtocol
+}
+
+/// A socket that is bound, and perhaps does not listen yet.
+final class ListeningSocket {
   let socket: Socket
 
   init(_ socket: consuming Socket) {
     self.socket = socket
   }
+
+  var raw: Int32 { socket.descriptor.raw }
 }
 
-/// The core thread: waits for sockets, signals and the journal's threads, reads the clocks, and hands
-/// the loop what is ready.
+/// The core thread: waits for sockets, signals, the journal's threads and what others ask for, reads the
+/// clocks, and hands the loop what is ready.
 final class Reactor {
   private let log: Log
   private let loop: Loop
   private let poller: Poller
   private let journalWake: SharedWakeup
   private let signals: SignalQueue
+  private let commands: Mailbox<LoopCommand>
   private let listeners: [Listener]
   /// When the listeners are watched again, which they are not while the process has no descriptors
   /// left; nil while they are. Monotonic milliseconds.
   private var nextAccept: Int64?
   /// When this turn began, in monotonic nanoseconds.
   private var begun: Int64 = 0
+  /// When the last turn ended, in monotonic nanoseconds.
+  private var ended = Clock.monotonicNanoseconds()
+  private var polls: PollBudget
   private let room: ClientRoom
 
   private static let acceptRetryMilliseconds: Int64 = 250
@@ -39,32 +51,40 @@ final class Reactor {
   private enum Token {
     static let journal: UInt64 = .max
     static let signals: UInt64 = .max - 1
+    static let commands: UInt64 = .max - 2
     /// Listeners count up from here.
     static let listeners: UInt64 = .max - 1024
   }
 
+  /// `pollNanosecondsMax`: how long a turn's events are looked for at most before they are waited
+  /// for.
   init(
     loop: Loop, log: Log, listeners: [Listener], signals: consuming SignalQueue,
-    journalWake: SharedWakeup, room: ClientRoom
+    commands: Mailbox<LoopCommand>, journalWake: SharedWakeup, room: ClientRoom,
+    pollNanosecondsMax: Int64
   ) throws(SystemError) {
     self.loop = loop
     self.log = log
     self.listeners = listeners
     self.journalWake = journalWake
     self.room = room
+    polls = PollBudget(longestNanoseconds: pollNanosecondsMax)
     poller = try Poller()
     try poller.add(signals.descriptor.raw, token: Token.signals, reads: true, writes: false)
     self.signals = signals
+    self.commands = commands
+    try poller.add(commands.raw, token: Token.commands, reads: true, writes: false)
     try poller.add(journalWake.raw, token: Token.journal, reads: true, writes: false)
     for (index, listener) in listeners.enumerated() {
       try poller.add(
-        listener.socket.descriptor.raw, token: Token.listeners + UInt64(index), reads: true,
+        listener.socket.raw, token: Token.listeners + UInt64(index), reads: true,
         writes: false)
     }
     loop.broker.isTurnLong = { [weak self] in
       guard let self else { return false }
       return Clock.monotonicNanoseconds() - begun > Self.turnNanoseconds
     }
+    loop.ownersStatus = { [unowned self] in pollStatus }
   }
 
   /// Runs until a signal stops it and all clients are gone, or had their time.
@@ -75,8 +95,13 @@ final class Reactor {
   private func turn() throws(SystemError) {
     var isWoken = false
     var hasSignal = false
+    var hasCommand = false
     var hasBegun = false
-    try poller.waitInPortions(timeoutMilliseconds: waitMilliseconds()) { event in
+    let timeout = waitMilliseconds()
+    let isWaiting = timeout != 0 && !poller.hasMore
+    let looked = isWaiting ? try look(for: polls.nanoseconds) : 0
+    let hasFound = poller.hasMore
+    try poller.waitInPortions(timeoutMilliseconds: timeout) { event in
       if !hasBegun {
         begin()
         hasBegun = true
@@ -84,6 +109,7 @@ final class Reactor {
       switch event.token {
       case Token.journal: isWoken = true
       case Token.signals: hasSignal = true
+      case Token.commands: hasCommand = true
       case Token.listeners...: accept(listeners[Int(event.token - Token.listeners)])
       default:
         loop.ready(
@@ -93,14 +119,33 @@ final class Reactor {
       return Clock.monotonicNanoseconds() - begun < Self.eventsNanoseconds
     }
     if !hasBegun { begin() }
+    if isWaiting { polls.note(waited: begun - ended, looked: looked, hasFound: hasFound) }
     if isWoken { journalWake.clear() }
     // The journal is not to wait until everybody else had a turn.
     if isWoken || poller.hasMore { loop.journalMoved() }
-    if hasSignal { handleSignals() }
+    if hasSignal { postSignals() }
+    if hasCommand || hasSignal { performCommands() }
     watchListeners()
     loop.end()
-    loop.turnTook(nanoseconds: Clock.monotonicNanoseconds() - begun)
+    ended = Clock.monotonicNanoseconds()
+    loop.turnTook(nanoseconds: ended - begun)
   }
+
+  /// Looks for events until there are some or so many nanoseconds have passed since the last turn;
+  /// returns how long that took. Others may have the processor in between: the commit thread, and
+  /// clients on this machine.
+  private func look(for nanoseconds: Int64) throws(SystemError) -> Int64 {
+    guard nanoseconds > 0 else { return 0 }
+    while true {
+      let hasFound = try poller.look()
+      let looked = Clock.monotonicNanoseconds() - ended
+      if hasFound || looked >= nanoseconds { return looked }
+      Thread.giveWay()
+    }
+  }
+
+  /// What the looking has come to, as the log has it.
+  var pollStatus: String { "\(polls.statistics)" }
 
   private func begin() {
     begun = Clock.monotonicNanoseconds()
@@ -114,25 +159,19 @@ final class Reactor {
     return Int32(clamping: min(wait ?? .max, Self.acceptRetryMilliseconds))
   }
 
-  private func handleSignals() {
+  /// Signals ask for what others ask for, and behind it. None is lost: a full box is emptied.
+  private func postSignals() {
     while let signal = signals.next() {
-      switch BrokerSignal(signal) {
-      case .status:
-        loop.logStatus()
-        continue
-      case .ignored(let reason):
-        log.info("\(BrokerSignal.name(of: signal)) changes nothing: \(reason)")
-        continue
-      case .stop: break
-      }
-      if loop.isStopping {
-        log.warning("stopping at once, as asked for twice")
-      } else {
-        log.info("stopping, as signal \(BrokerSignal.name(of: signal)) asks for")
-        for listener in listeners { poller.remove(listener.socket.descriptor.raw) }
-      }
-      loop.stop()
+      let command = BrokerSignal.command(for: signal)
+      while commands.post(command) == .full { performCommands() }
     }
+  }
+
+  private func performCommands() {
+    let wasStopping = loop.isStopping
+    for command in commands.take() { loop.perform(command) }
+    guard loop.isStopping, !wasStopping else { return }
+    for listener in listeners { poller.remove(listener.socket.raw) }
   }
 
   // MARK: Clients
@@ -142,7 +181,7 @@ final class Reactor {
     if loop.isStopping { return }
     for _ in 0..<Self.acceptsPerTurn {
       do throws(SystemError) {
-        guard let accepted = try listener.socket.accept() else { return }
+        guard let accepted = try listener.socket.socket.accept() else { return }
         guard loop.connectionCount < room.socketsMax else {
           log.tell(
             .turnedAway, of: "\(accepted.peer)",
@@ -150,7 +189,7 @@ final class Reactor {
               + " \(room.reason)")
           continue
         }
-        try add(accepted)
+        try add(accepted, speaking: listener.wireProtocol)
       } catch {
         log.tell(.notAccepted, of: "", "a client could not be accepted: \(error)")
         if error.code == EMFILE || error.code == ENFILE { pauseListeners() }
@@ -159,14 +198,17 @@ final class Reactor {
     }
   }
 
-  private func add(_ accepted: consuming AcceptedSocket) throws(SystemError) {
+  private func add(
+    _ accepted: consuming AcceptedSocket, speaking wireProtocol: any WireProtocol
+  ) throws(SystemError) {
     let peer = accepted.peer
     let socket = accepted.take()
     socket.setNoDelay()
     socket.setReceiveBuffer(bytes: Self.receiveBufferBytes)
-    let name = "\(peer) -> \(socket.localAddress)"
+    let client = ClientAddress(
+      name: "\(peer) -> \(socket.localAddress)", isLoopback: peer.isLoopback)
     let transport = SocketTransport(socket, poller)
-    _ = try loop.add(name: name, isLoopback: peer.isLoopback) { (token) throws(SystemError) in
+    _ = try loop.add(client, speaking: wireProtocol) { (token) throws(SystemError) in
       try transport.begin(token)
       return transport
     }
@@ -177,7 +219,7 @@ final class Reactor {
   private func pauseListeners() {
     guard nextAccept == nil else { return }
     nextAccept = loop.now + Self.acceptRetryMilliseconds
-    for listener in listeners { poller.remove(listener.socket.descriptor.raw) }
+    for listener in listeners { poller.remove(listener.socket.raw) }
   }
 
   /// Watches the listeners again, some time after descriptors ran out.
@@ -187,52 +229,12 @@ final class Reactor {
     for (index, listener) in listeners.enumerated() {
       do throws(SystemError) {
         try poller.add(
-          listener.socket.descriptor.raw, token: Token.listeners + UInt64(index), reads: true,
+          listener.socket.raw, token: Token.listeners + UInt64(index), reads: true,
           writes: false)
       } catch {
         log.error("a listener cannot be watched: \(error)")
       }
     }
-  }
-}
-
-/// A client's socket, and its place in the poller.
-private final class SocketTransport: Transport {
-  private let socket: Socket
-  private let poller: Poller
-  private var token: UInt64 = 0
-
-  init(_ socket: consuming Socket, _ poller: Poller) {
-    self.socket = socket
-    self.poller = poller
-  }
-
-  /// Watches for input.
-  func begin(_ token: UInt64) throws(SystemError) {
-    self.token = token
-    try poller.add(socket.descriptor.raw, token: token, reads: true, writes: false)
-  }
-
-  func read(into buffer: UnsafeMutableRawBufferPointer) -> Arrival {
-    switch socket.descriptor.read(into: buffer) {
-    case .count(let count): .count(count, isMore: false)
-    case .wouldBlock: .wouldBlock
-    case .ended: .ended
-    case .failed(let error): .failed(error)
-    }
-  }
-
-  func write(_ bytes: UnsafeRawBufferPointer) -> TransferResult { socket.descriptor.write(bytes) }
-
-  func watch(reads: Bool, writes: Bool) throws(SystemError) {
-    try poller.change(socket.descriptor.raw, token: token, reads: reads, writes: writes)
-  }
-
-  func shutdownWrite() { socket.shutdownWrite() }
-
-  func close() {
-    poller.remove(socket.descriptor.raw)
-    socket.shutdownBoth()
   }
 }
 

@@ -77,14 +77,18 @@ private struct Server {
     for listener in listeners {
       do throws(SystemError) { try listener.socket.listen() } catch { throw Self.told(error) }
     }
-    var settings = LoopSettings(options)
-    settings.session.connectionsMax = room.clientsMax
     let loop = Loop(
-      broker: broker, settings: settings, log: log,
+      broker: broker, settings: LoopSettings(options), log: log,
       releaseMemory: { broker.journal.inBackground(ProcessMemory.releaseUnused) })
+    let commands = try Mailbox<LoopCommand>(countMax: LoopCommand.countMax)
+    var sessionSettings = SessionSettings(options)
+    sessionSettings.connectionsMax = room.clientsMax
+    let sessions = AMQPSessions(broker: broker, settings: sessionSettings, log: log)
     let reactor = try Reactor(
-      loop: loop, log: log, listeners: listeners, signals: signals, journalWake: wake,
-      room: room)
+      loop: loop, log: log,
+      listeners: listeners.map { Listener(socket: $0, wireProtocol: sessions) }, signals: signals,
+      commands: commands, journalWake: wake, room: room,
+      pollNanosecondsMax: pollNanosecondsMax)
     let milliseconds = (Clock.monotonicNanoseconds() - started) / 1_000_000
     for listener in listeners { log.info("listening on \(listener.socket.localAddress)") }
     log.info("Martlet \(Version.text) is ready after \(milliseconds) ms")
@@ -95,12 +99,18 @@ private struct Server {
       log.warning("user guest with password guest may log in from anywhere")
     }
     try reactor.run()
+    _ = commands.close()
     broker.close()
     _ = consume lock
     if let failure = broker.journal.failure {
       throw StartError(description: "stopped after the journal failed: \(failure)")
     }
-    log.info("stopped; \(loop.turnTimes) \(JournalStatus(broker.journal))")
+    log.info("stopped; \(loop.turnTimes) \(reactor.pollStatus) \(JournalStatus(broker.journal))")
+  }
+
+  /// Whoever looks for events on the only processor holds up those that they come from.
+  private var pollNanosecondsMax: Int64 {
+    Processors.usable() > 1 ? Int64(options.pollMaxMicroseconds) * 1000 : 0
   }
 
   /// What the lock's file keeps of a journal.
@@ -192,12 +202,12 @@ private struct Server {
     return broker
   }
 
-  private func bind() throws(SystemError) -> [Listener] {
-    var listeners: [Listener] = []
+  private func bind() throws(SystemError) -> [ListeningSocket] {
+    var listeners: [ListeningSocket] = []
     for text in options.listen {
       for address in ListenAddress(text)?.addresses ?? [] {
         do throws(SystemError) {
-          listeners.append(Listener(try Socket.bind(address)))
+          listeners.append(ListeningSocket(try Socket.bind(address)))
         } catch {
           // A machine without IPv6 has no "::"; the IPv4 half is enough then.
           if address.host == "::", error.code == EAFNOSUPPORT || error.code == EADDRNOTAVAIL {
@@ -234,7 +244,7 @@ extension Options {
 
 extension LoopSettings {
   fileprivate init(_ options: Options) {
-    session = SessionSettings(options)
+    requestBytesMax = options.frameMaxBytes
     handshakeMilliseconds = Int64(options.handshakeTimeoutMilliseconds)
     contentMilliseconds = Int64(options.contentTimeoutMilliseconds)
   }

@@ -47,7 +47,7 @@ extension Session {
       let taken = receive(bytes.extracting(offset..<end))
       if taken == 0 { continue }
       offset += taken
-      onPassed?(bytes.byteCount - offset)
+      host?.didPass(untaken: bytes.byteCount - offset)
     }
     return offset
   }

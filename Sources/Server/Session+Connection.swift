@@ -160,7 +160,7 @@ extension Session {
     }
     peer = Peer(name: peerName, user: user, vhost: vhost, outlet: self)
     state = .open
-    onOpen?()
+    host?.didOpen()
     let told = [client.name, client.product].filter { !$0.isEmpty }.joined(separator: ", ")
     log.tell(
       .opened, of: peerName,

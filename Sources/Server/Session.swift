@@ -13,15 +13,6 @@ final class Session {
     case closed
   }
 
-  /// Why nothing is parsed at present.
-  enum Pause: Equatable {
-    case none
-    /// A reply waits for the log, or for work that goes on between turns.
-    case untilDurable(Int)
-    /// The broker cannot take more messages.
-    case blocked
-  }
-
   let broker: Broker
   let settings: SessionSettings
   let log: Log
@@ -29,7 +20,7 @@ final class Session {
   let isLoopback: Bool
 
   var state = State.awaitingHeader
-  var pause = Pause.none
+  var pause = ConversationPause.none
   /// The method that paused was not answered: its frame is to be parsed again.
   var isRepeating = false
   /// What is sent when the log is durable up to where `pause` says.
@@ -61,14 +52,7 @@ final class Session {
   var outputLook = 0
   /// What the account of memory has of `out`.
   private var countedOutput = 0
-  var onDirty: (() -> Void)?
-  /// A frame of a blocked client has passed for the sake of a close behind it; so many bytes that the
-  /// session got are not taken yet.
-  var onPassed: ((_ untaken: Int) -> Void)?
-  /// The handshake is over.
-  var onOpen: (() -> Void)?
-  /// All that was to be delivered was, and what the connection held is given up now.
-  var onRelease: (() -> Void)?
+  weak var host: (any ConversationHost)?
   /// The client has closed, and was told close-ok.
   var isClosedByClient = false
   /// There are too many connections; this one is refused when it opens its virtual host.
@@ -132,7 +116,7 @@ final class Session {
   func markDirty() {
     if !isDirty {
       isDirty = true
-      onDirty?()
+      host?.hasOutput()
     }
   }
 
@@ -355,7 +339,7 @@ final class Session {
     broker.pumpForRequest()
     isReleasing = false
     if let peer {
-      onRelease?()
+      host?.willRelease()
       peer.close(isAnswered: isAnswered)
     }
     peer = nil

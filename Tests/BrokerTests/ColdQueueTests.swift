@@ -35,8 +35,8 @@ import Testing
 
   /// Entries in memory of messages that wait.
   private func entryCount(_ queue: Queue) -> Int {
-    var count = queue.lane.first == nil ? 0 : 1
-    queue.lane.forEachUnmoved { _ in
+    var count = queue.lane.waiting.first == nil ? 0 : 1
+    queue.lane.waiting.forEachUnmoved { _ in
       count += 1
       return true
     }

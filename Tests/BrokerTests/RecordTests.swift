@@ -72,7 +72,7 @@ import Testing
   private static func message(_ samples: inout Samples) -> RawRecord {
     let (properties, body) = (samples.bytes(40), samples.bytes(300))
     let places = (0..<samples.short() % 4).map { _ in
-      MessagePlace(queue: samples.short(), sequence: samples.number())
+      MessagePlace(lane: samples.short(), sequence: samples.number())
     }
     var payload = [UInt8](repeating: 0, count: MessageRecord.fixedBytes)
     payload.withUnsafeMutableBytes {
@@ -107,11 +107,15 @@ import Testing
         vhost: samples.name(), name: samples.name(), type: samples.name(), arguments: table),
       RawRecord(kind: 35, word: samples.short(), payload: []),
       binding, binding.ofKind(37),
-      QueueStateRecord.raw(
-        queue: 1, nextSequence: samples.number(), deliveredUpTo: samples.number(),
-        movedUpTo: samples.number(), head: samples.number(), ranges: ranges),
-      IdsRecord.raw(nextQueue: samples.short(), nextExchange: samples.short()),
-      QueueAliveRecord.raw(queue: samples.short(), ranges: ranges),
+      LaneRecord.raw(
+        id: samples.short(), queue: samples.short(), role: samples.short(),
+        priority: samples.short()),
+      LaneStateRecord.raw(
+        lane: 1, nextSequence: samples.number(), deliveredUpTo: samples.number(),
+        movedUpTo: samples.number()),
+      IdsRecord.raw(
+        nextQueue: samples.short(), nextExchange: samples.short(), nextLane: samples.short()),
+      LaneAliveRecord.raw(lane: samples.short(), ranges: ranges),
     ]
     let settle = RawRecord(
       kind: 17, word: 4, payload: bytes(ranges) { $0.append(to: &$1) })
@@ -152,9 +156,9 @@ import Testing
       return RawRecord(kind: 16, word: fields.bodySize, payload: payload)
     case .settle(let fields):
       return RawRecord(
-        kind: 17, word: fields.queue, payload: bytes(Array(fields.ranges)) { $0.append(to: &$1) })
+        kind: 17, word: fields.lane, payload: bytes(Array(fields.ranges)) { $0.append(to: &$1) })
     case .delivered(let fields):
-      return RawRecord(kind: 18, word: fields.queue, payload: bytes([fields.sequence]))
+      return RawRecord(kind: 18, word: fields.lane, payload: bytes([fields.sequence]))
     case .queue(let fields):
       return QueueRecord.raw(
         id: fields.id, isAutoDelete: fields.isAutoDelete, vhost: fields.vhost, name: fields.name,
@@ -171,15 +175,18 @@ import Testing
         source: fields.source, isToExchange: fields.isToExchange, destination: fields.destination,
         key: fields.key, arguments: fields.arguments.encoded
       ).ofKind(raw.kind)
-    case .queueState(let fields):
-      return QueueStateRecord.raw(
-        queue: fields.queue, nextSequence: fields.nextSequence,
-        deliveredUpTo: fields.deliveredUpTo, movedUpTo: fields.movedUpTo, head: fields.head,
-        ranges: Array(fields.ranges))
+    case .lane(let fields):
+      return LaneRecord.raw(
+        id: fields.id, queue: fields.queue, role: fields.role, priority: fields.priority)
+    case .laneState(let fields):
+      return LaneStateRecord.raw(
+        lane: fields.lane, nextSequence: fields.nextSequence,
+        deliveredUpTo: fields.deliveredUpTo, movedUpTo: fields.movedUpTo)
     case .ids(let fields):
-      return IdsRecord.raw(nextQueue: fields.nextQueue, nextExchange: fields.nextExchange)
-    case .queueAlive(let fields):
-      return QueueAliveRecord.raw(queue: fields.queue, ranges: Array(fields.ranges))
+      return IdsRecord.raw(
+        nextQueue: fields.nextQueue, nextExchange: fields.nextExchange, nextLane: fields.nextLane)
+    case .laneAlive(let fields):
+      return LaneAliveRecord.raw(lane: fields.lane, ranges: Array(fields.ranges))
     case .ignorable: return RawRecord(kind: raw.kind, payload: [])
     }
   }
@@ -188,8 +195,7 @@ import Testing
   private static func isShorterList(_ kind: UInt8, _ size: Int) -> Bool {
     let payload = size - Record.headerSize
     switch kind {
-    case BrokerRecord.Kind.queueState.rawValue: return payload >= 16 && payload % 16 == 0
-    case BrokerRecord.Kind.queueAlive.rawValue: return payload >= 0 && payload % 16 == 0
+    case BrokerRecord.Kind.laneAlive.rawValue: return payload >= 0 && payload % 16 == 0
     default: return false
     }
   }

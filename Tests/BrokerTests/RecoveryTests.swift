@@ -252,9 +252,9 @@ import Testing
     #expect(broker.journal.statistics.segmentsRecycled > 8)
     let segments = try FileSystem.list(broker.directory.path).filter { $0.hasSuffix(".segment") }
     #expect(segments.count < 10, "\(segments)")
-    let sequence = broker.queue("q")?.nextSequence
+    let sequence = broker.queue("q")?.lane.nextSequence
     let (again, next) = try afterCrash()
-    #expect(again.queue("q")?.nextSequence == sequence, "sequences are never used again")
+    #expect(again.queue("q")?.lane.nextSequence == sequence, "sequences are never used again")
     #expect(Set(again.vhost.queues.keys) == ["q", "p"])
     try next.publish("1", to: "amq.direct", key: "k", isPersistent: true)
     #expect(try next.drain("q").map(\.text) == ["1"])

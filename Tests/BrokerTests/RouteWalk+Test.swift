@@ -20,7 +20,8 @@ extension VirtualHost {
   /// A queue that is in no table.
   func looseQueue(_ name: Name) -> Queue {
     Queue(
-      id: broker.queueNumbers.take(isDurable: false)!, name: name, vhost: self, isDurable: false,
+      id: broker.queueNumbers.take(isDurable: false)!,
+      lane: broker.laneNumbers.take(isDurable: false)!, name: name, vhost: self, isDurable: false,
       isAutoDelete: false,
       owner: nil, arguments: [:])
   }

@@ -45,6 +45,9 @@ import Testing
         let found = set.overlap(first...first + size - 1)
         // Neighbours that were appended one by one are one range, so that no whole is called a part.
         if found != expected { Issue.record("\(comment): \(found) of \(first), \(size)") }
+        let gaps = set.gaps(in: first...first + size - 1)
+        let missing = (first..<first + size).filter { !model.contains($0) }
+        if Array(gaps.joined()) != missing { Issue.record("\(comment): gaps from \(first)") }
       }
     }
   }

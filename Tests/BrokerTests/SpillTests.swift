@@ -1,3 +1,4 @@
+import AMQP
 import Base
 import IO
 import Testbed
@@ -27,7 +28,7 @@ import Testing
 
   private func nextRun(_ name: Name) -> LaneRun? {
     guard let queue = broker.queue(name) else { return nil }
-    return queue.lane.nextRun
+    return queue.lane.waiting.nextRun
   }
 
   @Test(arguments: [0, 1, 1000, 33_000, 261_000, 262_144, 300_000, 1 << 20, 3_500_000])
@@ -278,7 +279,7 @@ import Testing
     }
     gate.waitUntilReached()
     let queue = try #require(broker.queue("p"))
-    let next = queue.lane.first
+    let next = queue.lane.waiting.first
     let block = try #require(next).location.block
     #expect(broker.journal.isResident(block))
     try broker.age(channel)
@@ -289,6 +290,25 @@ import Testing
     #expect(try channel.drain("q").count == 31)
     #expect(try channel.drain("p").map(\.text) == ["other"])
     broker.expectNothingHeld()
+  }
+
+  // MARK: Expiry
+
+  /// By the property that messages come with; nobody acts on it yet.
+  @Test func aBlockKnowsWhenTheFirstOfItsMessagesExpires() throws {
+    var properties = BasicProperties()
+    let now = UInt64(broker.broker.now)
+    for life in ["60000", "5000", nil, "70000"] as [Name?] {
+      properties.expiration = life
+      try channel.publish("m", key: "q", properties: properties, isPersistent: true)
+    }
+    try channel.publish("stays", key: "p", isPersistent: true)
+    try broker.moveOut(channel)
+    #expect(nextRun("q")?.earliestExpiry == now + 5000)
+    #expect(nextRun("p")?.earliestExpiry == LaneBlock.neverExpires)
+    let (again, _) = try afterCrash()
+    #expect(again.queue("q")?.lane.waiting.nextRun?.earliestExpiry == now + 5000)
+    #expect(again.queue("p")?.lane.waiting.nextRun?.earliestExpiry == LaneBlock.neverExpires)
   }
 
   // MARK: Congestion

@@ -70,7 +70,7 @@ import Testing
       try broker.durableTurn {
         for key in ["q", "p"] as [Name] {
           try channel.publish(body, key: key, isPersistent: false)
-          if !isFoundInMemory || broker.queue("q")!.staysInLog {
+          if !isFoundInMemory || broker.queue("q")!.lane.staysInLog {
             try channel.publish(body, key: key, isPersistent: true)
           }
         }
@@ -79,7 +79,7 @@ import Testing
     }
     broker.advance(milliseconds: 1)
     broker.work(20)
-    #expect(broker.queue("q")?.staysInLog == true)
+    #expect(broker.queue("q")?.lane.staysInLog == true)
     let problem = try #require(broker.takeProblem())
     #expect(problem.hasPrefix("queue 'q' is stopped where the record at log position "))
     #expect(!problem.contains("nothing can be moved"))

@@ -6,17 +6,17 @@ import Testing
 
 @Suite struct UnacknowledgedTests {
   private let broker: TestBroker
-  private let queue: Unmanaged<Queue>
+  private let lane: Unmanaged<Lane>
 
   init() throws {
     broker = try TestBroker()
-    queue = .passUnretained(broker.vhost.replyQueue)
+    lane = .passUnretained(broker.vhost.replyQueue.lane)
   }
 
   private func delivery(_ tag: UInt64) -> PendingDelivery {
     let entry = Entry(
       sequence: tag * 3, location: RecordLocation(block: 0, offset: 0), flags: [])
-    return PendingDelivery(tag: tag, entry: entry, queue: queue, consumer: nil)
+    return PendingDelivery(tag: tag, entry: entry, lane: lane, consumer: nil)
   }
 
   @Test func aTagIsTakenOutOnce() {

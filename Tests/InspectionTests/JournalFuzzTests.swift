@@ -65,7 +65,7 @@ import Testing
     let verification: JournalVerification
     do {
       verification = try JournalVerification(directory: directory.path)
-    } catch JournalError.newer {
+    } catch JournalError.older, JournalError.newer {
       #expect(throws: JournalError.self, sourceLocation: sourceLocation) {
         try TestBroker(in: directory, settings: Small.settings, disk: FaultyDisk())
       }

@@ -99,7 +99,8 @@ import Testing
       damaged.repaired + "/" + JournalRepair.messagesName(block))
     let lines = messages.count { $0 == UInt8(ascii: "\n") }
     #expect((lost - 1...lost).contains(lines))
-    let queue = try #require(damaged.verify().queues.first { $0.id == block.lane })
+    let queue = try #require(
+      damaged.verify().queues.first { $0.id == block.lane - LaneRecord.firstID + 1 })
     #expect(queue.count == damaged.contents[queue.name]!.count - lost)
   }
 
@@ -130,8 +131,10 @@ import Testing
     let blocks = try LaneTable(SystemDisk(), damaged.path(name)).blocks
     try damaged.remove(name)
     let report = try expectRepair(damaged, names: name)
-    for queue in try damaged.verify().queues {
-      let lost = blocks.filter { $0.lane == queue.id }.reduce(0) { $0 + $1.durableCount }
+    let verification = try damaged.verify()
+    for queue in verification.queues {
+      let lane = verification.census.lanes.values.first { $0.queueID == queue.id }?.id
+      let lost = blocks.filter { $0.lane == lane }.reduce(0) { $0 + $1.durableCount }
       #expect(queue.count == damaged.contents[queue.name]!.count - lost)
       if lost > 0 { #expect(report.contains("lost"), "\(report)") }
     }
@@ -153,10 +156,33 @@ import Testing
     #expect(try damaged.verify().problems == [])
     #expect(name != SegmentFiles.name(0))
     let found = try damaged.found()
-    #expect(Set(found.keys) == ["repaired-1", "repaired-2"])
-    for (queue, old) in zip(DamagedJournal.queues, ["repaired-1", "repaired-2"] as [Name]) {
+    #expect(Set(found.keys) == ["repaired-1001", "repaired-1002"])
+    for (queue, old) in zip(DamagedJournal.queues, ["repaired-1001", "repaired-1002"] as [Name]) {
       #expect(Set(damaged.contents[queue]!).isSubset(of: found[old]!))
     }
+  }
+
+  /// Which queue had the lane's messages is said nowhere else.
+  @Test func theDeclarationOfALane() throws {
+    let damaged = try DamagedJournal(spilling: false)
+    let survey = try JournalSurvey(directory: damaged.journal)
+    var found: Int?
+    try LogSurvey(survey, isPlausible: RecordForm.isPlausible).read { event in
+      switch event {
+      case .record(let record, _):
+        if record.kind == BrokerRecord.Kind.lane.rawValue, found == nil { found = record.position }
+      case .damage: break
+      }
+    }
+    let position = try #require(found)
+    let place = survey.place(position)
+    try damaged.flip(place.file, place.offset + 17)
+    _ = try damaged.repair()
+    #expect(try damaged.verify().problems == [])
+    let contents = try damaged.found()
+    #expect(contents["repaired-1001"] == damaged.contents["first"])
+    #expect(contents["first"] == [])
+    #expect(contents["second"] == damaged.contents["second"])
   }
 
   /// Several kinds of damage at once, anywhere.
@@ -188,11 +214,11 @@ import Testing
     }
   }
 
-  /// nil if what is damaged looks like a newer version.
+  /// nil if what is damaged looks like another version.
   private static func isSound(_ damaged: DamagedJournal) throws -> Bool? {
     do {
       return try damaged.verify().isSound
-    } catch JournalError.newer {
+    } catch JournalError.older, JournalError.newer {
       return nil
     }
   }

@@ -10,7 +10,8 @@ import Testing
     (0..<count).map { index in
       LaneBlock(
         file: file, offset: 64 + index * Self.blockBytes, size: Self.blockBytes, lane: 1,
-        first: UInt64(index), last: UInt64(index), count: 1, durableCount: 1)
+        first: UInt64(index), last: UInt64(index), count: 1, durableCount: 1,
+        earliestExpiry: LaneBlock.neverExpires)
     }
   }
 
@@ -73,7 +74,7 @@ import Testing
     let small = (0..<10).map { index in
       LaneBlock(
         file: 1, offset: 64 + index * 16384, size: 16384, lane: 1, first: 1, last: 1, count: 1,
-        durableCount: 1)
+        durableCount: 1, earliestExpiry: LaneBlock.neverExpires)
     }
     files.add(1, isScratch: false, small, areAlive: true)
     for index in 2..<5 { files.died(1, at: small[index].offset) }
@@ -151,7 +152,8 @@ import Testing
     await #expect(processExitsWith: .failure) {
       var files = LaneFiles()
       let block = LaneBlock(
-        file: 1, offset: 64, size: 64, lane: 1, first: 1, last: 1, count: 1, durableCount: 1)
+        file: 1, offset: 64, size: 64, lane: 1, first: 1, last: 1, count: 1, durableCount: 1,
+        earliestExpiry: LaneBlock.neverExpires)
       files.add(1, isScratch: false, [block], areAlive: false)
       files.claim(1, at: 64)
       files.claim(1, at: 64)

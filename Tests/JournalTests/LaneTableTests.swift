@@ -14,7 +14,8 @@ import Testing
         LaneBlock(
           file: 0x1234, offset: 64 + 1000 * index, size: 1000, lane: UInt32(index / 2),
           first: 10 << 40 | UInt64(index), last: 11 << 40, count: 70_000 + index,
-          durableCount: index)
+          durableCount: index,
+          earliestExpiry: index == 3 ? LaneBlock.neverExpires : 1_790_000_000_000 + UInt64(index))
       })
   }
 
@@ -67,8 +68,8 @@ import Testing
   @Test func aNewerTableIsRefusedByName() throws {
     let directory = try TemporaryDirectory()
     var bytes = Self.bytes(Self.table())
-    bytes[8] = 2
-    #expect(throws: JournalError.newer(file: directory.path + "/x.lanes", version: 2)) {
+    bytes[8] = 5
+    #expect(throws: JournalError.newer(file: directory.path + "/x.lanes", version: 5)) {
       try Self.read(bytes, in: directory)
     }
   }
@@ -91,7 +92,8 @@ import Testing
           base, index, packed: UInt64(index + 5) << 8 | 1, offset: place + 48 * index, size: 41)
         for byte in 0..<41 { bytes[place + 48 * index + byte] = UInt8(byte + index) }
       }
-      LaneBlockFormat.writeHeader(base, size: bytes.count, lane: 9, count: 3)
+      LaneBlockFormat.writeHeader(
+        base, size: bytes.count, lane: 9, count: 3, earliestExpiry: 1_790_000_000_007)
       seal(bytes)
     }
     return bytes
@@ -114,14 +116,14 @@ import Testing
       for index in 0..<3 {
         let (packed, offset) = LaneBlockFormat.entry(bytes.baseAddress!, index)
         #expect(packed == UInt64(index + 5) << 8 | 1)
-        #expect(offset == UInt32(64 + 48 * index))
+        #expect(offset == UInt32(72 + 48 * index))
       }
       let description = LaneBlockFormat.description(bytes, file: 3, offset: 640)
       #expect(
         description
           == LaneBlock(
             file: 3, offset: 640, size: bytes.count, lane: 9, first: 5, last: 7, count: 3,
-            durableCount: 3))
+            durableCount: 3, earliestExpiry: 1_790_000_000_007))
     }
   }
 
@@ -143,7 +145,7 @@ import Testing
   func anIndexThatLeadsOutOfItsBlockIsNoticed(field: Int, value: Int) {
     var bytes = Self.block()
     bytes.withUnsafeMutableBytes { bytes in
-      bytes.storeBytes(of: UInt32(value), toByteOffset: 16 + 16 + field, as: UInt32.self)
+      bytes.storeBytes(of: UInt32(value), toByteOffset: 24 + 16 + field, as: UInt32.self)
       Self.seal(bytes)
     }
     #expect(!Self.isValid(bytes))
@@ -177,34 +179,22 @@ import Testing
     #expect(read.payload == Self.payload)
   }
 
-  /// Their header was shorter, and one checksum was over all.
-  @Test(arguments: [1, 2] as [UInt32])
-  func theVersionsBeforeAreStillRead(version: UInt32) throws {
-    var bytes = Array("MARTLETC".utf8)
-    func append(_ value: some FixedWidthInteger) {
-      withUnsafeBytes(of: value.littleEndian) { bytes.append(contentsOf: $0) }
+  /// The first ones had 48 bytes of header, and little behind it.
+  @Test(arguments: [1, 2, 3] as [UInt8])
+  func anOlderVersionIsRefusedWhateverItsSize(version: UInt8) {
+    for count in [12, 48, 60, 200] {
+      let bytes = Array("MARTLETC".utf8) + [version] + [UInt8](repeating: 0, count: count - 9)
+      #expect(throws: CheckpointFile.Problem.stranger(.older(UInt32(version)))) {
+        try CheckpointFile(bytes)
+      }
     }
-    append(version)
-    append(UInt32(0))
-    for field in [77, 0x5000, 0x4000, UInt64(Self.payload.count)] as [UInt64] { append(field) }
-    bytes += Self.payload
-    let sum = bytes.withUnsafeBytes {
-      CRC32C.checksum(UnsafeRawBufferPointer(rebasing: $0[16...]))
-    }
-    withUnsafeBytes(of: sum.littleEndian) { bytes.replaceSubrange(12..<16, with: $0) }
-    let read = try CheckpointFile(bytes)
-    #expect(read.identity == 77 && read.position == 0x5000 && read.replayFrom == 0x4000)
-    #expect(read.catalogPosition == 0x5000)
-    #expect(read.payload == Self.payload)
-    bytes[60] ^= 1
-    #expect(throws: CheckpointFile.Problem.damaged) { try CheckpointFile(bytes) }
   }
 
   @Test func aNewerVersionIsRefusedByName() throws {
     let directory = try TemporaryDirectory()
     let path = try stored(directory).path
-    try File(path, .readWrite).write(at: 8, [4, 0, 0, 0])
-    #expect(throws: JournalError.newer(file: path, version: 4)) { try Harness(directory.path) }
+    try File(path, .readWrite).write(at: 8, [5, 0, 0, 0])
+    #expect(throws: JournalError.newer(file: path, version: 5)) { try Harness(directory.path) }
   }
 
   @Test func everyFlippedByteAndTruncationIsNoticed() throws {

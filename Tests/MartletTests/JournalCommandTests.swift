@@ -68,8 +68,34 @@ import Testing
     #expect(places.allSatisfy { $0.hasPrefix(data.path + "/repair-2026") })
   }
 
+  /// Each of the three tools says the same and changes nothing.
+  @Test(arguments: ["inspect", "verify", "repair"])
+  func anOlderJournalIsRefused(tool: String) throws {
+    let data = try TemporaryDirectory()
+    let file = data.path + "/journal/0000000000000000.segment"
+    try FileSystem.makeDirectories(data.path + "/journal")
+    let bytes = Array("MARTLETJ".utf8) + [2] + [UInt8](repeating: 0, count: 8183)
+    try File(file, .readWrite, creates: true).write(at: 0, bytes)
+    let commands = [JournalInspect.command, JournalVerify.command, JournalRepairing.command]
+    let command = try #require(commands.first { $0.name == tool })
+    guard case .blocking(let perform) = command.action else {
+      Issue.record("the command does not block")
+      return
+    }
+    let invocation = try Invocation(
+      of: command, path: ["journal", tool], words: [data.path], environment: [:])
+    #expect {
+      try perform(invocation)
+    } throws: { error in
+      (error as? Failure)?.text.hasPrefix(
+        "\(file) has format version 2, older than this program can read") == true
+    }
+    #expect(try FileSystem.readWhole(file) == bytes)
+    #expect(try FileSystem.list(data.path + "/journal") == ["0000000000000000.segment"])
+  }
+
   @Test func everyKindOfRecordCanBeAskedFor() throws {
-    let words = ["dir", "--kind", "queue-state", "--kind", "lane-file"]
+    let words = ["dir", "--kind", "lane-state", "--kind", "lane-file"]
     let command = JournalInspect.command
     _ = try Invocation(of: command, path: [], words: words, environment: [:])
     #expect {

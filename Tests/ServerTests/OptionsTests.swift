@@ -211,6 +211,19 @@ private func complaint(_ body: () throws(OptionsError) -> OptionsParser) -> Stri
   func durations(word: String, milliseconds: Int?) {
     #expect(Quantity.milliseconds(word) == milliseconds)
   }
+
+  @Test(arguments: [
+    ("0", 0), ("0us", 0), ("50us", 50), ("1ms", 1000), ("2s", 2_000_000), ("50", nil), ("1m", nil),
+    ("us", nil),
+  ])
+  func shortDurations(word: String, microseconds: Int?) {
+    #expect(Quantity.microseconds(word) == microseconds)
+  }
+
+  @Test(arguments: [("0us", 0), ("50us", 50), ("1ms", 1000), ("1500us", 1500), ("2s", 2_000_000)])
+  func shortDurationsInWords(words: String, microseconds: Int) {
+    #expect(Quantity.words(microseconds: microseconds) == words)
+  }
 }
 
 @Suite struct SpellingTests {

@@ -26,6 +26,22 @@ import Testing
     #expect(seen.sorted() == [0, 1, 2, 3, 4])
     #expect(!poller.hasMore)
   }
+
+  /// A look finds what is ready, and leaves it to the next call.
+  @Test func lookingTakesNothing() throws {
+    let poller = try Poller()
+    let wakeup = try Wakeup()
+    try poller.add(wakeup.descriptor.raw, token: 7, reads: true, writes: false)
+    #expect(try !poller.look())
+    wakeup.signal()
+    #expect(try poller.look())
+    #expect(try poller.look())
+    var seen: [UInt64] = []
+    try poller.wait(timeoutMilliseconds: -1) { seen.append($0.token) }
+    #expect(seen == [7])
+    wakeup.clear()
+    #expect(try !poller.look())
+  }
 }
 
 /// A wakeup in an array.

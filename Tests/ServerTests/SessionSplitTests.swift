@@ -6,11 +6,11 @@ import Testing
 @testable import Client
 @testable import Server
 
-/// However the bytes of a conversation are cut on their way, the answers are the same.
+/// However the bytes of a dialogue are cut on their way, the answers are the same.
 @Suite struct SessionSplitTests {
   @Test func theWholeConversationSaysWhatItShould() throws {
     let loop = try TestLoop()
-    let answers = Self.run(Conversation.whole, on: loop) { [$0] }
+    let answers = Self.run(Dialogue.whole, on: loop) { [$0] }
     let events = try answers.flatMap { bytes throws(ClientError) in try ClientEvent.parse(bytes) }
     let messages = events.compactMap { if case .message(let message) = $0 { message } else { nil } }
     #expect(messages.count(where: { $0.kind == .delivery }) == 8)
@@ -21,13 +21,13 @@ import Testing
     #expect(events.last == .method(.connectionCloseOk(ConnectionCloseOk()), channel: 0))
   }
 
-  @Test(arguments: [Conversation.whole] + Conversation.mistakes)
-  func cuttingAnywhereChangesNoAnswer(conversation: Conversation) throws {
+  @Test(arguments: [Dialogue.whole] + Dialogue.mistakes)
+  func cuttingAnywhereChangesNoAnswer(dialogue: Dialogue) throws {
     let loop = try TestLoop()
-    let expected = Self.run(conversation, on: loop) { [$0] }
-    for cut in 1..<conversation.steps.reduce(0, { $0 + $1.count }) {
+    let expected = Self.run(dialogue, on: loop) { [$0] }
+    for cut in 1..<dialogue.steps.reduce(0, { $0 + $1.count }) {
       var offset = 0
-      let answers = Self.run(conversation, on: loop) { step in
+      let answers = Self.run(dialogue, on: loop) { step in
         let place = cut - offset
         offset += step.count
         return step.indices.contains(place) ? [step[..<place], step[place...]] : [step]
@@ -36,11 +36,11 @@ import Testing
     }
   }
 
-  @Test(arguments: [Conversation.whole] + Conversation.mistakes)
-  func sendingByteByByteChangesNoAnswer(conversation: Conversation) throws {
+  @Test(arguments: [Dialogue.whole] + Dialogue.mistakes)
+  func sendingByteByByteChangesNoAnswer(dialogue: Dialogue) throws {
     let loop = try TestLoop()
-    let expected = Self.run(conversation, on: loop) { [$0] }
-    let answers = Self.run(conversation, on: loop) { step in
+    let expected = Self.run(dialogue, on: loop) { [$0] }
+    let answers = Self.run(dialogue, on: loop) { step in
       step.indices.map { step[$0...$0] }
     }
     #expect(answers == expected)
@@ -50,9 +50,9 @@ import Testing
   func cuttingAtRandomChangesNoAnswer(seed: UInt64) throws {
     var random = SeededGenerator(seed: seed)
     let loop = try TestLoop()
-    for conversation in [Conversation.whole] + Conversation.mistakes {
-      let expected = Self.run(conversation, on: loop) { [$0] }
-      let answers = Self.run(conversation, on: loop) { step in
+    for dialogue in [Dialogue.whole] + Dialogue.mistakes {
+      let expected = Self.run(dialogue, on: loop) { [$0] }
+      let answers = Self.run(dialogue, on: loop) { step in
         var pieces: [ArraySlice<UInt8>] = []
         var rest = step
         while !rest.isEmpty {
@@ -61,19 +61,19 @@ import Testing
         }
         return pieces
       }
-      try #require(answers == expected, "\(conversation.testDescription)")
+      try #require(answers == expected, "\(dialogue.testDescription)")
     }
   }
 
   /// The answers to each step, whose bytes arrive in the pieces that `cut` makes of them.
   private static func run(
-    _ conversation: Conversation, on loop: TestLoop,
+    _ dialogue: Dialogue, on loop: TestLoop,
     _ cut: (ArraySlice<UInt8>) -> [ArraySlice<UInt8>]
   ) -> [[UInt8]] {
     loop.repeatNames()
     let client = loop.connect()
     defer { loop.drop(client) }
-    return conversation.steps.map { step in
+    return dialogue.steps.map { step in
       for piece in cut(step[...]) { client.send(Array(piece)) }
       loop.settle()
       return client.takeBytes()

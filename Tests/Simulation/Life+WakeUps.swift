@@ -33,7 +33,7 @@ extension Life {
 
   private func forgottenRequest(of simulated: SimulatedConnection) -> String? {
     let connection = simulated.connection!
-    let settings = world.scenario.loopSettings.session
+    let settings = world.scenario.sessionSettings
     let unsent = connection.unsentCount
     // There is less room when slow readers take much memory together.
     if connection.isOutputFull, unsent < min(settings.outputMax, 64 << 10) / 2 {

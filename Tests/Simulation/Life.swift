@@ -94,8 +94,11 @@ final class Life {
   // MARK: Clients
 
   func connect(_ name: String) -> SimulatedConnection {
+    let sessions = AMQPSessions(
+      broker: broker, settings: world.scenario.sessionSettings, log: world.log)
     let connection = SimulatedConnection(
-      name: name, on: loop, oracle: world.oracle, topology: world.scenario.topology,
+      name: name, on: loop, speaking: sessions, oracle: world.oracle,
+      topology: world.scenario.topology,
       random: SeededGenerator(seed: world.random.next())
     ) { [unowned self] in listen() }
     connection.isFast = isFast

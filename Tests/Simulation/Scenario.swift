@@ -90,12 +90,18 @@ extension Scenario {
     return limits
   }
 
+  var sessionSettings: SessionSettings {
+    var session = SessionSettings()
+    session.frameMax = topology.frameMax
+    session.outputMax = outputMax
+    session.copiedBodyMax = outputMax / 2
+    session.heartbeat = 0
+    return session
+  }
+
   var loopSettings: LoopSettings {
     var loop = LoopSettings()
-    loop.session.frameMax = topology.frameMax
-    loop.session.outputMax = outputMax
-    loop.session.copiedBodyMax = outputMax / 2
-    loop.session.heartbeat = 0
+    loop.requestBytesMax = topology.frameMax
     loop.handshakeMilliseconds = .max / 2
     loop.stuckMilliseconds = .max / 2
     return loop

@@ -69,8 +69,8 @@ final class SimulatedConnection {
   }
 
   init(
-    name: String, on loop: Loop, oracle: Oracle, topology: Topology, random: SeededGenerator,
-    listenToAll: @escaping () -> Void
+    name: String, on loop: Loop, speaking sessions: AMQPSessions, oracle: Oracle,
+    topology: Topology, random: SeededGenerator, listenToAll: @escaping () -> Void
   ) {
     self.oracle = oracle
     self.topology = topology
@@ -89,7 +89,9 @@ final class SimulatedConnection {
       model.close()
     }
     do throws(SystemError) {
-      connection = try loop.add(name: name, isLoopback: true) { _ in socket }
+      connection = try loop.add(
+        ClientAddress(name: name, isLoopback: true), speaking: sessions
+      ) { _ in socket }
     } catch {
       invariantFailed("a simulated socket failed: \(error)")
     }

@@ -16,9 +16,10 @@ package enum BrokerRecord {
     case exchangeDeleted = 35
     case binding = 36
     case bindingRemoved = 37
-    case queueState = 48
+    case lane = 38
+    case laneState = 48
     case ids = 49
-    case queueAlive = 50
+    case laneAlive = 50
 
     package var name: String {
       switch self {
@@ -31,9 +32,10 @@ package enum BrokerRecord {
       case .exchangeDeleted: "exchange-deleted"
       case .binding: "binding"
       case .bindingRemoved: "binding-removed"
-      case .queueState: "queue-state"
+      case .lane: "lane"
+      case .laneState: "lane-state"
       case .ids: "ids"
-      case .queueAlive: "queue-alive"
+      case .laneAlive: "lane-alive"
       }
     }
 
@@ -44,8 +46,8 @@ package enum BrokerRecord {
       case .exchange: 3
       case .binding: 1
       case .bindingRemoved: 1
-      case .message, .settle, .delivered, .queueDeleted, .exchangeDeleted, .queueState, .ids,
-        .queueAlive:
+      case .message, .settle, .delivered, .queueDeleted, .exchangeDeleted, .lane, .laneState, .ids,
+        .laneAlive:
         0
       }
     }
@@ -54,9 +56,9 @@ package enum BrokerRecord {
     package var isInLog: Bool {
       switch self {
       case .message, .settle, .delivered, .queue, .queueDeleted, .exchange, .exchangeDeleted,
-        .binding, .bindingRemoved:
+        .binding, .bindingRemoved, .lane:
         true
-      case .queueState, .ids, .queueAlive: false
+      case .laneState, .ids, .laneAlive: false
       }
     }
 
@@ -84,11 +86,13 @@ package enum BrokerRecord {
         (25..<Record.catalogSizeMax).contains(record.size)
       case .bindingRemoved:
         (25..<Record.catalogSizeMax).contains(record.size)
-      case .queueState:
-        record.size >= 32
+      case .lane:
+        record.size == 28
+      case .laneState:
+        record.size == 40
       case .ids:
-        record.size == 20
-      case .queueAlive:
+        record.size == 24
+      case .laneAlive:
         record.size >= 16
       }
     }
@@ -103,9 +107,10 @@ package enum BrokerRecord {
   case exchangeDeleted(ExchangeDeletedRecord)
   case binding(BindingRecord)
   case bindingRemoved(BindingRecord)
-  case queueState(QueueStateRecord)
+  case lane(LaneRecord)
+  case laneState(LaneStateRecord)
   case ids(IdsRecord)
-  case queueAlive(QueueAliveRecord)
+  case laneAlive(LaneAliveRecord)
   /// Of a kind that nobody here knows and that may be passed over.
   case ignorable
 
@@ -131,9 +136,10 @@ package enum BrokerRecord {
       case .exchangeDeleted: self = .exchangeDeleted(try ExchangeDeletedRecord(record))
       case .binding: self = .binding(try BindingRecord(record))
       case .bindingRemoved: self = .bindingRemoved(try BindingRecord(record))
-      case .queueState: self = .queueState(try QueueStateRecord(record))
+      case .lane: self = .lane(try LaneRecord(record))
+      case .laneState: self = .laneState(try LaneStateRecord(record))
       case .ids: self = .ids(try IdsRecord(record))
-      case .queueAlive: self = .queueAlive(try QueueAliveRecord(record))
+      case .laneAlive: self = .laneAlive(try LaneAliveRecord(record))
       }
     } catch {
       throw .malformed(kind: record.kind, error.reason)
@@ -145,8 +151,8 @@ package enum BrokerRecord {
     switch self {
     case .message(let fields):
       "message, \(fields.bodySize) bytes, exchange \"\(fields.exchange)\" key \"\(fields.routingKey)\"\(fields.destinations.text(behind: ", to"))"
-    case .settle(let fields): "settled, queue \(fields.queue):\(fields.ranges.text(behind: ""))"
-    case .delivered(let fields): "delivered, queue \(fields.queue) up to \(fields.sequence)"
+    case .settle(let fields): "settled, lane \(fields.lane):\(fields.ranges.text(behind: ""))"
+    case .delivered(let fields): "delivered, lane \(fields.lane) up to \(fields.sequence)"
     case .queue(let fields): "queue \(fields.id) declared: \"\(fields.vhost)\" \"\(fields.name)\""
     case .queueDeleted(let fields): "queue \(fields.id) deleted"
     case .exchange(let fields):
@@ -156,12 +162,14 @@ package enum BrokerRecord {
       "bound: exchange \(fields.source) to \(fields.isToExchange ? "exchange" : "queue") \(fields.destination) key \"\(fields.key)\""
     case .bindingRemoved(let fields):
       "unbound: exchange \(fields.source) to \(fields.isToExchange ? "exchange" : "queue") \(fields.destination) key \"\(fields.key)\""
-    case .queueState(let fields):
-      "state of queue \(fields.queue): next \(fields.nextSequence), delivered up to \(fields.deliveredUpTo), moved up to \(fields.movedUpTo), alive from \(fields.head) on\(fields.ranges.text(behind: " and"))"
+    case .lane(let fields):
+      "lane \(fields.id) of queue \(fields.queue): role \(fields.role), priority \(fields.priority)"
+    case .laneState(let fields):
+      "state of lane \(fields.lane): next \(fields.nextSequence), delivered up to \(fields.deliveredUpTo), moved up to \(fields.movedUpTo)"
     case .ids(let fields):
-      "ids; next queue \(fields.nextQueue), next exchange \(fields.nextExchange)"
-    case .queueAlive(let fields):
-      "alive in lane files, queue \(fields.queue): \(fields.ranges.count) ranges"
+      "ids; next queue \(fields.nextQueue), next exchange \(fields.nextExchange), next lane \(fields.nextLane)"
+    case .laneAlive(let fields):
+      "alive in lane files, lane \(fields.lane): \(fields.ranges.count) ranges"
     case .ignorable: "a record that a newer version wrote, and that may be passed over"
     }
   }
@@ -200,34 +208,34 @@ package struct SequenceRange: RecordItem, Equatable {
 /// What a list of message-place holds.
 package struct MessagePlace: RecordItem, Equatable {
   package static let size = 12
-  package let queue: UInt32
+  package let lane: UInt32
   package let sequence: UInt64
 
   @inline(__always)
-  package init(queue: UInt32, sequence: UInt64) {
-    self.queue = queue
+  package init(lane: UInt32, sequence: UInt64) {
+    self.lane = lane
     self.sequence = sequence
   }
 
   @inline(__always)
   package init(at place: UnsafeRawPointer) {
-    queue = place.loadUnaligned(fromByteOffset: 0, as: UInt32.self)
+    lane = place.loadUnaligned(fromByteOffset: 0, as: UInt32.self)
     sequence = place.loadUnaligned(fromByteOffset: 4, as: UInt64.self)
   }
 
   @inline(__always)
   func write(at place: UnsafeMutableRawPointer) {
-    place.storeBytes(of: queue, toByteOffset: 0, as: UInt32.self)
+    place.storeBytes(of: lane, toByteOffset: 0, as: UInt32.self)
     place.storeBytes(of: sequence, toByteOffset: 4, as: UInt64.self)
   }
 
   func append(to bytes: inout [UInt8]) {
-    bytes.append(littleEndian: queue)
+    bytes.append(littleEndian: lane)
     bytes.append(littleEndian: sequence)
   }
 }
 
-/// Record 16, message. A message, and every durable queue that it reached.
+/// Record 16, message. A message, and every durable lane that it reached.
 package struct MessageRecord {
   package let record: RecordView
   private let routingKeyOffset: Int
@@ -284,7 +292,7 @@ package struct MessageRecord {
   }
 }
 
-/// Record 17, settle. These messages have left the queue.
+/// Record 17, settle. These messages have left the lane.
 package struct SettleRecord {
   package let record: RecordView
 
@@ -296,22 +304,22 @@ package struct SettleRecord {
     try walk.end()
   }
 
-  package var queue: UInt32 { record.word }
+  package var lane: UInt32 { record.word }
   package var ranges: RecordList<SequenceRange> {
     RecordList(record.base + 16, count: Int(record.count))
   }
 
   /// Appends a record; returns the place of its list.
   @inline(__always)
-  static func append(to journal: Journal, queue: UInt32, rangeCount: Int) -> UnsafeMutableRawPointer
+  static func append(to journal: Journal, lane: UInt32, rangeCount: Int) -> UnsafeMutableRawPointer
   {
     let (_, payload) = journal.append(
-      kind: 17, count: UInt16(rangeCount), word: queue, payloadSize: 16 &* rangeCount)
+      kind: 17, count: UInt16(rangeCount), word: lane, payloadSize: 16 &* rangeCount)
     return payload
   }
 }
 
-/// Record 18, delivered. Messages up to this one may have been delivered, so that they are redelivered if they come again; the last such record of a queue counts.
+/// Record 18, delivered. Messages up to this one may have been delivered, so that they are redelivered if they come again; the last such record of a lane counts.
 package struct DeliveredRecord {
   package let record: RecordView
 
@@ -323,14 +331,14 @@ package struct DeliveredRecord {
     try walk.end()
   }
 
-  package var queue: UInt32 { record.word }
+  package var lane: UInt32 { record.word }
   static let sequenceOffset = 16
   package var sequence: UInt64 { record.u64(at: 16) }
 
   /// Appends a record.
   @inline(__always)
-  static func append(to journal: Journal, queue: UInt32, sequence: UInt64) {
-    let (_, payload) = journal.append(kind: 18, word: queue, payloadSize: 8)
+  static func append(to journal: Journal, lane: UInt32, sequence: UInt64) {
+    let (_, payload) = journal.append(kind: 18, word: lane, payloadSize: 8)
     payload.storeBytes(of: sequence, toByteOffset: 0, as: UInt64.self)
   }
 }
@@ -494,48 +502,65 @@ package struct BindingRecord {
   }
 }
 
-/// Record 48, queue-state. Of a durable queue. Alive are its messages from H on up to M, and below H those in the ranges.
-package struct QueueStateRecord {
+/// Record 38, lane. A lane of the queue that was declared before it.
+package struct LaneRecord {
   package let record: RecordView
-  private let rangesOffset: Int
+
+  /// Throws when the payload is not that of kind 38.
+  package init(_ record: RecordView) throws(MalformedInput) {
+    self.record = record
+    var walk = PayloadWalk(record)
+    try walk.skip(12)
+    try walk.end()
+  }
+
+  package var id: UInt32 { record.word }
+  static let queueOffset = 16
+  static let roleOffset = 20
+  static let priorityOffset = 24
+  package var queue: UInt32 { record.u32(at: 16) }
+  package var role: UInt32 { record.u32(at: 20) }
+  package var priority: UInt32 { record.u32(at: 24) }
+
+  /// The record's bytes.
+  package static func raw(id: UInt32, queue: UInt32, role: UInt32, priority: UInt32) -> RawRecord {
+    var payload: [UInt8] = []
+    payload.append(littleEndian: queue)
+    payload.append(littleEndian: role)
+    payload.append(littleEndian: priority)
+    return RawRecord(kind: 38, word: id, payload: payload)
+  }
+}
+
+/// Record 48, lane-state. Of a lane of a durable queue. Its messages up to M are in lane files, those that are alive.
+package struct LaneStateRecord {
+  package let record: RecordView
 
   /// Throws when the payload is not that of kind 48.
   package init(_ record: RecordView) throws(MalformedInput) {
     self.record = record
     var walk = PayloadWalk(record)
-    try walk.skip(16)
-    if !walk.isAtEnd { try walk.skip(16) }
-    rangesOffset = walk.offset
-    try walk.skipItems(of: 16)
+    try walk.skip(24)
     try walk.end()
   }
 
-  private var isWhole: Bool { record.size >= 48 }
-  package var queue: UInt32 { record.word }
+  package var lane: UInt32 { record.word }
   static let nextSequenceOffset = 16
   static let deliveredUpToOffset = 24
   static let movedUpToOffset = 32
-  static let headOffset = 40
   package var nextSequence: UInt64 { record.u64(at: 16) }
   package var deliveredUpTo: UInt64 { record.u64(at: 24) }
-  package var movedUpTo: UInt64 { isWhole ? record.u64(at: 32) : 0 }
-  package var head: UInt64 { isWhole ? record.u64(at: 40) : 0 }
-  package var ranges: RecordList<SequenceRange> {
-    RecordList(record.base + rangesOffset, count: (record.size - rangesOffset) / SequenceRange.size)
-  }
+  package var movedUpTo: UInt64 { record.u64(at: 32) }
 
   /// The record's bytes.
   package static func raw(
-    queue: UInt32, nextSequence: UInt64, deliveredUpTo: UInt64, movedUpTo: UInt64, head: UInt64,
-    ranges: [SequenceRange]
+    lane: UInt32, nextSequence: UInt64, deliveredUpTo: UInt64, movedUpTo: UInt64
   ) -> RawRecord {
     var payload: [UInt8] = []
     payload.append(littleEndian: nextSequence)
     payload.append(littleEndian: deliveredUpTo)
     payload.append(littleEndian: movedUpTo)
-    payload.append(littleEndian: head)
-    for item in ranges { item.append(to: &payload) }
-    return RawRecord(kind: 48, word: queue, payload: payload)
+    return RawRecord(kind: 48, word: lane, payload: payload)
   }
 }
 
@@ -547,24 +572,27 @@ package struct IdsRecord {
   package init(_ record: RecordView) throws(MalformedInput) {
     self.record = record
     var walk = PayloadWalk(record)
-    try walk.skip(4)
+    try walk.skip(8)
     try walk.end()
   }
 
   package var nextQueue: UInt32 { record.word }
   static let nextExchangeOffset = 16
+  static let nextLaneOffset = 20
   package var nextExchange: UInt32 { record.u32(at: 16) }
+  package var nextLane: UInt32 { record.u32(at: 20) }
 
   /// The record's bytes.
-  package static func raw(nextQueue: UInt32, nextExchange: UInt32) -> RawRecord {
+  package static func raw(nextQueue: UInt32, nextExchange: UInt32, nextLane: UInt32) -> RawRecord {
     var payload: [UInt8] = []
     payload.append(littleEndian: nextExchange)
+    payload.append(littleEndian: nextLane)
     return RawRecord(kind: 49, word: nextQueue, payload: payload)
   }
 }
 
-/// Record 50, queue-alive. These are alive as well. In any order; ranges may overlap, and may hold what was settled since B.
-package struct QueueAliveRecord {
+/// Record 50, lane-alive. These messages up to M are alive. In any order; ranges may overlap, and may hold what was settled since B.
+package struct LaneAliveRecord {
   package let record: RecordView
 
   /// Throws when the payload is not that of kind 50.
@@ -575,15 +603,15 @@ package struct QueueAliveRecord {
     try walk.end()
   }
 
-  package var queue: UInt32 { record.word }
+  package var lane: UInt32 { record.word }
   package var ranges: RecordList<SequenceRange> {
     RecordList(record.base + 16, count: (record.size - 16) / SequenceRange.size)
   }
 
   /// The record's bytes.
-  package static func raw(queue: UInt32, ranges: [SequenceRange]) -> RawRecord {
+  package static func raw(lane: UInt32, ranges: [SequenceRange]) -> RawRecord {
     var payload: [UInt8] = []
     for item in ranges { item.append(to: &payload) }
-    return RawRecord(kind: 50, word: queue, payload: payload)
+    return RawRecord(kind: 50, word: lane, payload: payload)
   }
 }

@@ -21,6 +21,7 @@ final class JournalListing {
   private let selection: Selection
   /// The queues that are meant; they become known by their declarations.
   private var queues: Set<UInt32> = []
+  private var lanes: Set<UInt32> = []
   private var tail: [String] = []
   private var countByKind: [UInt8: Int] = [:]
   /// Records that cannot be understood.
@@ -72,14 +73,19 @@ final class JournalListing {
           "\(file.name)  \(HumanWords.count(file.bytes, "byte")),"
             + " \(HumanWords.count(file.blocks.count, "block"))\n")
       }
-      for block in file.blocks where selection.queue == nil || queues.contains(block.lane) {
+      for block in file.blocks where selection.queue == nil || lanes.contains(block.lane) {
         Console.show(
-          "\(file.name)+\(block.offset)  \(block.size) B  queue \(block.lane),"
+          "\(file.name)+\(block.offset)  \(block.size) B  lane \(block.lane),"
             + " \(HumanWords.count(block.count, "message")), \(block.durableCount) durable,"
-            + " \(block.first)-\(block.last)\n")
+            + " \(block.first)-\(block.last)\(Self.expiry(block))\n")
         if selection.showsMessages { try showMessages(block) }
       }
     }
+  }
+
+  private static func expiry(_ block: LaneBlock) -> String {
+    block.earliestExpiry == LaneBlock.neverExpires
+      ? "" : ", the first expires at \(block.earliestExpiry)"
   }
 
   private func showMessages(_ block: LaneBlock) throws(JournalError) {
@@ -133,6 +139,7 @@ final class JournalListing {
   private func note(_ record: RecordDescription) {
     if record.problem != nil { unknownCount += 1 }
     if let name = selection.queue, let id = record.declaredQueue(named: name) { queues.insert(id) }
+    if let (lane, queue) = record.declaredLane, queues.contains(queue) { lanes.insert(lane) }
   }
 
   private func isSelected(_ record: RecordDescription, _ kind: UInt8) -> Bool {
@@ -141,7 +148,7 @@ final class JournalListing {
     if !selection.kinds.isEmpty, !selection.kinds.contains(RecordDescription.kindName(kind)) {
       return false
     }
-    return selection.queue == nil || record.concerns(oneOf: queues)
+    return selection.queue == nil || record.concerns(oneOf: queues, lanes: lanes)
   }
 
   // MARK: The summary

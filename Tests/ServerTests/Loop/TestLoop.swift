@@ -13,6 +13,9 @@ final class TestLoop {
   let loop: Loop
   /// The clients whose connections stand.
   private(set) var clients: [TestClient] = []
+  /// Of the sessions.
+  let settings: SessionSettings
+  private let log: Log
   private let directory: TemporaryDirectory
   private let bell: Bell
   private let names: NameSource
@@ -43,8 +46,10 @@ final class TestLoop {
     guard let made else { invariantFailed("the journal was not replayed") }
     _ = try made.endRecovery()
     var loopSettings = LoopSettings()
-    loopSettings.session = settings
+    loopSettings.requestBytesMax = settings.frameMax
+    self.settings = settings
     loop = Loop(broker: made, settings: loopSettings, log: log)
+    self.log = log
     self.directory = directory
     self.bell = bell
     self.names = names
@@ -55,13 +60,20 @@ final class TestLoop {
   }
 
   var broker: Broker { loop.broker }
-  var settings: SessionSettings { loop.settings.session }
 
-  /// A client that has connected and said nothing.
-  func connect(isReading: Bool = true, isLoopback: Bool = true) -> TestClient {
+  /// A client that has connected and said nothing. Its bytes go through what `wrap` makes of its socket.
+  func connect(
+    isReading: Bool = true, isLoopback: Bool = true,
+    speaking wireProtocol: (any WireProtocol)? = nil,
+    over wrap: (SimulatedSocket) -> any Transport = { $0 }
+  ) -> TestClient {
     let socket = SimulatedSocket()
+    let transport = wrap(socket)
+    let sessions = AMQPSessions(broker: broker, settings: settings, log: log)
     do throws(SystemError) {
-      let connection = try loop.add(name: "test", isLoopback: isLoopback) { _ in socket }
+      let connection = try loop.add(
+        ClientAddress(name: "test", isLoopback: isLoopback), speaking: wireProtocol ?? sessions
+      ) { _ in transport }
       let client = TestClient(connection, socket, of: self)
       client.isReading = isReading
       clients.append(client)

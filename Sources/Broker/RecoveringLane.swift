@@ -1,10 +1,10 @@
 import Base
 import Journal
 
-/// The messages of one queue while the log is being read: those that moved into lane files before
+/// The messages of one lane while the log is being read: those that moved into lane files before
 /// the checkpoint, and behind them those of the log: entries in the order of their sequences, those that
 /// were settled marked, and dropped once they are in front.
-package final class RecoveringQueue {
+package final class RecoveringLane {
   private var entries = Ring<Entry>()
   private var blocks: [LaneBlock] = []
   /// The messages of `blocks` that are alive.
@@ -21,28 +21,25 @@ package final class RecoveringQueue {
 
   package init() {}
 
-  /// What is left of a queue.
+  /// What is left of a lane.
   struct Remains {
-    /// Messages of lane files that stand before or in a block of which some have left.
-    var opened: [Entry] = []
-    /// Sequences between those that nobody has.
+    /// Blocks of lane files, with those of their messages that have left from the middle.
+    var runs: [(run: LaneRun, left: SequenceSet?)] = []
+    /// Sequences in blocks that were looked into that nobody has.
     var gone: [ClosedRange<UInt64>] = []
-    var runs: [LaneRun] = []
     var entries: [Entry] = []
 
-    var count: Int { opened.count + runs.reduce(0) { $0 + Int($1.count) } + entries.count }
+    var count: Int { runs.reduce(0) { $0 + Int($1.run.count) } + entries.count }
   }
 
   /// What the checkpoint says.
-  package func setState(_ record: QueueStateRecord) {
+  package func setState(_ record: LaneStateRecord) {
     nextSequence = record.nextSequence
     deliveredUpTo = record.deliveredUpTo
     movedUpTo = record.movedUpTo
-    addAlive(record.ranges)
-    if movedUpTo > 0, record.head <= movedUpTo { found.append(record.head...movedUpTo) }
   }
 
-  /// More that is alive.
+  /// What of it is in lane files and alive.
   package func addAlive(_ ranges: RecordList<SequenceRange>) {
     for range in ranges where range.count > 0 {
       found.append(range.first...range.first + range.count - 1)
@@ -107,33 +104,60 @@ package final class RecoveringQueue {
     for index in 0..<entries.count where !entries[index].isSettled { body(entries[index]) }
   }
 
-  /// What is left, in order; reads the blocks of which a part is left, and those before them.
+  /// What is left, in order. Of a block of which a part is left it is known without reading it how many
+  /// messages these are, unless sequences are missing in it.
   func remains(_ journal: Journal) throws(JournalError) -> Remains {
     var remains = Remains()
     let alive = alive
     blocks.sort { $0.first < $1.first }
-    let lastPart = blocks.lastIndex { alive.overlap($0.first...$0.last) == .part } ?? -1
-    for (index, block) in blocks.enumerated() where block.durableCount > 0 {
-      guard alive.overlap(block.first...block.last) != .none else { continue }
-      if index <= lastPart {
-        try open(block, journal, &remains)
-      } else {
-        let slot = journal.adopt(block, count: block.durableCount)
-        remains.runs.append(
-          LaneRun(
-            block: slot, skip: 0, count: UInt32(block.durableCount),
-            isFiltered: block.durableCount < block.count, first: block.first, last: block.last))
+    for block in blocks where block.durableCount > 0 {
+      let range = block.first...block.last
+      switch alive.overlap(range) {
+      case .none: continue
+      case .part where Sabotage.is(.forgetsExceptions): add(block, [range], journal, &remains)
+      case .whole: add(block, [range], journal, &remains)
+      case .part where block.isDense:
+        add(block, alive.intersection(range).ranges, journal, &remains)
+      case .part: try look(into: block, journal, &remains)
       }
     }
     remains.entries = remainingEntries()
     return remains
   }
 
-  private func open(
-    _ block: LaneBlock, _ journal: Journal, _ remains: inout Remains
+  /// A block of which the durable messages in some ranges are left: all of it, or of a dense one.
+  private func add(
+    _ block: LaneBlock, _ left: [ClosedRange<UInt64>], _ journal: Journal,
+    _ remains: inout Remains
+  ) {
+    let isWhole = left == [block.first...block.last]
+    let count = isWhole ? block.durableCount : left.reduce(0) { $0 + $1.count }
+    let slot = journal.adopt(block, count: count)
+    remains.runs.append(Self.run(block, slot, left, count))
+  }
+
+  private static func run(
+    _ block: LaneBlock, _ slot: UInt32, _ left: [ClosedRange<UInt64>], _ count: Int
+  ) -> (LaneRun, SequenceSet?) {
+    let range = left[0].lowerBound...left[left.count - 1].upperBound
+    var exceptions = SequenceSet()
+    for (part, next) in zip(left, left.dropFirst()) {
+      exceptions.append(part.upperBound + 1...next.lowerBound - 1)
+    }
+    let run = LaneRun(
+      block: slot, skip: 0, count: UInt32(count), isFiltered: block.durableCount < block.count,
+      hasExceptions: left.count > 1, first: range.lowerBound, last: range.upperBound,
+      earliestExpiry: block.earliestExpiry)
+    return (run, left.count > 1 ? exceptions : nil)
+  }
+
+  /// Finds out which of the messages of a block are left; its memory is dropped again.
+  private func look(
+    into block: LaneBlock, _ journal: Journal, _ remains: inout Remains
   ) throws(JournalError) {
     let slot = journal.adopt(block, count: 1)
     try journal.readNow(slot)
+    var left = SequenceSet()
     var count = 0
     var next = block.first
     journal.forEachInLane(slot, from: 0) { entry in
@@ -141,12 +165,13 @@ package final class RecoveringQueue {
       if entry.sequence > next { remains.gone.append(next...entry.sequence - 1) }
       next = entry.sequence + 1
       guard alive.contains(entry.sequence) else { return }
-      remains.opened.append(Entry(entry))
+      left.append(entry.sequence...entry.sequence)
       count += 1
     }
     if next <= block.last { remains.gone.append(next...block.last) }
     journal.retain(slot, count: count)
     journal.release(slot)
+    if count > 0 { remains.runs.append(Self.run(block, slot, left.ranges, count)) }
     // Slow consumers can have left a message in each of many blocks.
     journal.trim()
   }
@@ -159,5 +184,12 @@ package final class RecoveringQueue {
       if entries[middle].sequence < sequence { low = middle + 1 } else { high = middle }
     }
     return low
+  }
+}
+
+extension LaneBlock {
+  /// Every sequence from the first to the last is that of a durable message.
+  fileprivate var isDense: Bool {
+    durableCount == count && last - first == UInt64(count - 1)
   }
 }

@@ -4,12 +4,12 @@ import Testing
 
 /// What a client sends, step by step; it waits for the answers behind each step. It leaves nothing
 /// behind in the broker.
-struct Conversation: CustomTestStringConvertible, Sendable {
+struct Dialogue: CustomTestStringConvertible, Sendable {
   let testDescription: String
   let steps: [[UInt8]]
 
   /// A little of everything that clients do.
-  static let whole = Conversation(
+  static let whole = Dialogue(
     testDescription: "whole",
     steps: hello + declarations + publishes + deliveries + otherChannels + goodbye)
 
@@ -45,20 +45,20 @@ struct Conversation: CustomTestStringConvertible, Sendable {
     mistake("closed channel", [Wire.method(.basicQos(qos(1)), on: 7)]),
     mistake("channel zero", [Wire.method(.basicQos(qos(1)), on: 0)]),
     mistake("content on channel zero", [Wire.frame(Frame.body, [1], on: 0)]),
-    Conversation(testDescription: "other protocol", steps: [Array("GET / HTTP/1.1\r\n\r\n".utf8)]),
-    Conversation(testDescription: "other version", steps: [Array("AMQP".utf8) + [3, 1, 0, 0]]),
-    Conversation(testDescription: "older version", steps: [Array("AMQP".utf8) + [1, 1, 0, 9]]),
+    Dialogue(testDescription: "other protocol", steps: [Array("GET / HTTP/1.1\r\n\r\n".utf8)]),
+    Dialogue(testDescription: "other version", steps: [Array("AMQP".utf8) + [3, 1, 0, 0]]),
+    Dialogue(testDescription: "older version", steps: [Array("AMQP".utf8) + [1, 1, 0, 9]]),
   ]
 
-  private static func mistake(_ name: String, _ methods: [Method]) -> Conversation {
+  private static func mistake(_ name: String, _ methods: [Method]) -> Dialogue {
     mistake(name, methods.map { Wire.method($0) })
   }
 
   /// All in one step, and the answer to our closing of the channel or the connection.
-  private static func mistake(_ name: String, _ frames: [[UInt8]]) -> Conversation {
+  private static func mistake(_ name: String, _ frames: [[UInt8]]) -> Dialogue {
     let closeOK = Wire.method(.channelCloseOk(ChannelCloseOk()))
     let declare = Wire.method(.queueDeclare(QueueDeclare(queue: "q", exclusive: true)))
-    return Conversation(
+    return Dialogue(
       testDescription: name,
       steps: hello + [declare, frames.flatMap(\.self) + closeOK + Wire.heartbeat])
   }
