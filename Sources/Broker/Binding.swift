@@ -53,7 +53,7 @@ final class Binding {
   /// A binding that may be added, or the mistake in its arguments.
   convenience init(
     source: Exchange, destination: Destination, key: Name, arguments: FieldTable
-  ) throws(PeerError) {
+  ) throws(BrokerError) {
     let predicate = source.kind == .headers ? try HeadersPredicate(arguments) : nil
     self.init(unchecked: source, destination: destination, key: key, arguments: arguments)
     self.predicate = predicate

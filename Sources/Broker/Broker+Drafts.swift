@@ -46,7 +46,7 @@ extension Channel {
   /// or on its way into queues, or nobody was to have the message.
   public func publish(
     _ draft: RecordDraft, names: RawSpan, isMandatory: Bool, properties: RawSpan
-  ) throws(PeerError) {
+  ) throws(BrokerError) {
     if isConfirming { noteConfirm() }
     let body = draft.body
     try publishChecked(names, isMandatory, properties, body.bytes, draft)
@@ -72,7 +72,7 @@ extension Channel {
     {
       added = replies.address.bytes.count - block.replyTo.count
     }
-    do throws(PeerError) {
+    do throws(BrokerError) {
       let selected = try SenderSelection(
         in: properties.extracting(block.headers), keysMax: broker.limits.routingKeysMax)
       guard selected?.hasBlind == true else { return properties.byteCount + added }

@@ -1,4 +1,3 @@
-import AMQP
 import Journal
 
 /// What is done about the memory that clients take.
@@ -20,10 +19,10 @@ extension Broker {
   }
 
   /// Whether something more may be declared or begun; `what` is it, such as "a queue".
-  func requireRoom(for what: String) throws(PeerError) {
+  func requireRoom(for what: String) throws(BrokerError) {
     guard account.isOverBudget(.topology) || account.isOverBudget(.connections) else { return }
     let used = account[.topology] + account[.connections]
-    throw .outOfMemory(what: what, used: used, limit: account.budgetBytes)
+    throw .limitReached(.memory(for: what, used: used, max: account.budgetBytes))
   }
 
   /// Larger messages wait while output is exhausted.

@@ -1,4 +1,3 @@
-import AMQP
 import Base
 import Journal
 
@@ -365,20 +364,20 @@ public final class Broker {
   // MARK: Names
 
   /// Ids for a queue and its lane.
-  func takeQueueIDs(isDurable: Bool) throws(PeerError) -> (queue: UInt32, lane: UInt32) {
+  func takeQueueIDs(isDurable: Bool) throws(BrokerError) -> (queue: UInt32, lane: UInt32) {
     guard let queue = queueNumbers.take(isDurable: isDurable) else {
-      throw .noNumberLeft(kind: "queue", limit: Numbers.firstTransient)
+      throw .limitReached(.numbers(kind: "queue", max: Numbers.firstTransient))
     }
     guard let lane = laneNumbers.take(isDurable: isDurable) else {
       queueNumbers.giveBack(queue)
-      throw .noNumberLeft(kind: "lane", limit: Numbers.firstTransient)
+      throw .limitReached(.numbers(kind: "lane", max: Numbers.firstTransient))
     }
     return (queue, lane)
   }
 
-  func takeExchangeID(isDurable: Bool) throws(PeerError) -> UInt32 {
+  func takeExchangeID(isDurable: Bool) throws(BrokerError) -> UInt32 {
     guard let id = exchangeNumbers.take(isDurable: isDurable) else {
-      throw .noNumberLeft(kind: "exchange", limit: Numbers.firstTransient)
+      throw .limitReached(.numbers(kind: "exchange", max: Numbers.firstTransient))
     }
     return id
   }

@@ -33,9 +33,9 @@ public struct BrokerLimits: Equatable, Sendable {
 
   public init() {}
 
-  func check(_ arguments: FieldTable) throws(PeerError) {
+  func check(_ arguments: FieldTable) throws(BrokerError) {
     guard arguments.entries.count <= argumentsMax else {
-      throw .tooManyArguments(count: arguments.entries.count, limit: argumentsMax)
+      throw .limitReached(.arguments(count: arguments.entries.count, max: argumentsMax))
     }
   }
 }

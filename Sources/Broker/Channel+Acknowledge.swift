@@ -1,4 +1,3 @@
-import AMQP
 import Base
 
 extension Channel {
@@ -7,20 +6,20 @@ extension Channel {
 
   /// Deletes the message with this tag, or all up to it; tag 0 with `isMultiple` means all.
   @inline(__always)
-  public func acknowledge(_ tag: UInt64, isMultiple: Bool) throws(PeerError) {
+  public func acknowledge(_ tag: UInt64, isMultiple: Bool) throws(BrokerError) {
     if isMultiple {
       try acknowledgeAll(upTo: tag)
     } else {
       let isWrong = Sabotage.is(.acknowledgesNeighbour) && unacknowledged.contains(tag &+ 1)
       guard let delivery = unacknowledged.remove(isWrong ? tag &+ 1 : tag) else {
-        throw .unknownDeliveryTag(tag: tag)
+        throw .unknownDelivery(tag)
       }
       settle(delivery)
     }
     creditLine.move()
   }
 
-  private func acknowledgeAll(upTo tag: UInt64) throws(PeerError) {
+  private func acknowledgeAll(upTo tag: UInt64) throws(BrokerError) {
     let last = try lastTag(tag)
     var left = Self.settledAtOnce
     while let first = unacknowledged.first, first.tag <= last {
@@ -31,12 +30,12 @@ extension Channel {
   }
 
   /// Gives the message with this tag, or all up to it, back to its queue, or drops it.
-  public func reject(_ tag: UInt64, isMultiple: Bool, requeues: Bool) throws(PeerError) {
+  public func reject(_ tag: UInt64, isMultiple: Bool, requeues: Bool) throws(BrokerError) {
     guard requeues else { return try acknowledge(tag, isMultiple: isMultiple) }
     if isMultiple {
       return begin(.giveBack(upTo: try lastTag(tag)), for: peer)
     }
-    guard let delivery = unacknowledged.remove(tag) else { throw .unknownDeliveryTag(tag: tag) }
+    guard let delivery = unacknowledged.remove(tag) else { throw .unknownDelivery(tag) }
     giveBack(delivery)
     creditLine.move()
   }
@@ -48,9 +47,9 @@ extension Channel {
 
   /// The upper tag of a range, which must itself be unacknowledged; 0 stands for all that there are
   /// now.
-  private func lastTag(_ tag: UInt64) throws(PeerError) -> UInt64 {
+  private func lastTag(_ tag: UInt64) throws(BrokerError) -> UInt64 {
     if tag == 0 { return nextTag - 1 }
-    guard unacknowledged.contains(tag) else { throw .unknownDeliveryTag(tag: tag) }
+    guard unacknowledged.contains(tag) else { throw .unknownDelivery(tag) }
     return tag
   }
 

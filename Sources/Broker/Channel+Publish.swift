@@ -30,7 +30,7 @@ extension Channel {
   /// front; `properties` the flags and the values behind them.
   public func publish(
     names: RawSpan, isMandatory: Bool, properties: RawSpan, body: RawSpan
-  ) throws(PeerError) {
+  ) throws(BrokerError) {
     if isConfirming { noteConfirm() }
     let size = properties.byteCount
     let flags =
@@ -61,12 +61,12 @@ extension Channel {
   func publishChecked(
     _ names: RawSpan, _ isMandatory: Bool, _ properties: RawSpan, _ body: RawSpan,
     _ draft: RecordDraft?
-  ) throws(PeerError) {
+  ) throws(BrokerError) {
     let block: PropertyBlock
     do throws(MalformedInput) {
       block = try PropertyBlock(properties)
     } catch {
-      throw .malformedHeader(reason: error.reason)
+      throw .malformedProperties(reason: error.reason)
     }
     try checkUser(block, properties)
     try checkExpiration(block, properties)
@@ -88,7 +88,7 @@ extension Channel {
   private func publishWithHeaders(
     _ names: RawSpan, _ isMandatory: Bool, _ block: PropertyBlock, _ properties: RawSpan,
     _ body: RawSpan, _ draft: RecordDraft?, _ route: Route
-  ) throws(PeerError) {
+  ) throws(BrokerError) {
     let headers = properties.extracting(block.headers)
     let selected = try SenderSelection(in: headers, keysMax: broker.limits.routingKeysMax)
     guard route.needsHeaders || selected != nil else {
@@ -105,7 +105,7 @@ extension Channel {
         isMandatory: isMandatory)
     }
     let stripped = SenderSelection.strippingBlind(from: properties)
-    try Self.withBytes(stripped) { (bytes) throws(PeerError) in
+    try Self.withBytes(stripped) { (bytes) throws(BrokerError) in
       try store(
         names, bytes.bytes, body, draft, in: wide, isPersistent: block.isPersistent,
         isMandatory: isMandatory)
@@ -113,26 +113,26 @@ extension Channel {
   }
 
   private static func withBytes(
-    _ array: [UInt8], _ body: (UnsafeRawBufferPointer) throws(PeerError) -> Void
-  ) throws(PeerError) {
+    _ array: [UInt8], _ body: (UnsafeRawBufferPointer) throws(BrokerError) -> Void
+  ) throws(BrokerError) {
     let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: array.count, alignment: 1)
     defer { copy.deallocate() }
     copy.copyBytes(from: array)
     try body(UnsafeRawBufferPointer(copy))
   }
 
-  private func checkUser(_ block: PropertyBlock, _ properties: RawSpan) throws(PeerError) {
+  private func checkUser(_ block: PropertyBlock, _ properties: RawSpan) throws(BrokerError) {
     guard block.flags.contains(.userID) else { return }
     let given = Name(copying: properties.extracting(block.userID))
-    guard given == peer.user else { throw .userIdMismatch(given: given, user: peer.user) }
+    guard given == peer.user else { throw .userMismatch(given: given, user: peer.user) }
   }
 
   /// Milliseconds in decimal digits. Messages do not expire yet; a wrong value is told all the same.
-  private func checkExpiration(_ block: PropertyBlock, _ properties: RawSpan) throws(PeerError) {
+  private func checkExpiration(_ block: PropertyBlock, _ properties: RawSpan) throws(BrokerError) {
     guard block.flags.contains(.expiration) else { return }
     let text = Name(copying: properties.extracting(block.expiration)).description
     guard let milliseconds = Int64(text), milliseconds >= 0 else {
-      throw .invalidExpiration(value: text)
+      throw .refusedExpiration(text)
     }
   }
 
@@ -141,13 +141,13 @@ extension Channel {
   private func publishWithReplyTo(
     _ names: RawSpan, _ isMandatory: Bool, _ block: PropertyBlock, _ properties: RawSpan,
     _ body: RawSpan, _ draft: RecordDraft?
-  ) throws(PeerError) -> Bool {
+  ) throws(BrokerError) -> Bool {
     guard DirectReplies.isQueueName(Name(copying: properties.extracting(block.replyTo))) else {
       return false
     }
-    guard let replies else { throw .noReplyConsumer }
+    guard let replies else { throw .repliesAreNotConsumed }
     let rewritten = DirectReplies.rewrite(properties, block.replyTo, to: replies.address)
-    try Self.withBytes(rewritten) { (bytes) throws(PeerError) in
+    try Self.withBytes(rewritten) { (bytes) throws(BrokerError) in
       try publishChecked(names, isMandatory, bytes.bytes, body, draft)
     }
     return true
@@ -155,13 +155,13 @@ extension Channel {
 
   /// The route of a message whose headers do not matter.
   @inline(__always)
-  private func route(_ names: RawSpan) throws(PeerError) -> Route {
+  private func route(_ names: RawSpan) throws(BrokerError) -> Route {
     if let route = lastRoute.find(names, generation: vhost.bindingGeneration) { return route }
     return try findRoute(names)
   }
 
   @inline(never)
-  private func findRoute(_ names: RawSpan) throws(PeerError) -> Route {
+  private func findRoute(_ names: RawSpan) throws(BrokerError) -> Route {
     let route = try vhost.cachedRoute(names)
     lastRoute.remember(names, route, generation: vhost.bindingGeneration)
     return route
@@ -172,7 +172,7 @@ extension Channel {
   private func store(
     _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan, in route: Route,
     isPersistent: Bool, isMandatory: Bool
-  ) throws(PeerError) {
+  ) throws(BrokerError) {
     // From 1 to the limit, in one comparison.
     guard UInt(bitPattern: route.count &- 1) < UInt(WideStore.queuesMax) else {
       return try storeRarely(
@@ -190,7 +190,7 @@ extension Channel {
   private func store(
     _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan, _ draft: RecordDraft?,
     in route: Route, isPersistent: Bool, isMandatory: Bool
-  ) throws(PeerError) {
+  ) throws(BrokerError) {
     guard let draft else {
       return try store(
         names, properties, body, in: route, isPersistent: isPersistent, isMandatory: isMandatory)
@@ -207,7 +207,7 @@ extension Channel {
 
   /// A message of this turn goes into the log.
   @inline(__always)
-  private func noteDurable() throws(PeerError) {
+  private func noteDurable() throws(BrokerError) {
     if let reason = broker.journal.failure { throw .journalFailed(reason: reason) }
     confirms.isDurable = true
   }
@@ -217,7 +217,7 @@ extension Channel {
   private func storeRarely(
     _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan, _ draft: RecordDraft?,
     in route: Route, isPersistent: Bool, isMandatory: Bool
-  ) throws(PeerError) {
+  ) throws(BrokerError) {
     guard route.count > 0 else {
       return unroutable(names, properties, body, draft, isMandatory: isMandatory)
     }

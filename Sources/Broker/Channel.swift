@@ -125,13 +125,13 @@ public final class Channel {
   public func get(
     _ name: Name, isAutomatic: Bool,
     _ body: (MessageView, _ tag: UInt64, _ isRedelivered: Bool, _ remaining: Int) -> Void
-  ) throws(PeerError) -> GetResult {
+  ) throws(BrokerError) -> GetResult {
     let queue = try vhost.accessible(resolved(name), by: peer)
     // What is coming back is taken in its order, and what is being purged is not seen.
     guard !queue.isHeld else { return .notBefore(0) }
     guard queue.hasReady else { return .empty }
     guard let record = queue.lane.nextRecord() else {
-      if queue.isUnreadable { throw .messageUnreadable(queue: queue.name) }
+      if queue.isUnreadable { throw .unreadable(queue: queue.name) }
       if queue.fetching != nil { return .notBefore(0) }
       if let reason = broker.journal.failure { throw .journalFailed(reason: reason) }
       return .notBefore(queue.horizonPosition)
@@ -167,27 +167,27 @@ public final class Channel {
   /// Starts a consumer and returns its tag; an empty tag gets a name.
   public func consume(
     _ name: Name, tag: Name, isAutomatic: Bool, isExclusive: Bool, arguments: FieldTable
-  ) throws(PeerError) -> Name {
+  ) throws(BrokerError) -> Name {
     let tag = tag.isEmpty ? broker.makeName("amq.ctag-") : tag
     if DirectReplies.isQueueName(name) {
       try startReplies(tag, isAutomatic: isAutomatic)
       return tag
     }
     let queue = try vhost.accessible(resolved(name), by: peer)
-    guard consumers[tag] == nil, replies?.tag != tag else { throw .consumerTagReused(tag: tag) }
+    guard consumers[tag] == nil, replies?.tag != tag else { throw .consumerTagInUse(tag) }
     guard consumers.count < broker.limits.consumersMax else {
-      throw .tooManyConsumers(limit: broker.limits.consumersMax)
+      throw .limitReached(.consumers(max: broker.limits.consumersMax))
     }
     try broker.limits.check(arguments)
     let isTaken = isExclusive ? queue.consumerCount > 0 : queue.hasExclusiveConsumer
     guard !isTaken else {
-      throw .queueInExclusiveUse(queue: queue.name, vhost: vhost.name)
+      throw .inExclusiveUse(queue: queue.name, in: vhost.name)
     }
     try broker.requireRoom(for: "a consumer")
     let priority = try ConsumerArguments.priority(arguments, queue: queue)
     guard queue.takes(priority: priority) else {
-      throw .tooManyPriorities(
-        queue: queue.name, vhost: vhost.name, limit: broker.limits.consumerPrioritiesMax)
+      throw .limitReached(
+        .priorities(queue: queue.name, in: vhost.name, max: broker.limits.consumerPrioritiesMax))
     }
     let consumer = Consumer(
       tag: tag, channel: self, queue: queue, isAutomatic: isAutomatic, isExclusive: isExclusive,
@@ -258,9 +258,9 @@ public final class Channel {
   }
 
   /// The name, or that of the current queue if it is empty.
-  func resolved(_ name: Name) throws(PeerError) -> Name {
+  func resolved(_ name: Name) throws(BrokerError) -> Name {
     guard name.isEmpty else { return name }
-    guard !currentQueue.isEmpty else { throw .noPreviousQueue }
+    guard !currentQueue.isEmpty else { throw .noCurrentQueue }
     return currentQueue
   }
 

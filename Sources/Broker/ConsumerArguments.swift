@@ -4,7 +4,7 @@ import Base
 /// The arguments that a consumer can be started with. Others are kept and mean nothing.
 enum ConsumerArguments {
   /// The consumer's priority, if all arguments have possible values.
-  static func priority(_ arguments: FieldTable, queue: Queue) throws(PeerError) -> Int64 {
+  static func priority(_ arguments: FieldTable, queue: Queue) throws(BrokerError) -> Int64 {
     var priority: Int64?
     for entry in arguments.entries {
       switch entry.name {
@@ -19,16 +19,14 @@ enum ConsumerArguments {
           throw invalid(entry.name, queue, "{unacceptable_type,\(entry.value.typeName)}")
         }
       case "x-stream-offset":
-        throw .argumentOfOtherType(
-          argument: entry.name, queue: queue.name, vhost: queue.vhost.name,
-          type: "rabbit_classic_queue")
+        throw .refusedForType(entry.name, queue: queue.name, in: queue.vhost.name, type: "classic")
       default: break
       }
     }
     return priority ?? 0
   }
 
-  private static func invalid(_ name: Name, _ queue: Queue, _ reason: String) -> PeerError {
-    .invalidQueueArg(argument: name, queue: queue.name, vhost: queue.vhost.name, reason: reason)
+  private static func invalid(_ name: Name, _ queue: Queue, _ reason: String) -> BrokerError {
+    .refusedArgument(name, of: .subject(.queue(queue.name, in: queue.vhost.name)), reason: reason)
   }
 }

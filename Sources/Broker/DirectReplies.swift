@@ -37,10 +37,10 @@ struct DirectReplies {
 }
 
 extension Channel {
-  func startReplies(_ tag: Name, isAutomatic: Bool) throws(PeerError) {
-    guard isAutomatic else { throw .replyConsumerAcks }
-    guard replies == nil else { throw .replyConsumerSet }
-    guard consumers[tag] == nil else { throw .consumerTagReused(tag: tag) }
+  func startReplies(_ tag: Name, isAutomatic: Bool) throws(BrokerError) {
+    guard isAutomatic else { throw .repliesNeedNoAcknowledgement }
+    guard replies == nil else { throw .repliesAreConsumed }
+    guard consumers[tag] == nil else { throw .consumerTagInUse(tag) }
     let address = broker.makeName(DirectReplies.queueName + ".")
     let consumer = Consumer(
       tag: tag, channel: self, queue: vhost.replyQueue, isAutomatic: true, isExclusive: false,

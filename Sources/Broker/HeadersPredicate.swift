@@ -7,7 +7,7 @@ struct HeadersPredicate: Equatable {
   private(set) var requiresAll = true
   private(set) var conditions: [FieldTable.Entry] = []
 
-  init(_ arguments: FieldTable) throws(PeerError) {
+  init(_ arguments: FieldTable) throws(BrokerError) {
     var includesPrivate = false
     if let match = arguments["x-match"] {
       switch match.text {
@@ -18,8 +18,8 @@ struct HeadersPredicate: Equatable {
         requiresAll = false
         includesPrivate = true
       default:
-        throw .invalidBindingArg(
-          argument: "x-match",
+        throw .refusedArgument(
+          "x-match", of: .binding,
           reason: "expected all, any, all-with-x or any-with-x, got "
             + (match.text ?? match.typeName))
       }

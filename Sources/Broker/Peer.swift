@@ -1,4 +1,3 @@
-import AMQP
 import Base
 
 /// What a session must do for the broker: turn what happens to its channels into its protocol.

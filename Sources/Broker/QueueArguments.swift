@@ -36,14 +36,14 @@ public enum QueueArguments {
   /// The arguments, if their values are possible.
   static func checked(
     _ arguments: FieldTable, queue: Name, vhost: Name
-  ) throws(PeerError) -> FieldTable {
+  ) throws(BrokerError) -> FieldTable {
     for entry in arguments.entries {
       guard let rule = rules[entry.name], let reason = problem(entry.value, rule) else { continue }
-      throw .invalidQueueArg(argument: entry.name, queue: queue, vhost: vhost, reason: reason)
+      throw .refusedArgument(entry.name, of: .subject(.queue(queue, in: vhost)), reason: reason)
     }
     if arguments["x-dead-letter-routing-key"] != nil, arguments["x-dead-letter-exchange"] == nil {
-      throw .invalidQueueArg(
-        argument: "x-dead-letter-routing-key", queue: queue, vhost: vhost,
+      throw .refusedArgument(
+        "x-dead-letter-routing-key", of: .subject(.queue(queue, in: vhost)),
         reason: "routing_key_but_no_dlx_defined")
     }
     return arguments

@@ -8,13 +8,13 @@ struct SenderSelection {
   private(set) var hasBlind = false
 
   /// Looks at all headers, a table with its length or nothing; nil when neither of the two is there.
-  init?(in headers: RawSpan, keysMax: Int) throws(PeerError) {
+  init?(in headers: RawSpan, keysMax: Int) throws(BrokerError) {
     guard !headers.isEmpty else { return nil }
     let found: (open: FieldValue?, blind: FieldValue?)
     do throws(MalformedInput) {
       found = try Self.find(headers)
     } catch {
-      throw .malformedHeader(reason: error.reason)
+      throw .malformedProperties(reason: error.reason)
     }
     guard found.open != nil || found.blind != nil else { return nil }
     hasBlind = found.blind != nil
@@ -56,18 +56,18 @@ struct SenderSelection {
 
   private mutating func add(
     _ value: FieldValue?, named name: String, _ keysMax: Int
-  ) throws(PeerError) {
+  ) throws(BrokerError) {
     guard let value else { return }
     guard case .array(let elements) = value else {
-      throw .invalidHeader(
+      throw .refusedMessage(
         reason: "{unacceptable_type_in_header,<<\"\(name)\">>,\(value.typeName)}")
     }
     guard keys.count + elements.count <= keysMax else {
-      throw .tooManyRoutingKeys(count: keys.count + elements.count, limit: keysMax)
+      throw .limitReached(.routingKeys(count: keys.count + elements.count, max: keysMax))
     }
     for element in elements {
       guard case .string(let bytes) = element else {
-        throw .invalidHeader(
+        throw .refusedMessage(
           reason: "{unacceptable_type_in_header,<<\"\(name)\">>,\(element.typeName)}")
       }
       keys.append(Name(bytes))

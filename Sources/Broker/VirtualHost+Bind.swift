@@ -6,8 +6,8 @@ extension VirtualHost {
   /// empty key is that queue's name.
   public func bindQueue(
     _ name: Name, to source: Name, key: Name, arguments: FieldTable, on channel: Channel
-  ) throws(PeerError) -> Committed {
-    guard !source.isEmpty else { throw .defaultExchange }
+  ) throws(BrokerError) -> Committed {
+    guard !source.isEmpty else { throw .isDefaultExchange }
     let queueName = try channel.resolved(name)
     let key = name.isEmpty && key.isEmpty ? queueName : key
     let exchange = try exchange(source)
@@ -17,38 +17,37 @@ extension VirtualHost {
 
   public func unbindQueue(
     _ name: Name, from source: Name, key: Name, arguments: FieldTable, on channel: Channel
-  ) throws(PeerError) -> Committed {
-    guard !source.isEmpty else { throw .defaultExchange }
+  ) throws(BrokerError) -> Committed {
+    guard !source.isEmpty else { throw .isDefaultExchange }
     let queueName = try channel.resolved(name)
     let key = name.isEmpty && key.isEmpty ? queueName : key
     guard queues[queueName] != nil else { return broker.catalog.known }
     let queue = try accessible(queueName, by: channel.peer)
-    return try unbind(.queue(queue), from: source, key, arguments, for: channel.peer)
+    return try unbind(.queue(queue), from: source, key, arguments, by: channel.peer)
   }
 
   /// Binds an exchange to another, so that messages of `source` go on to `destination`.
   public func bindExchange(
-    _ destination: Name, to source: Name, key: Name, arguments: FieldTable
-  ) throws(PeerError) -> Committed {
-    guard !source.isEmpty, !destination.isEmpty else { throw .defaultExchange }
+    _ destination: Name, to source: Name, key: Name, arguments: FieldTable, by peer: Peer
+  ) throws(BrokerError) -> Committed {
+    guard !source.isEmpty, !destination.isEmpty else { throw .isDefaultExchange }
     let from = try exchange(source)
     return try bind(.exchange(exchange(destination)), to: from, key, arguments)
   }
 
   public func unbindExchange(
-    _ destination: Name, from source: Name, key: Name, arguments: FieldTable,
-    for peer: Peer? = nil
-  ) throws(PeerError) -> Committed {
-    guard !source.isEmpty, !destination.isEmpty else { throw .defaultExchange }
+    _ destination: Name, from source: Name, key: Name, arguments: FieldTable, by peer: Peer
+  ) throws(BrokerError) -> Committed {
+    guard !source.isEmpty, !destination.isEmpty else { throw .isDefaultExchange }
     guard let exchange = exchanges[destination] else { return broker.catalog.known }
-    return try unbind(.exchange(exchange), from: source, key, arguments, for: peer)
+    return try unbind(.exchange(exchange), from: source, key, arguments, by: peer)
   }
 
   private func bind(
     _ destination: Destination, to source: Exchange, _ key: Name, _ arguments: FieldTable
-  ) throws(PeerError) -> Committed {
+  ) throws(BrokerError) -> Committed {
     guard bindings < broker.limits.bindingsMax else {
-      throw .tooManyBindings(vhost: self.name, limit: broker.limits.bindingsMax)
+      throw .limitReached(.bindings(in: self.name, max: broker.limits.bindingsMax))
     }
     try broker.limits.check(arguments)
     try broker.requireRoom(for: "a binding")
@@ -61,8 +60,8 @@ extension VirtualHost {
 
   private func unbind(
     _ destination: Destination, from name: Name, _ key: Name, _ arguments: FieldTable,
-    for peer: Peer?
-  ) throws(PeerError) -> Committed {
+    by peer: Peer
+  ) throws(BrokerError) -> Committed {
     guard let source = exchanges[name] else { return broker.catalog.known }
     let wanted = Binding(
       unchecked: source, destination: destination, key: key, arguments: arguments)

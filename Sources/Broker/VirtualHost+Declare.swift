@@ -46,12 +46,12 @@ extension VirtualHost {
   /// Declares or checks a queue for a channel, whose current queue it becomes.
   public func declareQueue(
     _ wanted: QueueDeclaration, on channel: Channel
-  ) throws(PeerError) -> (QueueStatus, Committed) {
+  ) throws(BrokerError) -> (QueueStatus, Committed) {
     let given = Name(wanted.name.bytes.filter { $0 != 10 && $0 != 13 })
     let name = wanted.isPassive ? try channel.resolved(given) : given
     if DirectReplies.isAddress(name) || DirectReplies.isQueueName(name) {
       guard DirectReplies.isQueueName(name) || replyChannel(name) != nil else {
-        throw .noQueue(queue: name, vhost: self.name)
+        throw .notFound(.queue(name, in: self.name))
       }
       return (QueueStatus(name: name, readyCount: 0, consumerCount: 1), .now)
     }
@@ -62,12 +62,12 @@ extension VirtualHost {
       return (status(queue), .whenDurable(queue.declaredAt))
     }
     guard !wanted.isPassive else {
-      throw .noQueue(queue: name, vhost: self.name)
+      throw .notFound(.queue(name, in: self.name))
     }
-    guard !name.hasPrefix("amq.") else { throw .reservedQueueName(queue: name) }
+    guard !name.hasPrefix("amq.") else { throw .reservedName(.queue(name, in: self.name)) }
     try broker.limits.check(wanted.arguments)
     guard queueCount < broker.limits.queuesMax else {
-      throw .tooManyQueues(queue: name, vhost: self.name, limit: broker.limits.queuesMax)
+      throw .limitReached(.declared(.queue(name, in: self.name), max: broker.limits.queuesMax))
     }
     try broker.requireRoom(for: "a queue")
     let arguments = try QueueArguments.checked(wanted.arguments, queue: name, vhost: self.name)
@@ -93,73 +93,77 @@ extension VirtualHost {
 
   private func requireEquivalent(
     _ queue: Queue, _ wanted: QueueDeclaration
-  ) throws(PeerError) {
+  ) throws(BrokerError) {
     // An exclusive queue is never durable, whatever was asked for.
     let isDurable = wanted.isDurable && !wanted.isExclusive
     guard wanted.isExclusive == queue.isExclusive else {
-      throw .queueLocked(queue: queue.name, vhost: self.name)
+      throw .locked(queue: queue.name, in: self.name)
     }
     for (name, received, current) in [
       ("durable", isDurable, queue.isDurable),
       ("auto_delete", wanted.isAutoDelete, queue.isAutoDelete),
     ] where received != current {
-      throw .inequivalentQueueFlag(
-        argument: name, queue: queue.name, vhost: self.name, received: received, current: current)
+      throw .existsOtherwise(
+        .queue(queue.name, in: self.name), property: name, wanted: "\(received)",
+        present: "\(current)")
     }
     if let difference = QueueArguments.difference(wanted.arguments, queue.arguments) {
-      throw .inequivalentQueueArg(
-        argument: difference.name, queue: queue.name, vhost: self.name,
-        received: difference.received, current: difference.current)
+      throw .existsWithArgument(
+        .queue(queue.name, in: self.name), argument: difference.name, wanted: difference.received,
+        present: difference.current)
     }
   }
 
   /// Deletes a queue; returns how many messages were ready in it. A queue that is not there is none.
   public func deleteQueue(
     _ name: Name, ifUnused: Bool, ifEmpty: Bool, on channel: Channel
-  ) throws(PeerError) -> (Int, Committed) {
+  ) throws(BrokerError) -> (Int, Committed) {
     let name = try channel.resolved(name)
     guard queues[name] != nil else { return (0, broker.catalog.known) }
     let queue = try accessible(name, by: channel.peer)
     if ifUnused, queue.consumerCount > 0 {
-      throw .queueInUse(queue: name, vhost: self.name)
+      throw .inUse(.queue(name, in: self.name))
     }
-    if ifEmpty, queue.readyCount > 0 { throw .queueNotEmpty(queue: name, vhost: self.name) }
+    if ifEmpty, queue.readyCount > 0 { throw .notEmpty(queue: name, in: self.name) }
     let isDurable = queue.isDurable
     let count = remove(queue, for: channel.peer)
     return (count, isDurable ? .whenDurable(broker.journal.endPosition) : .now)
   }
 
   /// Deletes the ready messages of a queue; returns how many.
-  public func purgeQueue(_ name: Name, on channel: Channel) throws(PeerError) -> (Int, Committed) {
+  public func purgeQueue(_ name: Name, on channel: Channel) throws(BrokerError) -> (Int, Committed)
+  {
     let queue = try accessible(channel.resolved(name), by: channel.peer)
     let count = queue.purge(for: channel.peer)
     return (count, queue.isDurable ? .whenDurable(broker.journal.endPosition) : .now)
   }
 
-  /// Declares or checks an exchange.
-  public func declareExchange(_ wanted: ExchangeDeclaration) throws(PeerError) -> Committed {
+  /// Declares or checks an exchange for a connection.
+  public func declareExchange(
+    _ wanted: ExchangeDeclaration, by peer: Peer
+  ) throws(BrokerError) -> Committed {
     let name = Name(wanted.name.bytes.filter { $0 != 10 && $0 != 13 })
-    guard !name.isEmpty else { throw .defaultExchange }
+    guard !name.isEmpty else { throw .isDefaultExchange }
     if wanted.isPassive {
       return .whenDurable(try exchange(name).declaredAt)
     }
     guard let kind = Exchange.Kind(rawValue: wanted.type.description) else {
-      throw .unknownExchangeType(type: wanted.type)
+      throw .unknownExchangeType(wanted.type)
     }
     if let current = exchanges[name] {
       try requireEquivalent(current, wanted)
       return .whenDurable(current.declaredAt)
     }
-    guard !name.hasPrefix("amq.") else { throw .reservedExchangeName(exchange: name) }
+    guard !name.hasPrefix("amq.") else { throw .reservedName(.exchange(name, in: self.name)) }
     try broker.limits.check(wanted.arguments)
     guard exchangeCount < broker.limits.exchangesMax else {
-      throw .tooManyExchanges(
-        exchange: name, vhost: self.name, limit: broker.limits.exchangesMax)
+      throw .limitReached(
+        .declared(.exchange(name, in: self.name), max: broker.limits.exchangesMax))
     }
     try broker.requireRoom(for: "an exchange")
     if let alternate = wanted.arguments["alternate-exchange"], alternate.text == nil {
-      throw .invalidExchangeArg(
-        argument: "alternate-exchange", exchange: name, vhost: self.name,
+      throw .refusedArgument(
+        "alternate-exchange", of: .subject(.exchange(name, in: self.name)),
         reason: "{unacceptable_type,\(alternate.typeName)}")
     }
     let exchange = Exchange(
@@ -173,43 +177,43 @@ extension VirtualHost {
 
   private func requireEquivalent(
     _ current: Exchange, _ wanted: ExchangeDeclaration
-  ) throws(PeerError) {
+  ) throws(BrokerError) {
     guard wanted.type.description == current.kind.rawValue else {
-      throw .inequivalentExchangeFlag(
-        argument: "type", exchange: current.name, vhost: name, received: wanted.type,
-        current: current.kind.rawValue)
+      throw .existsOtherwise(
+        .exchange(current.name, in: name), property: "type", wanted: wanted.type.description,
+        present: current.kind.rawValue)
     }
     for (argument, received, present) in [
       ("durable", wanted.isDurable, current.isDurable),
       ("auto_delete", wanted.isAutoDelete, current.isAutoDelete),
       ("internal", wanted.isInternal, current.isInternal),
     ] where received != present {
-      throw .inequivalentExchangeFlag(
-        argument: argument, exchange: current.name, vhost: name, received: received,
-        current: present)
+      throw .existsOtherwise(
+        .exchange(current.name, in: name), property: argument, wanted: "\(received)",
+        present: "\(present)")
     }
     let received = wanted.arguments["alternate-exchange"]
     let present = current.arguments["alternate-exchange"]
     guard received == present else {
-      throw .inequivalentExchangeArg(
-        argument: "alternate-exchange", exchange: current.name, vhost: name,
-        received: QueueArguments.described(received, beside: present),
-        current: QueueArguments.described(present, beside: received))
+      throw .existsWithArgument(
+        .exchange(current.name, in: name), argument: "alternate-exchange",
+        wanted: QueueArguments.described(received, beside: present),
+        present: QueueArguments.described(present, beside: received))
     }
   }
 
   /// Deletes an exchange; one that is not there is deleted already. `peer` waits until its bindings are
   /// gone as well.
   public func deleteExchange(
-    _ name: Name, ifUnused: Bool, for peer: Peer? = nil
-  ) throws(PeerError) -> Committed {
-    guard !name.isEmpty else { throw .defaultExchange }
+    _ name: Name, ifUnused: Bool, by peer: Peer
+  ) throws(BrokerError) -> Committed {
+    guard !name.isEmpty else { throw .isDefaultExchange }
     guard !name.hasPrefix("amq.") else {
-      throw .systemExchange(exchange: name, vhost: self.name)
+      throw .isPredeclared(exchange: name, in: self.name)
     }
     guard let exchange = exchanges[name] else { return broker.catalog.known }
     if ifUnused, !exchange.bindings.isEmpty {
-      throw .exchangeInUse(exchange: name, vhost: self.name)
+      throw .inUse(.exchange(name, in: self.name))
     }
     remove(exchange, for: peer)
     return exchange.isDurable ? .whenDurable(broker.journal.endPosition) : .now

@@ -1,9 +1,8 @@
-import AMQP
 import Base
 
 extension VirtualHost {
   /// The route of a message whose headers are not known; `names` is exchange and key as on the wire.
-  func cachedRoute(_ names: RawSpan) throws(PeerError) -> Route {
+  func cachedRoute(_ names: RawSpan) throws(BrokerError) -> Route {
     if let route = routes.find(names) { return route }
     let (exchange, key) = RouteMemo.split(names)
     let source = try publishable(exchange)
@@ -17,7 +16,7 @@ extension VirtualHost {
 
   /// All queues that the exchange, and those behind it, lead to with any of the keys. `headers` is a
   /// well-formed table with its length, or empty.
-  func route(_ exchange: Exchange, keys: [Name], headers: RawSpan) throws(PeerError) -> Route {
+  func route(_ exchange: Exchange, keys: [Name], headers: RawSpan) throws(BrokerError) -> Route {
     var walk = newWalk()
     try route(exchange, keys, headers, &walk, stopsAtHeaders: false)
     return Route(walk)
@@ -33,15 +32,15 @@ extension VirtualHost {
   private func route(
     _ exchange: Exchange, _ keys: [Name], _ headers: RawSpan, _ walk: inout RouteWalk,
     stopsAtHeaders: Bool
-  ) throws(PeerError) {
+  ) throws(BrokerError) {
     _ = walk.add(exchange)
     // Clients make chains of any length: they are followed without recursion.
     while let next = walk.next() {
       if walk.needsHeaders, stopsAtHeaders { return }
       visit(next, keys, headers, &walk)
       guard !walk.isTooLong else {
-        throw .routingTooLong(
-          exchange: exchange.name, vhost: name, limit: broker.limits.routingStepsMax)
+        throw .limitReached(
+          .routingSteps(from: exchange.name, in: name, max: broker.limits.routingStepsMax))
       }
     }
   }

@@ -45,34 +45,34 @@ public final class VirtualHost {
 
   // MARK: Looking up
 
-  func exchange(_ name: Name) throws(PeerError) -> Exchange {
+  func exchange(_ name: Name) throws(BrokerError) -> Exchange {
     guard let exchange = exchanges[name] else {
-      throw .noExchange(exchange: name, vhost: self.name)
+      throw .notFound(.exchange(name, in: self.name))
     }
     return exchange
   }
 
   package func hasQueue(_ name: Name) -> Bool { queues[name] != nil }
 
-  func queue(_ name: Name) throws(PeerError) -> Queue {
-    guard let queue = queues[name] else { throw .noQueue(queue: name, vhost: self.name) }
+  func queue(_ name: Name) throws(BrokerError) -> Queue {
+    guard let queue = queues[name] else { throw .notFound(.queue(name, in: self.name)) }
     return queue
   }
 
   /// The queue, unless it is exclusive to another connection.
-  func accessible(_ name: Name, by peer: Peer) throws(PeerError) -> Queue {
+  func accessible(_ name: Name, by peer: Peer) throws(BrokerError) -> Queue {
     let queue = try queue(name)
     guard !queue.isExclusive || queue.owner === peer || Sabotage.is(.opensLockedQueue) else {
-      throw .queueLocked(queue: name, vhost: self.name)
+      throw .locked(queue: name, in: self.name)
     }
     return queue
   }
 
   /// The exchange that a client publishes to.
-  func publishable(_ name: Name) throws(PeerError) -> Exchange {
+  func publishable(_ name: Name) throws(BrokerError) -> Exchange {
     let exchange = try exchange(name)
     guard !exchange.isInternal else {
-      throw .internalExchange(exchange: name, vhost: self.name)
+      throw .isInternal(exchange: name, in: self.name)
     }
     return exchange
   }

@@ -4,12 +4,13 @@ import Broker
 
 /// The methods of class basic.
 extension Session {
-  func performBasic(_ method: Method, _ channel: SessionChannel) throws(PeerError) {
+  func performBasic(_ method: Method, _ channel: SessionChannel) throws(BrokerError) {
     let core = channel.core
     switch method {
     case .basicQos(let arguments):
       guard arguments.prefetchSize == 0 else {
-        throw .prefetchSize(size: arguments.prefetchSize)
+        let size = arguments.prefetchSize
+        return fail(.prefetchSize(size: size), method.id, on: channel)
       }
       core.setPrefetch(Int(arguments.prefetchCount), isGlobal: arguments.global)
       send(.basicQosOk(.init()), on: channel.number)
@@ -39,11 +40,11 @@ extension Session {
       // of the orders in which requeued messages may be delivered.
       core.recover()
       if case .basicRecover = method { send(.basicRecoverOk(.init()), on: channel.number) }
-    default: throw .unexpectedMethod(method: method.id)
+    default: fail(.unexpectedMethod(method: method.id), method.id, on: channel)
     }
   }
 
-  private func get(_ arguments: BasicGet, _ channel: SessionChannel) throws(PeerError) {
+  private func get(_ arguments: BasicGet, _ channel: SessionChannel) throws(BrokerError) {
     let result = try channel.core.get(arguments.queue, isAutomatic: arguments.noAck) {
       message, tag, isRedelivered, remaining in
       let names = message.names

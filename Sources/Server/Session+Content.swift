@@ -106,10 +106,10 @@ extension Session {
   private func publish(_ channel: SessionChannel) {
     guard case .headed(let publication, let properties, _) = channel.content else { return }
     channel.content = .none
-    do throws(PeerError) {
+    do throws(BrokerError) {
       try Self.publish(channel, publication, properties)
     } catch {
-      fail(error, BasicPublish.id, on: channel)
+      fail(PeerError(error), BasicPublish.id, on: channel)
     }
     channel.forgetBody()
     count(channel)
@@ -129,7 +129,7 @@ extension Session {
 
   private static func publish(
     _ channel: SessionChannel, _ publication: SessionChannel.Publication, _ properties: [UInt8]
-  ) throws(PeerError) {
+  ) throws(BrokerError) {
     if let draft = channel.draft {
       try channel.core.publish(
         draft, names: publication.names.span.bytes, isMandatory: publication.isMandatory,

@@ -80,10 +80,10 @@ extension Session {
   @inline(__always)
   private func fastAcknowledge(_ bytes: RawSpan, _ offset: Int, _ channel: SessionChannel) {
     let tag = bytes.bigEndian64(offset &+ 11)
-    do throws(PeerError) {
+    do throws(BrokerError) {
       try channel.core.acknowledge(tag, isMultiple: bytes.byte(offset &+ 19) & 1 != 0)
     } catch {
-      fail(error, BasicAck.id, on: channel)
+      fail(PeerError(error), BasicAck.id, on: channel)
     }
   }
 
@@ -139,12 +139,12 @@ extension Session {
       end = end &+ 8 &+ Int(bodySize)
     }
     guard mayPublish() else { return 0 }
-    do throws(PeerError) {
+    do throws(BrokerError) {
       try channel.core.publish(
         names: bytes.extracting(names..<flags), isMandatory: bytes.byte(flags) & 1 != 0,
         properties: properties, body: body)
     } catch {
-      fail(error, BasicPublish.id, on: channel)
+      fail(PeerError(error), BasicPublish.id, on: channel)
     }
     return end &- offset
   }

@@ -46,10 +46,10 @@ extension Session {
     // That may have ended the connection, and then there is nobody to perform the request for.
     guard state == .open else { return }
     performing {
-      do throws(PeerError) {
+      do throws(BrokerError) {
         try perform(method, channel)
       } catch {
-        fail(error, method.id, on: channel)
+        fail(PeerError(error), method.id, on: channel)
       }
     }
   }
@@ -107,7 +107,7 @@ extension Session {
     if !noWait { reply(method, on: channel.number, committed) }
   }
 
-  private func perform(_ method: Method, _ channel: SessionChannel) throws(PeerError) {
+  private func perform(_ method: Method, _ channel: SessionChannel) throws(BrokerError) {
     switch method {
     case .channelClose:
       abandon(channel)
@@ -123,7 +123,7 @@ extension Session {
     case .queueDeclare, .queueDelete, .queueBind, .queueUnbind, .queuePurge:
       try performQueue(method, channel)
     case .basicPublish(let arguments):
-      guard !arguments.immediate else { throw .immediate }
+      guard !arguments.immediate else { return fail(.immediate, method.id, on: channel) }
       channel.content = .published(
         SessionChannel.Publication(
           names: Self.wireNames(arguments.exchange, arguments.routingKey),
@@ -131,7 +131,7 @@ extension Session {
     case .confirmSelect(let arguments):
       channel.core.startConfirming()
       answer(.confirmSelectOk(.init()), channel, noWait: arguments.noWait, .now)
-    case .txSelect, .txCommit, .txRollback: throw .transactions
+    case .txSelect, .txCommit, .txRollback: fail(.transactions, method.id, on: channel)
     default: try performBasic(method, channel)
     }
   }
@@ -140,7 +140,7 @@ extension Session {
     [UInt8(exchange.bytes.count)] + exchange.bytes + [UInt8(key.bytes.count)] + key.bytes
   }
 
-  private func performExchange(_ method: Method, _ channel: SessionChannel) throws(PeerError) {
+  private func performExchange(_ method: Method, _ channel: SessionChannel) throws(BrokerError) {
     let vhost = channel.core.vhost
     switch method {
     case .exchangeDeclare(let arguments):
@@ -150,27 +150,27 @@ extension Session {
       wanted.isAutoDelete = arguments.autoDelete
       wanted.isInternal = arguments.internal
       wanted.arguments = arguments.arguments
-      let committed = try vhost.declareExchange(wanted)
+      let committed = try vhost.declareExchange(wanted, by: channel.core.peer)
       answer(.exchangeDeclareOk(.init()), channel, noWait: arguments.noWait, committed)
     case .exchangeDelete(let arguments):
       let committed = try vhost.deleteExchange(
-        arguments.exchange, ifUnused: arguments.ifUnused, for: peer)
+        arguments.exchange, ifUnused: arguments.ifUnused, by: channel.core.peer)
       answer(.exchangeDeleteOk(.init()), channel, noWait: arguments.noWait, committed)
     case .exchangeBind(let arguments):
       let committed = try vhost.bindExchange(
         arguments.destination, to: arguments.source, key: arguments.routingKey,
-        arguments: arguments.arguments)
+        arguments: arguments.arguments, by: channel.core.peer)
       answer(.exchangeBindOk(.init()), channel, noWait: arguments.noWait, committed)
     case .exchangeUnbind(let arguments):
       let committed = try vhost.unbindExchange(
         arguments.destination, from: arguments.source, key: arguments.routingKey,
-        arguments: arguments.arguments, for: peer)
+        arguments: arguments.arguments, by: channel.core.peer)
       answer(.exchangeUnbindOk(.init()), channel, noWait: arguments.noWait, committed)
-    default: throw .unexpectedMethod(method: method.id)
+    default: fail(.unexpectedMethod(method: method.id), method.id, on: channel)
     }
   }
 
-  private func performQueue(_ method: Method, _ channel: SessionChannel) throws(PeerError) {
+  private func performQueue(_ method: Method, _ channel: SessionChannel) throws(BrokerError) {
     let core = channel.core
     let vhost = core.vhost
     switch method {
@@ -196,13 +196,13 @@ extension Session {
       answer(
         .queuePurgeOk(.init(messageCount: UInt32(clamping: count))), channel,
         noWait: arguments.noWait, committed)
-    default: throw .unexpectedMethod(method: method.id)
+    default: fail(.unexpectedMethod(method: method.id), method.id, on: channel)
     }
   }
 
   private func declareQueue(
     _ arguments: QueueDeclare, _ channel: SessionChannel
-  ) throws(PeerError) {
+  ) throws(BrokerError) {
     var wanted = QueueDeclaration(name: arguments.queue)
     wanted.isPassive = arguments.passive
     wanted.isDurable = arguments.durable

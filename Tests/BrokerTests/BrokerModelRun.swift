@@ -122,7 +122,7 @@ final class BrokerModelRun {
       }
     }
     let meant = model.pending(channel, tag, isMultiple: isMultiple)
-    #expect(error == (meant == nil ? .unknownDeliveryTag(tag: tag) : nil), comment)
+    #expect(error == (meant == nil ? .unknownDelivery(tag) : nil), comment)
     model.settle(channel, meant ?? [], requeues: requeues && !isAcknowledgement)
   }
 

@@ -9,7 +9,7 @@ extension Channel {
   func publish(
     _ body: [UInt8], to exchange: Name = "", key: Name, properties: BasicProperties = .init(),
     isPersistent: Bool = false, isMandatory: Bool = false
-  ) throws(PeerError) {
+  ) throws(BrokerError) {
     var properties = properties
     if isPersistent { properties.deliveryMode = 2 }
     var names = ByteBuffer()
@@ -26,7 +26,7 @@ extension Channel {
   func publishLarge(
     _ body: [UInt8], to exchange: Name = "", key: Name, properties: BasicProperties = .init(),
     isPersistent: Bool = false, isMandatory: Bool = false
-  ) throws(PeerError) {
+  ) throws(BrokerError) {
     var properties = properties
     if isPersistent { properties.deliveryMode = 2 }
     var names = ByteBuffer()
@@ -44,7 +44,7 @@ extension Channel {
   func publish(
     _ text: String, to exchange: Name = "", key: Name, properties: BasicProperties = .init(),
     isPersistent: Bool = false, isMandatory: Bool = false
-  ) throws(PeerError) {
+  ) throws(BrokerError) {
     try publish(
       Array(text.utf8), to: exchange, key: key, properties: properties,
       isPersistent: isPersistent, isMandatory: isMandatory)
@@ -52,7 +52,7 @@ extension Channel {
 
   func publish(
     _ text: String, to exchange: Name = "", key: Name = "", headers: FieldTable
-  ) throws(PeerError) {
+  ) throws(BrokerError) {
     var properties = BasicProperties()
     properties.headers = headers
     try publish(text, to: exchange, key: key, properties: properties)
@@ -62,7 +62,7 @@ extension Channel {
   func declare(
     _ name: Name, isDurable: Bool = false, isExclusive: Bool = false, isAutoDelete: Bool = false,
     isPassive: Bool = false, arguments: FieldTable = [:]
-  ) throws(PeerError) -> QueueStatus {
+  ) throws(BrokerError) -> QueueStatus {
     var wanted = QueueDeclaration(name: name)
     wanted.isDurable = isDurable
     wanted.isExclusive = isExclusive
@@ -74,25 +74,25 @@ extension Channel {
 
   func bind(
     _ queue: Name, to exchange: Name, key: Name = "", arguments: FieldTable = [:]
-  ) throws(PeerError) {
+  ) throws(BrokerError) {
     _ = try vhost.bindQueue(queue, to: exchange, key: key, arguments: arguments, on: self)
   }
 
   func unbind(
     _ queue: Name, from exchange: Name, key: Name = "", arguments: FieldTable = [:]
-  ) throws(PeerError) {
+  ) throws(BrokerError) {
     _ = try vhost.unbindQueue(queue, from: exchange, key: key, arguments: arguments, on: self)
   }
 
   @discardableResult
   func delete(
     _ queue: Name, ifUnused: Bool = false, ifEmpty: Bool = false
-  ) throws(PeerError) -> Int {
+  ) throws(BrokerError) -> Int {
     try vhost.deleteQueue(queue, ifUnused: ifUnused, ifEmpty: ifEmpty, on: self).0
   }
 
   @discardableResult
-  func purge(_ queue: Name) throws(PeerError) -> Int {
+  func purge(_ queue: Name) throws(BrokerError) -> Int {
     try vhost.purgeQueue(queue, on: self).0
   }
 
@@ -100,14 +100,14 @@ extension Channel {
   func consume(
     _ queue: Name, tag: Name = "", isAutomatic: Bool = false, isExclusive: Bool = false,
     priority: Int64? = nil
-  ) throws(PeerError) -> Name {
+  ) throws(BrokerError) -> Name {
     let arguments: FieldTable = priority.map { ["x-priority": .int64($0)] } ?? [:]
     return try consume(
       queue, tag: tag, isAutomatic: isAutomatic, isExclusive: isExclusive, arguments: arguments)
   }
 
   /// basic.get. Waits for the log when the message may not be seen before.
-  func take(_ queue: Name, isAutomatic: Bool = true) throws(PeerError) -> Delivery? {
+  func take(_ queue: Name, isAutomatic: Bool = true) throws(BrokerError) -> Delivery? {
     var result: Delivery?
     while true {
       let outcome = try get(queue, isAutomatic: isAutomatic) { view, tag, isRedelivered, _ in
@@ -136,7 +136,7 @@ extension Channel {
   }
 
   /// All ready messages, taken for good.
-  func drain(_ queue: Name) throws(PeerError) -> [Delivery] {
+  func drain(_ queue: Name) throws(BrokerError) -> [Delivery] {
     var result: [Delivery] = []
     while let delivery = try take(queue) { result.append(delivery) }
     return result
@@ -148,39 +148,52 @@ extension VirtualHost {
     exchange name: Name, _ type: Name = "direct", isDurable: Bool = false,
     isAutoDelete: Bool = false, isInternal: Bool = false, isPassive: Bool = false,
     arguments: FieldTable = [:]
-  ) throws(PeerError) {
+  ) throws(BrokerError) {
     var wanted = ExchangeDeclaration(name: name, type: type)
     wanted.isDurable = isDurable
     wanted.isAutoDelete = isAutoDelete
     wanted.isInternal = isInternal
     wanted.isPassive = isPassive
     wanted.arguments = arguments
-    _ = try declareExchange(wanted)
+    try asked { (peer) throws(BrokerError) in _ = try declareExchange(wanted, by: peer) }
   }
 
   func bind(
     exchange destination: Name, to source: Name, key: Name = "", arguments: FieldTable = [:]
-  ) throws(PeerError) {
-    _ = try bindExchange(destination, to: source, key: key, arguments: arguments)
+  ) throws(BrokerError) {
+    try asked { (peer) throws(BrokerError) in
+      _ = try bindExchange(destination, to: source, key: key, arguments: arguments, by: peer)
+    }
   }
 
   func unbind(
     exchange destination: Name, from source: Name, key: Name = "", arguments: FieldTable = [:]
-  ) throws(PeerError) {
-    _ = try unbindExchange(destination, from: source, key: key, arguments: arguments)
+  ) throws(BrokerError) {
+    try asked { (peer) throws(BrokerError) in
+      _ = try unbindExchange(destination, from: source, key: key, arguments: arguments, by: peer)
+    }
   }
 
-  func delete(exchange name: Name, ifUnused: Bool = false) throws(PeerError) {
-    _ = try deleteExchange(name, ifUnused: ifUnused)
+  func delete(exchange name: Name, ifUnused: Bool = false) throws(BrokerError) {
+    try asked { (peer) throws(BrokerError) in
+      _ = try deleteExchange(name, ifUnused: ifUnused, by: peer)
+    }
+  }
+
+  /// Has a connection ask that is there for nothing else.
+  private func asked(_ body: (Peer) throws(BrokerError) -> Void) throws(BrokerError) {
+    let client = TestClient(vhost: self, user: "guest")
+    defer { client.close() }
+    try body(client.peer)
   }
 }
 
 /// The peer's mistake that `body` makes; nil if there is none.
-func mistake(_ body: () throws -> Void) -> PeerError? {
+func mistake(_ body: () throws -> Void) -> BrokerError? {
   do {
     try body()
     return nil
   } catch {
-    return error as? PeerError
+    return error as? BrokerError
   }
 }

@@ -218,7 +218,7 @@ import Testing
     for priority in [1, 2, 1, 2] as [Int64] { try channel.consume("q", priority: priority) }
     #expect(
       mistake { try channel.consume("q", priority: 3) }
-        == .tooManyPriorities(queue: "q", vhost: "/", limit: 2))
+        == .limitReached(.priorities(queue: "q", in: "/", max: 2)))
   }
 
   @Test func flowLetsEveryConsumerGoOn() throws {
@@ -294,7 +294,7 @@ import Testing
   // MARK: Beginning and ending
 
   @Test func anExclusiveConsumerIsAlone() throws {
-    let refused = PeerError.queueInExclusiveUse(queue: "q", vhost: "/")
+    let refused = BrokerError.inExclusiveUse(queue: "q", in: "/")
     try channel.consume("q", tag: "a", isExclusive: true)
     for isExclusive in [false, true] {
       #expect(mistake { try channel.consume("q", isExclusive: isExclusive) } == refused)
@@ -309,7 +309,7 @@ import Testing
 
   @Test func aTagIsUsedOncePerChannel() throws {
     try channel.consume("q", tag: "a")
-    #expect(mistake { try channel.consume("q", tag: "a") } == .consumerTagReused(tag: "a"))
+    #expect(mistake { try channel.consume("q", tag: "a") } == .consumerTagInUse("a"))
     try client.open(2).consume("q", tag: "a")
     channel.cancel("a")
     try channel.consume("q", tag: "a")

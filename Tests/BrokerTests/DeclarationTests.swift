@@ -39,24 +39,24 @@ import Testing
     try channel.declare("q", isDurable: true, arguments: ["x-max-length": .int32(5)])
     try channel.declare("transient")
     let arguments: FieldTable = ["x-max-length": .int32(5)]
-    func error(_ body: () throws -> Void) -> String { mistake(body)?.text ?? "none" }
+    let queue = BrokerError.Subject.queue("q", in: "/")
     #expect(
-      error { try channel.declare("q", arguments: arguments) }
-        == "inequivalent arg 'durable' for queue 'q' in vhost '/': received 'false' but current is"
-        + " 'true'")
+      mistake { try channel.declare("q", arguments: arguments) }
+        == .existsOtherwise(queue, property: "durable", wanted: "false", present: "true"))
     #expect(
-      error { try channel.declare("q", isDurable: true, isAutoDelete: true, arguments: arguments) }
-        == "inequivalent arg 'auto_delete' for queue 'q' in vhost '/': received 'true' but current"
-        + " is 'false'")
+      mistake {
+        try channel.declare("q", isDurable: true, isAutoDelete: true, arguments: arguments)
+      }
+        == .existsOtherwise(queue, property: "auto_delete", wanted: "true", present: "false"))
     #expect(
-      error { try channel.declare("q", isDurable: true) }
-        == "inequivalent arg 'x-max-length' for queue 'q' in vhost '/': received none but current"
-        + " is the value '5' of type 'signedint'")
+      mistake { try channel.declare("q", isDurable: true) }
+        == .existsWithArgument(
+          queue, argument: "x-max-length", wanted: "none",
+          present: "the value '5' of type 'signedint'"))
     #expect(
-      error { try channel.declare("q", isDurable: true, arguments: ["x-max-length": .int32(6)]) }
-        == "inequivalent arg 'x-max-length' for queue 'q' in vhost '/': received '6' but current"
-        + " is '5'")
-    let locked = PeerError.queueLocked(queue: "q", vhost: "/")
+      mistake { try channel.declare("q", isDurable: true, arguments: ["x-max-length": .int32(6)]) }
+        == .existsWithArgument(queue, argument: "x-max-length", wanted: "'6'", present: "'5'"))
+    let locked = BrokerError.locked(queue: "q", in: "/")
     #expect(mistake { try channel.declare("q", isExclusive: true, arguments: arguments) } == locked)
   }
 
@@ -78,12 +78,12 @@ import Testing
     ] as [(Name, FieldValue, String)])
   func impossibleArgumentsAreRefused(_ name: Name, _ value: FieldValue, _ reason: String) {
     let error = mistake { try channel.declare("q", arguments: [name: value]) }
-    #expect(error == .invalidQueueArg(argument: name, queue: "q", vhost: "/", reason: reason))
+    #expect(error == .refusedArgument(name, of: .subject(.queue("q", in: "/")), reason: reason))
     #expect(broker.queue("q") == nil)
   }
 
   @Test func whatIsNotThereIsSaid() {
-    let none = PeerError.noQueue(queue: "q", vhost: "/")
+    let none = BrokerError.notFound(.queue("q", in: "/"))
     #expect(mistake { try channel.declare("q", isPassive: true) } == none)
     #expect(mistake { try channel.bind("q", to: "amq.direct") } == none)
     #expect(mistake { try channel.consume("q") } == none)
@@ -91,7 +91,7 @@ import Testing
     #expect(mistake { try channel.purge("q") } == none)
     #expect(mistake { try channel.delete("q") } == nil)
     #expect(mistake { try channel.unbind("q", from: "amq.direct") } == nil)
-    let noExchange = PeerError.noExchange(exchange: "x", vhost: "/")
+    let noExchange = BrokerError.notFound(.exchange("x", in: "/"))
     #expect(mistake { try vhost.declare(exchange: "x", isPassive: true) } == noExchange)
     #expect(mistake { try vhost.bind(exchange: "x", to: "amq.direct") } == noExchange)
     #expect(mistake { try vhost.bind(exchange: "amq.direct", to: "x") } == noExchange)
@@ -104,7 +104,7 @@ import Testing
       { try channel.bind("", to: "amq.direct") }, { try channel.consume("") },
       { try channel.delete("") }, { try channel.purge("") },
       { try channel.declare("", isPassive: true) },
-    ] { #expect(mistake(body) == .noPreviousQueue) }
+    ] { #expect(mistake(body) == .noCurrentQueue) }
     let name = try channel.declare("").name
     #expect(name.hasPrefix("amq.gen-"))
     #expect(name.bytes.count == 30)
@@ -112,23 +112,24 @@ import Testing
     try channel.publish("1", to: "amq.direct", key: name)
     #expect(try channel.drain("").map(\.text) == ["1"])
     #expect(try channel.declare("").name != name)
-    #expect(mistake { try client.open(2).purge("") } == .noPreviousQueue)
+    #expect(mistake { try client.open(2).purge("") } == .noCurrentQueue)
   }
 
   @Test func reservedNamesAreRefused() throws {
-    #expect(mistake { try channel.declare("amq.q") } == .reservedQueueName(queue: "amq.q"))
+    #expect(mistake { try channel.declare("amq.q") } == .reservedName(.queue("amq.q", in: "/")))
     #expect(
-      mistake { try vhost.declare(exchange: "amq.x") } == .reservedExchangeName(exchange: "amq.x"))
+      mistake { try vhost.declare(exchange: "amq.x") } == .reservedName(.exchange("amq.x", in: "/"))
+    )
     try vhost.declare(exchange: "amq.topic", "topic", isDurable: true)
     #expect(
       mistake { try vhost.delete(exchange: "amq.topic") }
-        == .systemExchange(exchange: "amq.topic", vhost: "/"))
+        == .isPredeclared(exchange: "amq.topic", in: "/"))
     for body: () throws -> Void in [
       { try vhost.declare(exchange: "") }, { try vhost.delete(exchange: "") },
       { try vhost.bind(exchange: "", to: "amq.topic") },
       { try vhost.bind(exchange: "amq.topic", to: "") }, { try channel.bind("", to: "") },
       { try channel.unbind("", from: "") },
-    ] { #expect(mistake(body) == .defaultExchange) }
+    ] { #expect(mistake(body) == .isDefaultExchange) }
   }
 
   @Test func lineBreaksAreDroppedFromNames() throws {
@@ -142,12 +143,12 @@ import Testing
     for text in ["1", "2", "3"] { try channel.publish(text, key: "q") }
     _ = try channel.take("q", isAutomatic: false)
     #expect(
-      mistake { try channel.delete("q", ifEmpty: true) } == .queueNotEmpty(queue: "q", vhost: "/"))
+      mistake { try channel.delete("q", ifEmpty: true) } == .notEmpty(queue: "q", in: "/"))
     #expect(try channel.purge("q") == 2)
     try channel.publish("4", key: "q")
     let tag = try channel.consume("q", isAutomatic: true)
     #expect(
-      mistake { try channel.delete("q", ifUnused: true) } == .queueInUse(queue: "q", vhost: "/"))
+      mistake { try channel.delete("q", ifUnused: true) } == .inUse(.queue("q", in: "/")))
     channel.cancel(tag)
     #expect(try channel.delete("q", ifUnused: true) == 1)
     #expect(try channel.delete("q") == 0)
@@ -166,23 +167,24 @@ import Testing
     try channel.declare("a")
     try channel.declare("b")
     #expect(
-      mistake { try channel.declare("c") } == .tooManyQueues(queue: "c", vhost: "/", limit: 2))
+      mistake { try channel.declare("c") } == .limitReached(.declared(.queue("c", in: "/"), max: 2))
+    )
     try channel.declare("a")
     try broker.vhost.declare(exchange: "x")
     #expect(
       mistake { try broker.vhost.declare(exchange: "y") }
-        == .tooManyExchanges(exchange: "y", vhost: "/", limit: limits.exchangesMax))
+        == .limitReached(.declared(.exchange("y", in: "/"), max: limits.exchangesMax)))
     try channel.bind("a", to: "x")
-    #expect(mistake { try channel.bind("b", to: "x") } == .tooManyBindings(vhost: "/", limit: 1))
+    #expect(mistake { try channel.bind("b", to: "x") } == .limitReached(.bindings(in: "/", max: 1)))
     try channel.unbind("a", from: "x")
     try channel.bind("b", to: "x")
     try channel.consume("a")
-    #expect(mistake { try channel.consume("b") } == .tooManyConsumers(limit: 1))
+    #expect(mistake { try channel.consume("b") } == .limitReached(.consumers(max: 1)))
   }
 
   @Test func argumentsHaveALimit() throws {
     let arguments = FieldTable((0..<257).map { .init(name: Name("a\($0)"), value: .void) })
-    let refused = PeerError.tooManyArguments(count: 257, limit: 256)
+    let refused = BrokerError.limitReached(.arguments(count: 257, max: 256))
     try channel.declare("q")
     try vhost.declare(exchange: "x", "headers")
     #expect(mistake { try channel.bind("q", to: "x", arguments: arguments) } == refused)
@@ -211,7 +213,7 @@ import Testing
       { try other.bind("q", to: "amq.direct") }, { try other.unbind("q", from: "amq.direct") },
       { try other.consume("q") }, { _ = try other.take("q") }, { try other.purge("q") },
       { try other.delete("q") }, { try channel.declare("q") },
-    ] { #expect(mistake(body) == .queueLocked(queue: "q", vhost: "/")) }
+    ] { #expect(mistake(body) == .locked(queue: "q", in: "/")) }
     try other.publish("1", key: "q")
     #expect(try channel.drain("q").map(\.text) == ["1"])
   }
@@ -303,7 +305,7 @@ import Testing
     try channel.bind("q", to: "x")
     #expect(
       mistake { try vhost.delete(exchange: "x", ifUnused: true) }
-        == .exchangeInUse(exchange: "x", vhost: "/"))
+        == .inUse(.exchange("x", in: "/")))
     try channel.unbind("q", from: "x")
     try vhost.delete(exchange: "x", ifUnused: true)
     #expect(vhost.bindings == 0)
@@ -333,35 +335,35 @@ import Testing
     try vhost.declare(
       exchange: "x", "topic", isDurable: true,
       arguments: ["alternate-exchange": .string("a"), "other": .int32(2)])
-    func error(_ body: () throws -> Void) -> String { mistake(body)?.text ?? "none" }
-    let start = "inequivalent arg "
-    let rest = " for exchange 'x' in vhost '/': received "
+    let exchange = BrokerError.Subject.exchange("x", in: "/")
     #expect(
-      error { try vhost.declare(exchange: "x", "direct", isDurable: true, arguments: arguments) }
-        == start + "'type'" + rest + "'direct' but current is 'topic'")
+      mistake { try vhost.declare(exchange: "x", "direct", isDurable: true, arguments: arguments) }
+        == .existsOtherwise(exchange, property: "type", wanted: "direct", present: "topic"))
     #expect(
-      error { try vhost.declare(exchange: "x", "topic", arguments: arguments) }
-        == start + "'durable'" + rest + "'false' but current is 'true'")
+      mistake { try vhost.declare(exchange: "x", "topic", arguments: arguments) }
+        == .existsOtherwise(exchange, property: "durable", wanted: "false", present: "true"))
     #expect(
-      error {
+      mistake {
         try vhost.declare(
           exchange: "x", "topic", isDurable: true, isAutoDelete: true, arguments: arguments)
-      } == start + "'auto_delete'" + rest + "'true' but current is 'false'")
+      } == .existsOtherwise(exchange, property: "auto_delete", wanted: "true", present: "false"))
     #expect(
-      error {
+      mistake {
         try vhost.declare(
           exchange: "x", "topic", isDurable: true, isInternal: true, arguments: arguments)
-      } == start + "'internal'" + rest + "'true' but current is 'false'")
+      } == .existsOtherwise(exchange, property: "internal", wanted: "true", present: "false"))
     #expect(
-      error { try vhost.declare(exchange: "x", "topic", isDurable: true) }
-        == start + "'alternate-exchange'" + rest
-        + "none but current is the value 'a' of type 'longstr'")
+      mistake { try vhost.declare(exchange: "x", "topic", isDurable: true) }
+        == .existsWithArgument(
+          exchange, argument: "alternate-exchange", wanted: "none",
+          present: "the value 'a' of type 'longstr'"))
     #expect(
       mistake { try vhost.declare(exchange: "y", "sundial") }
-        == .unknownExchangeType(type: "sundial"))
+        == .unknownExchangeType("sundial"))
     #expect(
-      error { try vhost.declare(exchange: "y", arguments: ["alternate-exchange": .int32(1)]) }
-        == "invalid arg 'alternate-exchange' for exchange 'y' in vhost '/':"
-        + " {unacceptable_type,signedint}")
+      mistake { try vhost.declare(exchange: "y", arguments: ["alternate-exchange": .int32(1)]) }
+        == .refusedArgument(
+          "alternate-exchange", of: .subject(.exchange("y", in: "/")),
+          reason: "{unacceptable_type,signedint}"))
   }
 }

@@ -79,7 +79,7 @@ import Testing
     try channel.acknowledge(5, isMultiple: false)
     try channel.acknowledge(3, isMultiple: true)
     #expect(
-      mistake { try channel.acknowledge(6, isMultiple: false) } == .unknownDeliveryTag(tag: 6))
+      mistake { try channel.acknowledge(6, isMultiple: false) } == .unknownDelivery(6))
     broker.expectNothingHeld()
   }
 
@@ -93,7 +93,7 @@ import Testing
     #expect(server.events() == [])
     try theirs.publish("late", key: address, isMandatory: true)
     #expect(server.events().count == 1)
-    #expect(mistake { try theirs.declare(address) } == .noQueue(queue: address, vhost: "/"))
+    #expect(mistake { try theirs.declare(address) } == .notFound(.queue(address, in: "/")))
     #expect(client.events() == [])
   }
 
@@ -101,7 +101,7 @@ import Testing
     try consume()
     let first = try #require(try request().replyTo)
     channel.close()
-    #expect(mistake { try theirs.declare(first) } == .noQueue(queue: first, vhost: "/"))
+    #expect(mistake { try theirs.declare(first) } == .notFound(.queue(first, in: "/")))
     let next = client.open(3)
     try next.consume(Self.queue, tag: "replies", isAutomatic: true)
     try next.publish("question", key: "requests", properties: properties)
@@ -114,19 +114,19 @@ import Testing
   }
 
   @Test func mistakesAreTold() throws {
-    #expect(mistake { _ = try request() } == .noReplyConsumer)
-    #expect(mistake { try channel.consume(Self.queue) } == .replyConsumerAcks)
+    #expect(mistake { _ = try request() } == .repliesAreNotConsumed)
+    #expect(mistake { try channel.consume(Self.queue) } == .repliesNeedNoAcknowledgement)
     try consume()
     #expect(
       mistake { try channel.consume(Self.queue, tag: "more", isAutomatic: true) }
-        == .replyConsumerSet)
+        == .repliesAreConsumed)
     try theirs.declare("q")
     #expect(
-      mistake { try channel.consume("q", tag: "replies") } == .consumerTagReused(tag: "replies"))
+      mistake { try channel.consume("q", tag: "replies") } == .consumerTagInUse("replies"))
     #expect(
       mistake {
         try theirs.publish("question", key: "requests", properties: properties)
-      } == .noReplyConsumer, "the consumer must be on the request's channel")
+      } == .repliesAreNotConsumed, "the consumer must be on the request's channel")
   }
 
   @Test func anotherReplyToIsLeftAlone() throws {

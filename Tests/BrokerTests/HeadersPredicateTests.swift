@@ -107,9 +107,13 @@ import Testing
     let error = mistake { _ = try HeadersPredicate(["x-match": .string("some")]) }
     #expect(
       error
-        == .invalidBindingArg(
-          argument: "x-match", reason: "expected all, any, all-with-x or any-with-x, got some"))
+        == .refusedArgument(
+          "x-match", of: .binding, reason: "expected all, any, all-with-x or any-with-x, got some"))
     let wrongType = mistake { _ = try HeadersPredicate(["x-match": .int32(1)]) }
-    #expect(wrongType?.text.hasSuffix("got signedint") == true)
+    #expect(
+      wrongType
+        == .refusedArgument(
+          "x-match", of: .binding,
+          reason: "expected all, any, all-with-x or any-with-x, got signedint"))
   }
 }

@@ -38,9 +38,9 @@ import Testing
     try broker.vhost.declare(exchange: "x", isDurable: true)
     var passive = ExchangeDeclaration(name: "x", type: "direct")
     passive.isPassive = true
-    #expect(waits(try broker.vhost.declareExchange(passive)))
+    #expect(waits(try broker.vhost.declareExchange(passive, by: channel.peer)))
     broker.durableTurn()
-    #expect(!waits(try broker.vhost.declareExchange(passive)))
+    #expect(!waits(try broker.vhost.declareExchange(passive, by: channel.peer)))
     for step in [bind, { try unbind() }, delete] {
       #expect(waits(try step()))
       #expect(waits(try step()), "it is not durable yet")
@@ -48,7 +48,7 @@ import Testing
       #expect(!waits(try step()))
     }
     try broker.vhost.delete(exchange: "x")
-    #expect(waits(try broker.vhost.deleteExchange("x", ifUnused: false)))
+    #expect(waits(try broker.vhost.deleteExchange("x", ifUnused: false, by: channel.peer)))
     #expect(waits(try unbind("q", from: "x")))
   }
 

@@ -54,10 +54,10 @@ import Testing
     for _ in 0..<2 {
       #expect(
         mistake { try channel.declare("q", isDurable: true) }
-          == .noNumberLeft(kind: "queue", limit: Numbers.firstTransient))
+          == .limitReached(.numbers(kind: "queue", max: Numbers.firstTransient)))
       #expect(
         mistake { try broker.vhost.declare(exchange: "x", isDurable: true) }
-          == .noNumberLeft(kind: "exchange", limit: Numbers.firstTransient))
+          == .limitReached(.numbers(kind: "exchange", max: Numbers.firstTransient)))
     }
     try channel.declare("t")
     try broker.vhost.declare(exchange: "t")
@@ -65,6 +65,6 @@ import Testing
     let again = try broker.restarted()
     #expect(
       mistake { try again.connect().open().declare("q", isDurable: true) }
-        == .noNumberLeft(kind: "queue", limit: Numbers.firstTransient))
+        == .limitReached(.numbers(kind: "queue", max: Numbers.firstTransient)))
   }
 }

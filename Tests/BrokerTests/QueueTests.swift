@@ -149,7 +149,7 @@ import Testing
     for (tag, isMultiple) in [
       (0, false), (2, false), (4, false), (5, false), (2, true), (4, true), (9, true),
     ] as [(UInt64, Bool)] {
-      let unknown = PeerError.unknownDeliveryTag(tag: tag)
+      let unknown = BrokerError.unknownDelivery(tag)
       #expect(mistake { try channel.acknowledge(tag, isMultiple: isMultiple) } == unknown)
       for requeues in [false, true] {
         #expect(
@@ -159,7 +159,7 @@ import Testing
     }
     let other = client.open(2)
     #expect(
-      mistake { try other.acknowledge(1, isMultiple: false) } == .unknownDeliveryTag(tag: 1),
+      mistake { try other.acknowledge(1, isMultiple: false) } == .unknownDelivery(1),
       "tags belong to their channel")
     expectCounts(ready: 0, unacknowledged: 2)
   }
@@ -175,7 +175,7 @@ import Testing
     let tags = client.deliveries().filter { $0.consumer == "manual" }.map(\.tag)
     #expect(tags == [2, 4, 6])
     #expect(
-      mistake { try channel.acknowledge(3, isMultiple: false) } == .unknownDeliveryTag(tag: 3))
+      mistake { try channel.acknowledge(3, isMultiple: false) } == .unknownDelivery(3))
     try channel.acknowledge(6, isMultiple: false)
     expectCounts(ready: 0, unacknowledged: 2)
     try channel.acknowledge(4, isMultiple: true)

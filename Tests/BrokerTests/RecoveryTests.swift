@@ -318,7 +318,7 @@ import Testing
     }
     try broker.directory.vanish()
     let error = mistake { _ = try channel.take("q") }
-    #expect(error == .messageUnreadable(queue: "q"))
+    #expect(error == .unreadable(queue: "q"))
     try channel.consume("q", tag: "c")
     try channel.consume("p", tag: "d")
     try broker.turn { try channel.publish("m", key: "p") }

@@ -149,7 +149,7 @@ import Testing
           }
         }
         let isThere = model.exchanges[exchange] != nil
-        #expect(error == (isThere ? nil : .noExchange(exchange: exchange, vhost: "/")), comment)
+        #expect(error == (isThere ? nil : .notFound(.exchange(exchange, in: "/"))), comment)
       }
       for name in queues where model.queues[name] != nil {
         let (count, _) = try vhost.purgeQueue(name, on: channel)

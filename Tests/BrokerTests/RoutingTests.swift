@@ -264,7 +264,7 @@ import Testing
     try channel.publish("1", key: "", headers: ["CC": keys(200), "BCC": keys(56)])
     #expect(
       mistake { try channel.publish("2", key: "", headers: ["CC": keys(200), "BCC": keys(57)]) }
-        == .tooManyRoutingKeys(count: 257, limit: 256))
+        == .limitReached(.routingKeys(count: 257, max: 256)))
     #expect(try drain("a") == ["1"])
   }
 
@@ -292,7 +292,7 @@ import Testing
     let many: FieldTable = ["CC": .array((0..<20).map { .string("k\($0)") })]
     #expect(
       mistake { try channel.publish("3", to: "x0", headers: many) }
-        == .routingTooLong(exchange: "x0", vhost: "/", limit: 1000))
+        == .limitReached(.routingSteps(from: "x0", in: "/", max: 1000)))
     #expect(try channel.drain("q").map(\.text) == ["1", "2"])
   }
 
@@ -304,7 +304,7 @@ import Testing
     ] as [(FieldValue, String)] {
       let error = mistake { try channel.publish("1", key: "a", headers: [Name(header): value]) }
       let reason = "{unacceptable_type_in_header,<<\"\(header)\">>,\(type)}"
-      #expect(error == .invalidHeader(reason: reason))
+      #expect(error == .refusedMessage(reason: reason))
     }
     #expect(try drain("a") == [])
   }
@@ -316,7 +316,7 @@ import Testing
     try vhost.declare(exchange: "inner", "fanout", isInternal: true)
     try channel.bind("a", to: "inner")
     try vhost.bind(exchange: "inner", to: "amq.fanout")
-    let refused = PeerError.internalExchange(exchange: "inner", vhost: "/")
+    let refused = BrokerError.isInternal(exchange: "inner", in: "/")
     #expect(mistake { try channel.publish("1", to: "inner", key: "") } == refused)
     #expect(
       mistake { try channel.publish("1", to: "inner", headers: ["CC": .array([])]) } == refused)
@@ -330,7 +330,7 @@ import Testing
     try vhost.delete(exchange: "x")
     for _ in 0..<2 {
       let error = mistake { try channel.publish("1", to: "x", key: "k") }
-      #expect(error == .noExchange(exchange: "x", vhost: "/"))
+      #expect(error == .notFound(.exchange("x", in: "/")))
     }
   }
 

@@ -252,7 +252,7 @@ import Testing
     #expect(again.takeProblem() == nil)
     var taken: [String] = []
     let error = mistake { while let delivery = try next.take("q") { taken.append(delivery.text) } }
-    #expect(error == .messageUnreadable(queue: "q"))
+    #expect(error == .unreadable(queue: "q"))
     #expect(taken == texts(0..<Int(block.first) - 1))
     again.turn()
     let problem = try #require(again.takeProblem())

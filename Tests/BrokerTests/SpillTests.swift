@@ -244,7 +244,7 @@ import Testing
     #expect(broker.journal.segments.first == 0)
     #expect(try channel.drain("p").count == 6)
     #expect(try channel.take("q")?.text == "before")
-    #expect(mistake { _ = try channel.take("q") } == .messageUnreadable(queue: "q"))
+    #expect(mistake { _ = try channel.take("q") } == .unreadable(queue: "q"))
     #expect(broker.queue("q")?.readyCount == 2)
     broker.durableTurn()
     let error = #expect(throws: JournalError.self) { _ = try broker.crashed(settings: settings) }

@@ -28,7 +28,7 @@ import Testing
     #expect(problem.hasPrefix("queue 'q' is stopped where the block at offset 64 of "))
     #expect(problem.contains(name))
     #expect(problem.hasSuffix("stop the broker and run `martlet journal repair`"))
-    #expect(mistake { _ = try channel.take("q") } == .messageUnreadable(queue: "q"))
+    #expect(mistake { _ = try channel.take("q") } == .unreadable(queue: "q"))
     try channel.consume("q", tag: "d")
     try channel.consume("p", tag: "e")
     try channel.publish("m", key: "p", isPersistent: true)

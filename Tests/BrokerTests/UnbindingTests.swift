@@ -65,11 +65,11 @@ import Testing
     try bindMany("q", to: "x")
     for number in 0..<Self.count { try vhost.bind(exchange: "x", to: "y", key: Name("\(number)")) }
     try channel.bind("q", to: "y", key: "5")
-    try broker.turn { _ = try vhost.deleteExchange("x", ifUnused: false, for: client.peer) }
+    try broker.turn { _ = try vhost.deleteExchange("x", ifUnused: false, by: client.peer) }
     #expect(client.peer.isWorking)
     #expect(
       mistake { try another.publish("1", to: "x", key: "5") }
-        == .noExchange(exchange: "x", vhost: "/"))
+        == .notFound(.exchange("x", in: "/")))
     try vhost.declare(exchange: "x")
     try another.publish("2", to: "x", key: "5")
     try another.publish("3", to: "y", key: "5")
@@ -160,7 +160,7 @@ import Testing
     let last = (0..<count).last { broker.queue(Name("own\($0)")) != nil }!
     #expect(
       mistake { try another.declare(Name("own\(last)")) }
-        == .queueLocked(queue: Name("own\(last)"), vhost: "/"))
+        == .locked(queue: Name("own\(last)"), in: "/"))
     #expect(broker.finishChores() > 1)
     #expect(vhost.queueCount == 1)
     try another.declare(Name("own\(last)"))
