@@ -26,6 +26,8 @@ package final class Connection {
   var watchesWrites = false
   /// In the loop's list of connections that wait.
   var isPaused = false
+  /// In the loop's list of connections that go on in the next turn.
+  var isYielding = false
   /// Held back because the log is behind.
   var isThrottled = false
   /// All is said, and the client has a while to close; what it still sends is discarded.

@@ -64,6 +64,8 @@ package protocol Conversation: AnyObject {
 
   /// The log is durable up to `position`, or work was done. Returns whether it can go on.
   func resume(durable position: Int) -> Bool
+  /// Another turn has begun. Returns whether it can go on.
+  func resumeInTurn() -> Bool
   /// The broker takes messages again. Returns whether it can go on.
   func unblock() -> Bool
   /// What waits for the log will not come.
@@ -106,6 +108,16 @@ package enum ConversationPause: Equatable {
   case untilDurable(Int)
   /// The broker cannot take more messages.
   case blocked
+  /// The turn has taken long, and the rest of what has come is for the next one.
+  case untilNextTurn
+
+  /// It ends with something that the log, the broker or a client does.
+  var isForOthers: Bool {
+    switch self {
+    case .none, .untilNextTurn: false
+    case .untilDurable, .blocked: true
+    }
+  }
 }
 
 /// What a conversation tells whoever carries it.

@@ -58,6 +58,8 @@ package final class Loop {
   private var flushing: [Connection] = []
   /// Connections whose transports have more of what has come, of which no event will tell.
   var unread: [Connection] = []
+  /// Connections whose requests were not all taken when a turn had taken long.
+  var yielding: [Connection] = []
   /// Connections that wait for the log, for memory, or for the log to catch up.
   var paused: [Connection] = []
   /// Connections with unfinished input that are not read while memory for such is short, and the one
@@ -131,6 +133,7 @@ package final class Loop {
     bodyBytesLeft = Connection.allBodyBytesMax
     work = TurnWork()
     broker.begin(at: moment)
+    if !yielding.isEmpty { resumeYielding() }
     if !unread.isEmpty { readUnread() }
   }
 
@@ -213,7 +216,7 @@ package final class Loop {
     if connection.isClosed { return }
     if reads, connection.wantsReads {
       read(connection)
-    } else if isBroken {
+    } else if isBroken, !connection.isYielding {
       drop(connection, "the connection broke")
     }
   }
@@ -283,7 +286,8 @@ package final class Loop {
     if conversation.isPublisher, broker.journal.isCongested, !connection.isThrottled {
       connection.isThrottled = true
     }
-    if connection.isThrottled || conversation.pause != .none, !connection.isPaused {
+    if conversation.pause == .untilNextTurn { yield(connection) }
+    if connection.isThrottled || conversation.pause.isForOthers, !connection.isPaused {
       connection.isPaused = true
       paused.append(connection)
     }
@@ -302,7 +306,7 @@ package final class Loop {
   }
 
   /// Goes on with a connection that waited.
-  private func resume(_ connection: Connection) {
+  func resume(_ connection: Connection) {
     guard !connection.isClosed else { return }
     let bytes = UnsafeMutableRawBufferPointer.allocate(
       byteCount: connection.leftover.count, alignment: 1)

@@ -13,7 +13,7 @@ extension Session {
   func wantsInput(kept: Int) -> Bool {
     switch pause {
     case .none: true
-    case .untilDurable: false
+    case .untilDurable, .untilNextTurn: false
     case .blocked: kept < passBytesLeft
     }
   }

@@ -8,6 +8,8 @@ extension Session {
   /// A message that is not larger is left where it is until all of it is there; larger ones are put
   /// together from what arrives.
   private static let fusedBytesMax = 16 << 10
+  /// Requests, or messages, that are taken before the time is looked at again; a power of two.
+  private static let requestsPerLook = 32
   /// What the fast path says of a message that it waits for.
   private static let underway = -1
 
@@ -21,9 +23,16 @@ extension Session {
       if state == .awaitingHeader { return offset }
     }
     isOutputFull = false
+    var count = 0
     while pause == .none, state != .closed {
       guard unsentBytes < settings.answersMax else {
         isOutputFull = true
+        break
+      }
+      // Requests cost what they lead to: a publish may reach thousands of queues.
+      count &+= 1
+      if count & (Self.requestsPerLook &- 1) == 0, broker.isTurnLong(), !isPassing {
+        pause = .untilNextTurn
         break
       }
       if partialBody != nil {

@@ -167,6 +167,13 @@ final class Session {
     return true
   }
 
+  /// Another turn has begun. Returns whether parsing can go on.
+  func resumeInTurn() -> Bool {
+    guard pause == .untilNextTurn else { return false }
+    pause = .none
+    return true
+  }
+
   /// Performs a request: what it leads to is told behind its answer.
   func performing(_ body: () -> Void) {
     isPerforming = true

@@ -107,6 +107,46 @@ import Testing
     #expect(counts.count >= 4 && counts.allSatisfy { $0 <= 64 }, "\(counts)")
   }
 
+  @Test func aLongTurnLeavesTheRestOfABatchForTheNext() throws {
+    let loop = try TestLoop()
+    let client = try opened(loop)
+    let other = try opened(loop)
+    loop.broker.isTurnLong = { true }
+    let declare = Wire.method(.queueDeclare(QueueDeclare(exclusive: true)), on: 1)
+    client.send((0..<200).flatMap { _ in declare })
+    other.send(declare)
+    var counts: [Int] = []
+    var answers: [ClientEvent] = []
+    repeat {
+      loop.turn()
+      let events = try client.takeEvents()
+      counts.append(events.count)
+      answers += events
+    } while loop.loop.waitMilliseconds == 0 && counts.count < 20
+    #expect(answers.count == 200)
+    #expect(counts.count >= 4 && counts.allSatisfy { $0 <= 64 }, "\(counts)")
+    #expect(try other.takeEvents().count == 1)
+  }
+
+  @Test func whatALongTurnHasLeftIsTakenThoughTheClientIsGone() throws {
+    let loop = try TestLoop()
+    let client = try opened(loop)
+    let other = try opened(loop)
+    _ = try other.call(.queueDeclare(QueueDeclare(queue: "q")))
+    loop.broker.isTurnLong = { true }
+    let publish = Wire.publish(BasicPublish(routingKey: "q"), body: [1]).flatMap(\.self)
+    client.send((0..<200).flatMap { _ in publish })
+    client.endStream()
+    for _ in 0..<20 { loop.turn() }
+    #expect(client.isClosed)
+    let ok = try other.call(.queueDeclare(QueueDeclare(queue: "q", passive: true)))
+    #expect(
+      ok == [
+        .method(
+          .queueDeclareOk(.init(queue: "q", messageCount: 200, consumerCount: 0)), channel: 1)
+      ])
+  }
+
   @Test func slowTurnsAreToldOnceInAWhile() throws {
     let lines = Lines()
     let loop = try TestLoop(log: Log(level: .warning) { lines.add($0) })

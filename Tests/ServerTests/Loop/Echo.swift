@@ -90,6 +90,7 @@ final class EchoConversation: Conversation {
     pause = .none
     return true
   }
+  func resumeInTurn() -> Bool { false }
   func unblock() -> Bool { false }
   func logFailed(_ reason: String) {}
 
