@@ -43,7 +43,10 @@ public enum Sabotage: String, CaseIterable, Sendable {
     /// The one that is switched on. It is set at most once, before anything that asks is started.
     nonisolated(unsafe) public static var active: Sabotage? = {
       guard let name = getenv("MARTLET_TEST_DEFECT") else { return nil }
-      return Sabotage(rawValue: String(cString: name))
+      guard let defect = Sabotage(rawValue: String(cString: name)) else {
+        invariantFailed("MARTLET_TEST_DEFECT names no defect")
+      }
+      return defect
     }()
   #endif
 

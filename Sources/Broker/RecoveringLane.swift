@@ -177,13 +177,7 @@ package final class RecoveringLane {
   }
 
   private func lowerBound(_ sequence: UInt64) -> Int {
-    var low = 0
-    var high = entries.count
-    while low < high {
-      let middle = (low + high) / 2
-      if entries[middle].sequence < sequence { low = middle + 1 } else { high = middle }
-    }
-    return low
+    (0..<entries.count).partition { entries[$0].sequence < sequence }
   }
 }
 

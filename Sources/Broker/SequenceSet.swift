@@ -82,12 +82,6 @@ package struct SequenceSet: Equatable {
 
   /// The first range that ends at `sequence` or behind it.
   private func firstIndex(reaching sequence: UInt64) -> Int {
-    var low = 0
-    var high = ranges.count
-    while low < high {
-      let middle = (low + high) / 2
-      if ranges[middle].upperBound < sequence { low = middle + 1 } else { high = middle }
-    }
-    return low
+    ranges.indices.partition { ranges[$0].upperBound < sequence }
   }
 }

@@ -150,13 +150,7 @@ struct Waiting: ~Copyable {
 
   /// The first block on disk that ends behind a sequence.
   private func firstRun(behind sequence: UInt64) -> Int {
-    var low = 0
-    var high = runs.count
-    while low < high {
-      let middle = (low + high) / 2
-      if runs[middle].last <= sequence { low = middle + 1 } else { high = middle }
-    }
-    return low
+    (0..<runs.count).partition { runs[$0].last <= sequence }
   }
 
   // MARK: Moving

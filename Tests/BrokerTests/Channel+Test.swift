@@ -10,6 +10,16 @@ extension Channel {
     _ body: [UInt8], to exchange: Name = "", key: Name, properties: BasicProperties = .init(),
     isPersistent: Bool = false, isMandatory: Bool = false
   ) throws(BrokerError) {
+    let (names, block) = Self.encoded(exchange, key, properties, isPersistent: isPersistent)
+    try publish(
+      names: names.span.bytes, isMandatory: isMandatory, properties: block.span.bytes,
+      body: body.span.bytes)
+  }
+
+  /// Names and properties as a session has them.
+  private static func encoded(
+    _ exchange: Name, _ key: Name, _ properties: BasicProperties, isPersistent: Bool
+  ) -> (names: [UInt8], properties: [UInt8]) {
     var properties = properties
     if isPersistent { properties.deliveryMode = 2 }
     var names = ByteBuffer()
@@ -17,9 +27,7 @@ extension Channel {
     names.append(key)
     var block = ByteBuffer()
     properties.encode(into: &block)
-    try publish(
-      names: names.readable.bytes, isMandatory: isMandatory, properties: block.readable.bytes,
-      body: body.span.bytes)
+    return (Array(names.readable), Array(block.readable))
   }
 
   /// The same as a session does it with a large body.
@@ -27,18 +35,12 @@ extension Channel {
     _ body: [UInt8], to exchange: Name = "", key: Name, properties: BasicProperties = .init(),
     isPersistent: Bool = false, isMandatory: Bool = false
   ) throws(BrokerError) {
-    var properties = properties
-    if isPersistent { properties.deliveryMode = 2 }
-    var names = ByteBuffer()
-    names.append(exchange)
-    names.append(key)
-    var block = ByteBuffer()
-    properties.encode(into: &block)
-    let draft = draft(names: names.readable.bytes, properties: block.readable.bytes)
+    let (names, block) = Self.encoded(exchange, key, properties, isPersistent: isPersistent)
+    let draft = draft(names: names.span.bytes, properties: block.span.bytes)
     draft.append(body.span.bytes, of: body.count)
     try publish(
-      draft, names: names.readable.bytes, isMandatory: isMandatory,
-      properties: block.readable.bytes)
+      draft, names: names.span.bytes, isMandatory: isMandatory,
+      properties: block.span.bytes)
   }
 
   func publish(
