@@ -40,13 +40,8 @@ final class Deliveries {
   func deliver(isOverdrawing: Bool) {
     var budget = self.budget
     budget.isOverdrawing = isOverdrawing
-    // Whose turn did not come in the last one goes first.
-    if !moving.isEmpty, !budget.ranOutBefore { moveLines(&budget) }
+    if !moving.isEmpty { moveLines(&budget) }
     deliverTouched(&budget)
-    if !moving.isEmpty, budget.ranOutBefore, !budget.isSpent {
-      moveLines(&budget)
-      deliverTouched(&budget)
-    }
     if !touched.isEmpty { budget.hasRunOut = true }
     self.budget = budget
   }
@@ -84,7 +79,9 @@ final class Deliveries {
     unfinished.append(queue)
   }
 
-  /// Consumers that waited with others go on. Whoever waited longest is served first.
+  /// Consumers that waited with others go on, before anybody is served: those of their queues with
+  /// lower priorities are not to take what is theirs. Whoever waited longest is served first, unless
+  /// queues are left from the last turn: they were touched before, and so come first.
   private func moveLines(_ budget: inout DeliveryBudget) {
     let lines = moving
     moving = []
@@ -95,6 +92,7 @@ final class Deliveries {
       } while line.isMoving && consumersLeft > 0
       if line.isMoving { moving.append(line) }
     }
+    if budget.ranOutBefore { return }
     // They were touched, so that those which are not reached now have their turn with the others.
     for queue in heads where !queue.isDeleted && !budget.isSpent { pump(queue, &budget) }
   }

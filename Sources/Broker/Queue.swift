@@ -168,7 +168,8 @@ public final class Queue {
     holds -= 1
     guard holds == 0 else { return }
     holder = nil
-    if hasReady, !isDeleted { touch() }
+    // A turn that was kept for a message which has been purged ends.
+    if hasReady || waiter != nil, !isDeleted { touch() }
   }
 
   var isHeld: Bool { holds > 0 }

@@ -97,6 +97,25 @@ import Testing
     #expect(turns <= 3)
   }
 
+  /// The backlog of a queue takes every turn's whole budget, and its consumer of the higher priority,
+  /// which waited with others, is not served last.
+  @Test func whoComesOutOfALineIsServedBeforeLowerPrioritiesHoweverLittleTurnsHave() throws {
+    try fill("q", 100)
+    let low = broker.connect()
+    try low.open().consume("q", isAutomatic: true)
+    let high = broker.connect()
+    let channel = high.open()
+    try channel.consume("q", isAutomatic: true, priority: 7)
+    channel.setFlow(false)
+    broker.turn()
+    #expect(broker.broker.hasChores)
+    #expect(low.bodies().count >= Self.inTurn - 1)
+    channel.setFlow(true)
+    broker.finishChores()
+    #expect(low.bodies().isEmpty)
+    #expect(high.bodies().count >= 100 - Self.inTurn)
+  }
+
   @Test func aRequestSeesWhatWasSentBeforeItThoughTheTurnsBudgetIsSpent() throws {
     try fill("long", 100)
     let long = try readers(1, of: "long")
