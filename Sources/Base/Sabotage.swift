@@ -22,7 +22,7 @@ public enum Sabotage: String, CaseIterable, Sendable {
   case keepsExclusiveQueue, keepsAutoDeleteQueue, revivesAutoDeleteQueue, opensLockedQueue
   // Whose turn it is.
   case servesLowestPriorityFirst, exceedsSharedPrefetch, countsGotMessages, namesWrongConsumer
-  case losesColdTurn
+  case losesColdTurn, servesLowestLaneFirst
   // Bindings.
   case forgetsHeadersBinding, forgetsExchangeBinding, looksAtOneHeader
   // Damage.

@@ -84,7 +84,10 @@ extension Broker: JournalReplay {
       guard let found = recovering?.lanes[place.lane]?.found else { continue }
       if Sabotage.is(.losesDestinationAtReplay), place.sequence % 16 == 5 { continue }
       let entry = Entry(sequence: place.sequence, location: location, flags: .durable)
-      if found.append(entry) { journal.retain(location.block) }
+      if found.append(entry) {
+        journal.retain(location.block)
+        found.note(size: record.bodySize, of: place.sequence)
+      }
     }
   }
 
@@ -129,23 +132,44 @@ extension Broker: JournalReplay {
     useIDs(queue: record.id + 1)
   }
 
-  /// The queue is there from now on.
+  /// With its first lane a queue is there; it may get more.
   private func replayLane(_ record: LaneRecord) throws(JournalError) {
     if let problem = record.problem { throw problem.error(at: record.record.position) }
     useIDs(lane: record.id + 1)
+    if let queue = recovering?.queues[record.queue] { return try replayLane(record, of: queue) }
     guard let declared = recovering?.declared.removeValue(forKey: record.queue) else {
       throw .inconsistent(
         "log position \(record.record.position) declares lane \(record.id) of queue"
           + " \(record.queue), which was not declared before it")
     }
     let queue = Queue(
-      id: record.queue, lane: record.id, name: declared.name, vhost: declared.vhost,
-      isDurable: true, isAutoDelete: declared.isAutoDelete, owner: nil,
+      id: record.queue, lane: record.id, priority: record.priority, name: declared.name,
+      vhost: declared.vhost, isDurable: true, isAutoDelete: declared.isAutoDelete, owner: nil,
       arguments: declared.arguments)
+    guard record.priority <= queue.settings?.priorityMax ?? 0 else {
+      throw Self.wrongPriority(record)
+    }
     declared.vhost.insert(queue)
     catalog.add(queue)
     recovering?.queues[queue.id] = queue
-    recovering?.lanes[record.id] = (queue.lane, RecoveringLane())
+    recovering?.lanes[record.id] = (queue.lane, Self.recoveringLane(of: queue))
+  }
+
+  private func replayLane(_ record: LaneRecord, of queue: Queue) throws(JournalError) {
+    guard queue.canTake(laneOfPriority: record.priority) else { throw Self.wrongPriority(record) }
+    let lane = Lane(id: record.id, priority: record.priority, isDurable: true, broker: self)
+    queue.add(lane)
+    recovering?.lanes[record.id] = (lane, Self.recoveringLane(of: queue))
+  }
+
+  private static func recoveringLane(of queue: Queue) -> RecoveringLane {
+    RecoveringLane(countsBytes: queue.settings?.countsBytes == true)
+  }
+
+  private static func wrongPriority(_ record: LaneRecord) -> JournalError {
+    .inconsistent(
+      "log position \(record.record.position) declares lane \(record.id) of priority"
+        + " \(record.priority) of queue \(record.queue), which has one or has no such priority")
   }
 
   private func replayQueueDeleted(_ id: UInt32) {

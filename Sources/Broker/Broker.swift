@@ -6,7 +6,7 @@ import Journal
 public final class Broker {
   public let journal: Journal
   public let limits: BrokerLimits
-  private let random: () -> UInt64
+  let random: () -> UInt64
   private(set) var vhosts: [Name: VirtualHost] = [:]
   private(set) lazy var catalog = Catalog(broker: self, journal: journal)
 
@@ -359,44 +359,6 @@ public final class Broker {
     unsettled[queue.id] = nil
     queueNumbers.giveBack(queue.id)
     for lane in queue.lanes { laneNumbers.giveBack(lane.id) }
-  }
-
-  // MARK: Names
-
-  /// Ids for a queue and its lane.
-  func takeQueueIDs(isDurable: Bool) throws(BrokerError) -> (queue: UInt32, lane: UInt32) {
-    guard let queue = queueNumbers.take(isDurable: isDurable) else {
-      throw .limitReached(.numbers(kind: "queue", max: Numbers.firstTransient))
-    }
-    guard let lane = laneNumbers.take(isDurable: isDurable) else {
-      queueNumbers.giveBack(queue)
-      throw .limitReached(.numbers(kind: "lane", max: Numbers.firstTransient))
-    }
-    return (queue, lane)
-  }
-
-  func takeExchangeID(isDurable: Bool) throws(BrokerError) -> UInt32 {
-    guard let id = exchangeNumbers.take(isDurable: isDurable) else {
-      throw .limitReached(.numbers(kind: "exchange", max: Numbers.firstTransient))
-    }
-    return id
-  }
-
-  /// Ids that a log has used are never used again.
-  func useIDs(queue: UInt32 = 0, lane: UInt32 = 0, exchange: UInt32 = 0) {
-    queueNumbers.use(before: queue)
-    if !Sabotage.is(.reusesLaneIDs) { laneNumbers.use(before: lane) }
-    exchangeNumbers.use(before: exchange)
-  }
-
-  private static let nameAlphabet = Array(
-    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".utf8)
-
-  /// A name that nobody has: the prefix and 22 characters for 132 random bits.
-  func makeName(_ prefix: String) -> Name {
-    var bytes = Array(prefix.utf8)
-    for _ in 0..<22 { bytes.append(Self.nameAlphabet[Int(random() & 63)]) }
-    return Name(bytes)
   }
 
   // MARK: Messages

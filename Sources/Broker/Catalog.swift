@@ -87,6 +87,12 @@ final class Catalog {
     return committed
   }
 
+  /// One more lane of a queue that is there.
+  func append(_ lane: Lane) {
+    Self.record(lane).append(to: journal)
+    changedAt = journal.endPosition
+  }
+
   func append(_ exchange: Exchange, in vhost: VirtualHost) -> Committed {
     let committed = append(Self.record(exchange, in: vhost))
     exchange.declaredAt = journal.endPosition
@@ -174,10 +180,11 @@ final class Catalog {
     Self.record(exchange, in: vhost).append(to: &bytes)
   }
 
-  /// With its lanes; what of their messages is in lane files and alive follows in records of its own.
-  func append(_ queue: Queue, to bytes: inout [UInt8]) {
+  /// With its lanes of ids below `newLanes`; what of their messages is in lane files and alive follows in
+  /// records of its own.
+  func append(_ queue: Queue, newLanes: UInt32, to bytes: inout [UInt8]) {
     Self.record(queue).append(to: &bytes)
-    for lane in queue.lanes {
+    for lane in queue.lanes where lane.id < newLanes {
       Self.record(lane).append(to: &bytes)
       appendState(of: lane, to: &bytes)
     }

@@ -30,6 +30,7 @@ final class CatalogSnapshot: Chore {
   /// Numbers from here on were given since it began.
   private let newQueues: UInt32
   private let newExchanges: UInt32
+  private let newLanes: UInt32
 
   private var part = Part.exchanges
   /// The objects before this one in the catalog's list are still to come. One of those that were seen
@@ -63,9 +64,10 @@ final class CatalogSnapshot: Chore {
     number = journal.beginCheckpoint(now: broker.time)
     newQueues = broker.queueNumbers.nextDurable
     newExchanges = broker.exchangeNumbers.nextDurable
+    newLanes = broker.laneNumbers.nextDurable
     index = catalog.exchanges.count
     catalog.appendIDs(
-      queue: newQueues, exchange: newExchanges, lane: broker.laneNumbers.nextDurable, to: &bytes)
+      queue: newQueues, exchange: newExchanges, lane: newLanes, to: &bytes)
   }
 
   func advance(_ steps: inout Int) -> Bool {
@@ -181,8 +183,10 @@ final class CatalogSnapshot: Chore {
     steps -= 2 * Self.stepsPerRecord
     guard queue.id < newQueues, queue.snapshotNumber != number else { return }
     queue.snapshotNumber = number
-    for lane in queue.lanes { lane.snapshot = (number, lane.movedUpTo) }
-    catalog.append(queue, to: &bytes)
+    for lane in queue.lanes where lane.id < newLanes {
+      lane.snapshot = (number, lane.movedUpTo)
+    }
+    catalog.append(queue, newLanes: newLanes, to: &bytes)
     self.queue = (queue, .lane(0, behind: 0))
   }
 
@@ -194,7 +198,7 @@ final class CatalogSnapshot: Chore {
       return
     }
     let lane = queue.lanes[index]
-    guard lane.snapshot.upTo > 0 else {
+    guard lane.snapshot.number == number, lane.snapshot.upTo > 0 else {
       self.queue = (queue, .lane(index + 1, behind: 0))
       return
     }

@@ -17,12 +17,27 @@ struct ConfirmState: ~Copyable {
   var confirmed: UInt64 = 0
   /// Groups that wait, in order.
   var waiting = Ring<Group>()
+  /// Those above `confirmed` that were refused, in order.
+  var refused: [UInt64] = []
   /// The last publish is being stored between turns; it is not confirmed before that is over.
   var isStoring = false
   /// A message of this turn went into the log.
   var isDurable = false
   /// The channel is in the broker's list of channels with publishes of this turn.
   var isNoted = false
+
+  /// The last publish up to this one that was not refused; `confirmed` if all behind that were. Those up to
+  /// this one are forgotten.
+  mutating func lastAccepted(upTo sequence: UInt64) -> UInt64 {
+    var last = sequence
+    let count = (0..<refused.count).partition { refused[$0] <= sequence }
+    for number in refused[..<count].reversed() {
+      guard number == last else { break }
+      last -= 1
+    }
+    refused.removeSubrange(..<count)
+    return max(last, confirmed)
+  }
 }
 
 extension Channel {
@@ -173,8 +188,8 @@ extension Channel {
     _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan, in route: Route,
     isPersistent: Bool, isMandatory: Bool
   ) throws(BrokerError) {
-    // From 1 to the limit, in one comparison.
-    guard UInt(bitPattern: route.count &- 1) < UInt(WideStore.queuesMax) else {
+    // From 1 to the limit, and without settings, in one comparison.
+    guard UInt(bitPattern: route.plainCount &- 1) < UInt(WideStore.queuesMax) else {
       return try storeRarely(
         names, properties, body, nil, in: route, isPersistent: isPersistent,
         isMandatory: isMandatory)
@@ -195,7 +210,7 @@ extension Channel {
       return try store(
         names, properties, body, in: route, isPersistent: isPersistent, isMandatory: isMandatory)
     }
-    guard route.count > 0, route.count <= WideStore.queuesMax else {
+    guard route.plainCount > 0, route.plainCount <= WideStore.queuesMax else {
       return try storeRarely(
         names, properties, body, draft, in: route, isPersistent: isPersistent,
         isMandatory: isMandatory)
@@ -212,7 +227,7 @@ extension Channel {
     confirms.isDurable = true
   }
 
-  /// To no queue, or to very many.
+  /// To no queue, or to very many, or to some that have settings.
   @inline(never)
   private func storeRarely(
     _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan, _ draft: RecordDraft?,
@@ -224,6 +239,14 @@ extension Channel {
     if isPersistent, route.durableCount > 0, let reason = broker.journal.failure {
       throw .journalFailed(reason: reason)
     }
+    guard route.isPlain || route.count > WideStore.queuesMax else {
+      if isPersistent, route.durableCount > 0 { confirms.isDurable = true }
+      let hasRoom = try broker.storeWithSettings(
+        names: names, properties: properties, body: body, draft, in: route,
+        isPersistent: isPersistent)
+      if !hasRoom { refuseLast() }
+      return
+    }
     confirms.isStoring = true
     let content: WideStore.Content =
       if let draft { .draft(draft) } else { .bytes(body.withUnsafeBytes { Array($0) }) }
@@ -233,10 +256,11 @@ extension Channel {
     broker.chores.begin(store, for: peer)
   }
 
-  /// All queues of a wide route have the last publish.
-  func storeEnded(isDurable: Bool) {
+  /// All queues of a wide route have the last publish, or some refused it.
+  func storeEnded(isDurable: Bool, isRefused: Bool) {
     confirms.isStoring = false
     guard isConfirming, !isClosed else { return }
+    if isRefused { refuseLast() }
     if isDurable { confirms.isDurable = true }
     noteUnconfirmed()
   }
@@ -278,6 +302,14 @@ extension Channel {
     }
   }
 
+  /// A queue had no room for the last publish. Its publisher is told so at once; what is confirmed later
+  /// may name all up to some publish, and does not name this one alone.
+  private func refuseLast() {
+    guard isConfirming else { return }
+    outlet.refused(upTo: confirms.published, isMultiple: false, on: self)
+    confirms.refused.append(confirms.published)
+  }
+
   /// At the turn's end: the turn's publishes wait for the log, or are confirmed at once. Returns
   /// whether something waits.
   func closeConfirmGroup(at position: Int) -> Bool {
@@ -315,13 +347,16 @@ extension Channel {
     outlet.refused(
       upTo: confirms.published, isMultiple: confirms.published - confirms.confirmed > 1, on: self)
     confirms.confirmed = confirms.published
+    confirms.refused.removeAll()
     confirms.waiting.removeAll()
   }
 
   private func confirm(upTo sequence: UInt64) {
     guard sequence > confirms.confirmed else { return }
-    outlet.confirmed(
-      upTo: sequence, isMultiple: sequence - confirms.confirmed > 1, on: self)
+    let last = confirms.refused.isEmpty ? sequence : confirms.lastAccepted(upTo: sequence)
+    if last > confirms.confirmed {
+      outlet.confirmed(upTo: last, isMultiple: last - confirms.confirmed > 1, on: self)
+    }
     confirms.confirmed = sequence
   }
 }

@@ -179,7 +179,8 @@ public final class Channel {
       throw .limitReached(.consumers(max: broker.limits.consumersMax))
     }
     try broker.limits.check(arguments)
-    let isTaken = isExclusive ? queue.consumerCount > 0 : queue.hasExclusiveConsumer
+    let isShared = queue.consumerCount > 0 || queue.settings?.isSingleActive == true
+    let isTaken = isExclusive ? isShared : queue.hasExclusiveConsumer
     guard !isTaken else {
       throw .inExclusiveUse(queue: queue.name, in: vhost.name)
     }

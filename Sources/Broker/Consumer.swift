@@ -40,6 +40,8 @@ public final class Consumer {
     /// Among those that may be able to take a message.
     case ring
     case parked
+    /// Another one is served until it goes.
+    case standby
   }
 
   init(

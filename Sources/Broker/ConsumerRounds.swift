@@ -45,7 +45,7 @@ struct ConsumerRounds {
   mutating func remove(_ consumer: Consumer) -> Bool {
     let place = place(of: consumer.priority)
     switch consumer.place {
-    case .nowhere: return false
+    case .nowhere, .standby: return false
     case .ring: rounds[place].ring.remove(consumer)
     case .parked: parked.remove(consumer)
     }
@@ -118,6 +118,36 @@ struct ConsumerRounds {
       if isBefore { low = middle + 1 } else { high = middle }
     }
     return low
+  }
+}
+
+/// Consumers that wait until the active one of their queue goes.
+struct Standby {
+  private var ring = ConsumerRing()
+  private(set) var count = 0
+
+  mutating func add(_ consumer: Consumer) {
+    ring.append(consumer)
+    consumer.place = .standby
+    count += 1
+  }
+
+  mutating func remove(_ consumer: Consumer) {
+    ring.remove(consumer)
+    consumer.place = .nowhere
+    count -= 1
+  }
+
+  /// The first of those with the highest priority, which is to be active from now on.
+  mutating func takeNext() -> Consumer? {
+    guard var next = ring.turn else { return nil }
+    var other = next.next
+    while let candidate = other, candidate !== ring.turn {
+      if candidate.priority > next.priority { next = candidate }
+      other = candidate.next
+    }
+    remove(next)
+    return next
   }
 }
 

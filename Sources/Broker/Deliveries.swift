@@ -46,6 +46,21 @@ final class Deliveries {
     self.budget = budget
   }
 
+  /// Delivers of one queue what its consumers can take, as far as requests may go, before something of it
+  /// is dropped or refused.
+  func serve(_ queue: Queue) {
+    guard queue.consumerCount > 0 else { return }
+    var budget = self.budget
+    budget.isOverdrawing = true
+    guard !budget.isSpent else { return }
+    let wasTouched = queue.isTouched
+    pump(queue, &budget)
+    // It is in the list already.
+    if wasTouched { queue.isTouched = true }
+    budget.isOverdrawing = false
+    self.budget = budget
+  }
+
   private func deliverTouched(_ budget: inout DeliveryBudget) {
     while !touched.isEmpty, !budget.isSpent {
       swap(&touched, &pumping)
@@ -72,7 +87,7 @@ final class Deliveries {
 
   @inline(__always)
   private func pump(_ queue: Queue, _ budget: inout DeliveryBudget) {
-    if queue.pump(&budget) { return }
+    if queue.pump(&budget), queue.settings == nil || queue.dropHead() { return }
     budget.hasRunOut = true
     if queue.isTouched { return }
     queue.isTouched = true

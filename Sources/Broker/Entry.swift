@@ -19,6 +19,9 @@ package struct Entry: BitwiseCopyable {
     package static let durable = Flags(rawValue: 1)
     /// A client may have seen it.
     static let redelivered = Flags(rawValue: 2)
+    /// The bytes of its body are in its queue's `readyBytes`. What a lane file has of it is of an earlier
+    /// time: `Waiting.open` looks again.
+    static let counted = Flags(rawValue: 8)
     /// It has left the queue; only recovery keeps such entries for a while.
     static let settled = Flags(rawValue: 4)
   }
@@ -47,6 +50,7 @@ package struct Entry: BitwiseCopyable {
 
   @inline(__always) var isDurable: Bool { flags.contains(.durable) }
   @inline(__always) var isRedelivered: Bool { flags.contains(.redelivered) }
+  @inline(__always) var isCounted: Bool { flags.contains(.counted) }
   var isSettled: Bool { flags.contains(.settled) }
 }
 
@@ -85,6 +89,15 @@ public struct MessageView {
     let storedAt = record.load(fromByteOffset: MessageRecord.storedAtOffset, as: UInt64.self)
     let (sum, isTooLarge) = storedAt.addingReportingOverflow(life)
     return isTooLarge ? LaneBlock.neverExpires : sum
+  }
+
+  /// The priority among the properties; 0 if there is none. They were looked at when they came.
+  static func priority(in properties: RawSpan) -> UInt8 {
+    do throws(MalformedInput) {
+      return try PropertyBlock(properties).priority
+    } catch {
+      return 0
+    }
   }
 
   /// Bytes of the body.

@@ -13,7 +13,8 @@ package enum LaneRole: UInt32 {
 final class Lane {
   let id: UInt32
   let role = LaneRole.ready
-  let priority: UInt32 = 0
+  /// Of the messages in it; those of higher ones are served first.
+  let priority: UInt32
   /// Survives a restart.
   let isDurable: Bool
   /// The queue was deleted. Whoever refers to a lane may ask its queue for something only before that, or
@@ -44,6 +45,9 @@ final class Lane {
   private(set) var movedUpTo: UInt64 = 0
   /// Messages up to this one may have been delivered before the last start.
   private var recoveredUpTo: UInt64 = 0
+  /// Messages before this one were in lane files at the last start: their bytes are counted when they are
+  /// read.
+  private var countedFrom: UInt64 = 0
   /// Messages that wait and are being purged: the first ones.
   private(set) var doomedCount = 0
   /// The last checkpoint that has it, with what had moved up to there when the queue's turn came.
@@ -56,8 +60,9 @@ final class Lane {
     var count: UInt64
   }
 
-  init(id: UInt32, isDurable: Bool, broker: Broker) {
+  init(id: UInt32, priority: UInt32, isDurable: Bool, broker: Broker) {
     self.id = id
+    self.priority = priority
     self.isDurable = isDurable
     self.broker = broker
     journal = broker.journal
@@ -98,19 +103,32 @@ final class Lane {
     recoveredUpTo = state.deliveredUpTo
     movedUpTo = state.movedUpTo
     for (run, left) in found.runs { waiting.append(run, left: left) }
-    for entry in found.entries { waiting.append(recovered(entry)) }
+    let bytes = state.bodyBytes(of: found.entries)
+    for entry in found.entries {
+      var entry = recovered(entry)
+      if bytes != nil { entry.flags.insert(.counted) }
+      waiting.append(entry)
+    }
+    if let bytes { queue.count(bytes: bytes) }
     waiting.restored()
     // What comes now was not delivered, so that it must be behind what may have been.
     nextSequence = max(state.nextSequence, state.deliveredUpTo + 1)
+    countedFrom = movedUpTo + 1
     horizon = DeliveryHorizon(upTo: state.deliveredUpTo)
     for range in found.gone { noteGone(range) }
-    if hasReady { queue.touch() }
+    if hasReady { queue.filled(self) }
   }
 
   private func recovered(_ entry: Entry) -> Entry {
     var entry = entry
     if entry.sequence <= recoveredUpTo { entry.flags.insert(.redelivered) }
     return entry
+  }
+
+  /// A message of a lane file. What was there at the last start was not counted then.
+  private func opened(_ entry: Entry) -> Entry {
+    let entry = Sabotage.is(.forgetsMovedRedelivered) ? entry : recovered(entry)
+    return entry.sequence < countedFrom ? counted(entry) : entry
   }
 
   /// The record of the next message if it may leave now; otherwise the queue is pumped again when
@@ -133,7 +151,41 @@ final class Lane {
   /// settled at once.
   @inline(__always)
   func take() -> Entry {
-    returned.isEmpty ? waiting.removeFirst() : returned.removeFirst()
+    let entry = returned.isEmpty ? waiting.removeFirst() : returned.removeFirst()
+    if entry.isCounted { uncount(entry) }
+    return entry
+  }
+
+  /// Its body's bytes are ready no longer.
+  @inline(never)
+  private func uncount(_ entry: Entry) {
+    queue.count(bytes: -bodySize(of: entry))
+  }
+
+  private func bodySize(of entry: Entry) -> Int {
+    journal.pointer(entry.location).map { MessageView($0).bodySize } ?? 0
+  }
+
+  /// Counts the body's bytes of a message that is ready again, or has been read back.
+  private func counted(_ entry: Entry) -> Entry {
+    var entry = entry
+    entry.flags.remove(.counted)
+    guard queue.settings?.countsBytes == true, let record = journal.pointer(entry.location) else {
+      return entry
+    }
+    entry.flags.insert(.counted)
+    queue.count(bytes: MessageView(record).bodySize)
+    return entry
+  }
+
+  /// The next message's record is in memory; otherwise the queue is touched when it is. There is a next
+  /// message.
+  func isNextInMemory() -> Bool {
+    if returned.isEmpty, waiting.first == nil, !openRun() { return false }
+    guard let next = returned.first ?? waiting.first else { return false }
+    if journal.pointer(next.location) != nil { return true }
+    _ = fetch(next.location.block)
+    return false
   }
 
   /// Tells the log that messages up to this one, and some more, may have been delivered.
@@ -169,14 +221,21 @@ final class Lane {
   /// Opens the next block on disk, if it is in memory by now.
   @inline(never)
   private func open() -> UnsafeRawPointer? {
-    guard let run = waiting.nextRun else { return nil }
-    guard journal.isResident(run.block) else { return fetch(run.block) }
+    openRun() ? waiting.first.flatMap { record(of: $0) } : nil
+  }
+
+  private func openRun() -> Bool {
+    guard let run = waiting.nextRun else { return false }
+    guard journal.isResident(run.block) else {
+      _ = fetch(run.block)
+      return false
+    }
     waiting.open(
       journal,
-      entry: { Sabotage.is(.forgetsMovedRedelivered) ? Entry($0) : recovered(Entry($0)) },
+      entry: { opened(Entry($0)) },
       gone: noteGone)
     waiting.forEachRun(atMost: Self.runsAhead) { journal.loadAhead($0) }
-    return waiting.first.flatMap { record(of: $0) }
+    return true
   }
 
   /// Has a block read back, and what comes behind it.
@@ -251,9 +310,10 @@ final class Lane {
     }
     var entry = entry
     if broker.isWalking { broker.walked(&entry, of: self) }
+    if entry.isCounted { entry = counted(entry) }
     if !Sabotage.is(.forgetsRedelivered) { entry.flags.insert(.redelivered) }
     returned.insert(entry)
-    queue.touch()
+    queue.filled(self)
   }
 
   // MARK: Purging
@@ -346,10 +406,11 @@ final class Lane {
 extension LaneRecord {
   /// No number that the first queues have, so that neither is taken for the other unnoticed.
   package static let firstID: UInt32 = 1001
+  private static let priorityMax: UInt32 = 255
 
   /// Why the lane is none that this program has; nil if it is one.
   package var problem: RecordProblem? {
     if LaneRole(rawValue: role) == nil { return .unknownLane("role \(role)") }
-    return priority == 0 ? nil : .unknownLane("priority \(priority)")
+    return priority <= Self.priorityMax ? nil : .unknownLane("priority \(priority)")
   }
 }

@@ -6,7 +6,11 @@ extension Queue {
   }
 
   func add(_ consumer: Consumer) {
-    rounds.add(consumer)
+    if settings?.isSingleActive == true, rounds.count > 0 {
+      standby.add(consumer)
+    } else {
+      rounds.add(consumer)
+    }
     broker.consumerBytes += consumer.memoryBytes
     hadConsumers = true
     if consumer.isExclusive { hasExclusiveConsumer = true }
@@ -14,8 +18,13 @@ extension Queue {
   }
 
   func remove(_ consumer: Consumer) {
-    guard rounds.remove(consumer) else { return }
-    if waiter === consumer { endTurn(of: consumer) }
+    if consumer.place == .standby {
+      standby.remove(consumer)
+    } else {
+      guard rounds.remove(consumer) else { return }
+      if waiter === consumer { endTurn(of: consumer) }
+      if let next = standby.takeNext() { rounds.add(next) }
+    }
     broker.consumerBytes -= consumer.memoryBytes
     if consumer.isExclusive { hasExclusiveConsumer = false }
     if rounds.count == 0 { tightenHorizon() }

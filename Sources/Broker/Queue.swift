@@ -18,11 +18,19 @@ public final class Queue {
   unowned(unsafe) let owner: Peer?
   public let isExclusive: Bool
   public let arguments: FieldTable
+  /// What its arguments ask for; nil if that is nothing.
+  let settings: QueueSettings?
   // Unsafe but sound: one of `lanes`; reached for every message, and so without counting references.
-  /// The lane that messages go to and that is served.
-  unowned(unsafe) let lane: Lane
-  /// All of them.
-  let lanes: [Lane]
+  /// The lane that is served: the only one of a queue without priorities, to which its messages go.
+  unowned(unsafe) private(set) var lane: Lane
+  /// All of them, in the order in which they came.
+  private(set) var lanes: [Lane]
+  /// The lanes by their priorities; nil for a queue without priorities.
+  private(set) var levels: QueueLevels?
+  /// What it has beside `lanes[0]` takes of memory about so much each.
+  private static let laneBytes = 320
+  /// Bytes of the bodies of what is ready, if they have to be known.
+  var readyBytes = 0
   /// Where it is bound, so that deleting it costs what it is bound to.
   var bindings = BindingList()
   /// What the account of memory has of its entries.
@@ -37,6 +45,9 @@ public final class Queue {
   var isDamageTold = false
 
   var rounds = ConsumerRounds()
+  /// Those of a queue that serves one at a time, in the order in which they came; the active one is in
+  /// `rounds`.
+  var standby = Standby()
   /// An exclusive consumer is alone.
   var hasExclusiveConsumer = false
   var hadConsumers = false
@@ -66,8 +77,8 @@ public final class Queue {
   var routeMark: UInt64 = 0
 
   init(
-    id: UInt32, lane laneID: UInt32, name: Name, vhost: VirtualHost, isDurable: Bool,
-    isAutoDelete: Bool, owner: Peer?, arguments: FieldTable
+    id: UInt32, lane laneID: UInt32, priority: UInt32 = 0, name: Name, vhost: VirtualHost,
+    isDurable: Bool, isAutoDelete: Bool, owner: Peer?, arguments: FieldTable
   ) {
     self.id = id
     self.name = name
@@ -79,9 +90,11 @@ public final class Queue {
     self.owner = owner
     isExclusive = owner != nil
     self.arguments = arguments
-    let lane = Lane(id: laneID, isDurable: isDurable, broker: vhost.broker)
+    settings = QueueSettings(arguments)
+    let lane = Lane(id: laneID, priority: priority, isDurable: isDurable, broker: vhost.broker)
     self.lane = lane
     lanes = [lane]
+    if let settings, settings.priorityMax > 0 { levels = QueueLevels(lane) }
     lane.join(self)
   }
 
@@ -95,8 +108,37 @@ public final class Queue {
   public var readyCount: Int { lanes.reduce(0) { $0 + $1.readyCount } }
   public var unacknowledgedCount: Int { lanes.reduce(0) { $0 + $1.unacknowledgedCount } }
   public var messageCount: Int { readyCount + unacknowledgedCount }
-  public var consumerCount: Int { rounds.count }
-  @inline(__always) var hasReady: Bool { lane.hasReady }
+  public var consumerCount: Int { rounds.count + standby.count }
+  @inline(__always) var hasReady: Bool { lane.hasReady || levels != nil && hasReadyElsewhere }
+
+  // MARK: Lanes
+
+  /// One more, of a priority that has none.
+  func add(_ lane: Lane) {
+    lanes.append(lane)
+    levels?.add(lane)
+    lane.join(self)
+  }
+
+  /// Another lane than the one that is served has something: that is served from now on.
+  private var hasReadyElsewhere: Bool {
+    guard let highest = levels?.highest() else { return false }
+    lane = highest
+    return true
+  }
+
+  /// There is something ready in one of its lanes.
+  @inline(__always)
+  func filled(_ lane: Lane) {
+    if levels != nil { choose(lane) }
+    touch()
+  }
+
+  private func choose(_ other: Lane) {
+    let isHigher = Sabotage.is(.servesLowestLaneFirst) != (other.priority > lane.priority)
+    levels?.noteFilled(other.priority)
+    if isHigher || !lane.hasReady { lane = other }
+  }
 
   // MARK: Messages
 
@@ -191,7 +233,7 @@ public final class Queue {
 
   /// Brings the account of memory up to date.
   func countEntries() {
-    let bytes = lanes.reduce(0) { $0 + $1.byteCount }
+    let bytes = lanes.reduce(Self.laneBytes * (lanes.count - 1)) { $0 + $1.byteCount }
     guard bytes != countedEntries else { return }
     broker.account.add(bytes - countedEntries, to: .entries)
     countedEntries = bytes

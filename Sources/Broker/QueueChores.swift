@@ -5,6 +5,7 @@ extension Queue {
     let count = readyCount
     guard count > 0 else { return 0 }
     hold()
+    readyBytes = 0
     broker.chores.begin(QueuePurge(self, for: peer), for: peer)
     return count
   }

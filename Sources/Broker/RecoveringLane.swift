@@ -18,8 +18,14 @@ package final class RecoveringLane {
   package private(set) var movedUpTo: UInt64 = 0
   package private(set) var nextSequence: UInt64 = 1
   package var deliveredUpTo: UInt64 = 0
+  /// Bytes of the bodies of `entries` by their sequences; nil where nobody counts them.
+  private var sizes: [UInt64: UInt32]?
 
   package init() {}
+
+  init(countsBytes: Bool) {
+    if countsBytes { sizes = [:] }
+  }
 
   /// What is left of a lane.
   struct Remains {
@@ -65,6 +71,15 @@ package final class RecoveringLane {
     entries.append(entry)
     nextSequence = max(nextSequence, entry.sequence + 1)
     return true
+  }
+
+  /// How large the body of a message of the log is, which was appended.
+  func note(size: UInt32, of sequence: UInt64) { sizes?[sequence] = size }
+
+  /// The sum of the bodies of what is left of the log's entries.
+  func bodyBytes(of entries: [Entry]) -> Int? {
+    guard let sizes else { return nil }
+    return entries.reduce(0) { $0 + Int(sizes[$1.sequence] ?? 0) }
   }
 
   /// Settles the messages of a range; `body` gets each entry.

@@ -6,6 +6,9 @@ final class Route {
   let queues: ContiguousArray<Unmanaged<Queue>>
   let count: Int
   let durableCount: Int
+  /// As `count`, if none of the queues has settings: a message need only be put behind the others. Else
+  /// more than any route has.
+  let plainCount: Int
   /// An exchange on the way looks at the headers: the route holds for one message only.
   let needsHeaders: Bool
   /// It is the same for all keys.
@@ -15,19 +18,26 @@ final class Route {
     queues = walk.queues
     count = queues.count
     durableCount = walk.durableCount
+    plainCount = walk.hasSettings ? .max : walk.queues.count
     needsHeaders = walk.needsHeaders
     isKeyless = walk.isKeyless
   }
 
   /// Those of some queues that are still there.
-  init(those queues: ContiguousArray<Unmanaged<Queue>>.SubSequence) {
-    self.queues = ContiguousArray(
-      queues.lazy.filter { !$0._withUnsafeGuaranteedRef(\.isDeleted) })
+  init(
+    those queues: ContiguousArray<Unmanaged<Queue>>.SubSequence,
+    where isWanted: (Queue) -> Bool = { !$0.isDeleted }
+  ) {
+    self.queues = ContiguousArray(queues.filter { $0._withUnsafeGuaranteedRef(isWanted) })
     count = self.queues.count
+    let hasSettings = self.queues.contains { $0._withUnsafeGuaranteedRef { $0.settings != nil } }
+    plainCount = hasSettings ? .max : count
     durableCount = self.queues.count { $0._withUnsafeGuaranteedRef(\.isDurable) }
     needsHeaders = false
     isKeyless = false
   }
+
+  var isPlain: Bool { plainCount == count }
 
   /// What it takes of the memory.
   var bytes: Int { 96 + queues.capacity * MemoryLayout<Unmanaged<Queue>>.stride }

@@ -8,6 +8,8 @@ struct RouteWalk {
   private(set) var steps = 0
   fileprivate(set) var queues: ContiguousArray<Unmanaged<Queue>> = []
   private(set) var durableCount = 0
+  /// One of the queues has settings.
+  private(set) var hasSettings = false
   /// Those that are still to be visited.
   private var exchanges: [Exchange] = []
   /// A binding fits at the exchange that is being visited.
@@ -56,6 +58,7 @@ struct RouteWalk {
     queue.routeMark = mark
     queues.append(.passUnretained(queue))
     if queue.isDurable { durableCount += 1 }
+    if queue.settings != nil { hasSettings = true }
     return true
   }
 

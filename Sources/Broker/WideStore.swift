@@ -18,6 +18,8 @@ final class WideStore: Chore {
   /// The first queue that does not have it yet.
   private var next = 0
   private var isDurable = false
+  /// A queue had no room.
+  private var isRefused = false
   /// The record of the next slice, which is being put together.
   private var copy: RecordDraft?
 
@@ -76,7 +78,7 @@ final class WideStore: Chore {
     guard next == route.count else { return false }
     forgetCopy(broker)
     broker.wideStoreEnded(bytes: size)
-    channel.storeEnded(isDurable: isDurable)
+    channel.storeEnded(isDurable: isDurable, isRefused: isRefused)
     return true
   }
 
@@ -109,12 +111,32 @@ final class WideStore: Chore {
     if isDurable { self.isDurable = true }
     switch content {
     case .bytes(let body):
+      guard slice.isPlain else {
+        return body.withUnsafeBytes { store($0, nil, in: slice, broker) }
+      }
       Self.store(names, properties, body, in: slice, isDurable: isDurable, broker)
     case .draft(let source):
       let record = isLast ? source : copy
       forgetCopy(broker)
       guard let record else { invariantFailed("a wide store has no record for a slice") }
+      guard slice.isPlain else { return store(record.body, record, in: slice, broker) }
       Self.store(record, names, properties, in: slice, isDurable: isDurable, broker)
+    }
+  }
+
+  /// Where some of the queues have settings. There may be no number left for a lane: the publish is refused
+  /// then, since its connection was answered before.
+  private func store(
+    _ body: UnsafeRawBufferPointer, _ draft: RecordDraft?, in slice: Route, _ broker: Broker
+  ) {
+    let (names, properties) = (names, properties)
+    do throws(BrokerError) {
+      let hasRoom = try broker.storeWithSettings(
+        names: names.span.bytes, properties: properties.span.bytes, body: body.bytes, draft,
+        in: slice, isPersistent: isPersistent)
+      if !hasRoom { isRefused = true }
+    } catch {
+      isRefused = true
     }
   }
 

@@ -17,6 +17,8 @@ final class JournalCensus {
     fileprivate(set) var queueID: UInt32?
     /// nil if that is lost.
     fileprivate(set) var queueDeclaration: RawRecord?
+    /// Of its messages; 0 where its declaration is lost.
+    fileprivate(set) var priority: UInt32 = 0
     let messages = RecoveringLane()
     /// Without a sound checkpoint: what the log does not settle.
     var unsettled = SequenceSet()
@@ -236,8 +238,10 @@ final class JournalCensus {
       malformed.append((declared.record.position, problem))
     } else if let queue = queues[declared.queue] {
       add(declared.id, of: declared.queue, queue)
+      lanes[declared.id]?.priority = declared.priority
     } else if mayMissDeclarations, believed(declared.queue) > 0 {
       add(declared.id, of: declared.queue, nil)
+      lanes[declared.id]?.priority = declared.priority
     }
   }
 

@@ -35,11 +35,18 @@ package final class JournalRepair {
     self.line = line
     var names: Set<Name> = []
     var declarations: [UInt32: RawRecord] = [:]
+    var priorities: [UInt32: UInt32] = [:]
+    for lane in verification.census.lanes.values {
+      priorities[lane.queueID ?? 0, default: 0] = max(
+        priorities[lane.queueID ?? 0] ?? 0, lane.priority)
+    }
     for lane in verification.census.lanes.values.sorted(by: { $0.id < $1.id }) {
       let queue = lane.queueID ?? 0
       let declaration =
         declarations[queue]
-        ?? Self.declaration(of: lane, isProven: census.isProven, avoiding: &names)
+        ?? Self.declaration(
+          of: lane, priorityMax: priorities[queue] ?? 0, isProven: census.isProven,
+          avoiding: &names)
       declarations[queue] = declaration
       var outcome = Outcome(
         lane: lane, logged: verification.aliveInLog(lane), declaration: declaration)
@@ -59,7 +66,8 @@ package final class JournalRepair {
 
   /// Only what was proven is passed on as it is; a queue without a declaration gets one.
   private static func declaration(
-    of lane: JournalCensus.LaneCensus, isProven: Bool, avoiding names: inout Set<Name>
+    of lane: JournalCensus.LaneCensus, priorityMax: UInt32, isProven: Bool,
+    avoiding names: inout Set<Name>
   ) -> RawRecord {
     if let declaration = lane.queueDeclaration, isProven || lane.queueNames.vhost == "/",
       names.insert(lane.queueNames.name).inserted || isProven
@@ -68,9 +76,12 @@ package final class JournalRepair {
     }
     var name = "repaired-\(lane.id)"
     while !names.insert(Name(name)).inserted { name += "-again" }
+    // Its lanes may be of several priorities, though nothing else is known of it.
+    let arguments: FieldTable =
+      priorityMax > 0 ? ["x-max-priority": .int64(Int64(priorityMax))] : [:]
     return QueueRecord.raw(
       id: lane.queueID ?? 0, isAutoDelete: false, vhost: "/", name: Name(name),
-      arguments: FieldTable().encoded)
+      arguments: arguments.encoded)
   }
 
   /// Nothing behind the damage says what stood there: neither the log nor the checkpoint.
@@ -160,7 +171,8 @@ package final class JournalRepair {
       let queue = outcome.declaration.word
       if declared.insert(queue).inserted { outcome.declaration.append(to: &catalog) }
       LaneRecord.raw(
-        id: outcome.lane.id, queue: queue, role: LaneRole.ready.rawValue, priority: 0
+        id: outcome.lane.id, queue: queue, role: LaneRole.ready.rawValue,
+        priority: outcome.lane.priority
       ).append(to: &catalog)
       for record in records { record.append(to: &catalog) }
     }

@@ -64,6 +64,7 @@ import Testing
     .misnamesFirstRecord: "whatStandsBehindALargeRecordIsFoundFromItsSegmentOn",
     .missesWhatMoves: "whatMovesMeanwhileIsThereOnceAfterACrash",
     .opensUnsyncedSegment: "aSegmentIsNotUsedBeforeItsNameIsDurable",
+    .servesLowestLaneFirst: "higherOnesComeFirstAndEqualsInTheirOrder",
     .sharesFirstBatch: "aLifeThatLeftRecordsLeftItsEpoch",
   ]
 

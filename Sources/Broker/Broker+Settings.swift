@@ -1,0 +1,114 @@
+import AMQP
+import Base
+import Journal
+
+/// Messages for queues with settings: which lane they go to, whether there is room, what has to leave for
+/// them. The queues of a route without any never come here.
+extension Broker {
+  /// Stores a message once and puts an entry into every queue of the route that has room. Returns whether
+  /// all of them had.
+  func storeWithSettings(
+    names: RawSpan, properties: RawSpan, body: RawSpan, _ draft: RecordDraft?, in route: Route,
+    isPersistent: Bool
+  ) throws(BrokerError) -> Bool {
+    let priority = MessageView.priority(in: properties)
+    let size = body.byteCount
+    var open = route
+    if route.queues.contains(where: { $0._withUnsafeGuaranteedRef { isFull($0, for: size) } }) {
+      open = Route(those: route.queues[...]) { !self.isFull($0, for: size) }
+    }
+    guard open.count > 0 else { return false }
+    for queue in open.queues { try queue.takeUnretainedValue().prepareLane(forPriority: priority) }
+    let isDurable = isPersistent && open.durableCount > 0
+    let destinations = isDurable ? open.durableCount : 0
+    let message =
+      if let draft {
+        appendMessage(
+          draft, names: names, properties: properties, destinations: destinations,
+          isDurable: isDurable)
+      } else {
+        appendMessage(
+          names: names, properties: properties, body: body, destinations: destinations,
+          isDurable: isDurable)
+      }
+    journal.retain(message.location.block, count: open.count)
+    var place = message.rest
+    for queue in open.queues {
+      queue._withUnsafeGuaranteedRef { queue in
+        let isDurable = isDurable && queue.isDurable
+        enqueue(message, in: queue, isDurable, at: place, priority: priority)
+        if isDurable { place += MessagePlace.size }
+      }
+    }
+    for queue in open.queues { queue._withUnsafeGuaranteedRef { stored(size, in: $0) } }
+    return open.count == route.count
+  }
+
+  private func enqueue(
+    _ message: StoredMessage, in queue: Queue, _ isDurable: Bool,
+    at place: UnsafeMutableRawPointer, priority: UInt8
+  ) {
+    guard let lane = queue.lane(forPriority: priority) else {
+      invariantFailed("a message has a priority that its queue has no lane for")
+    }
+    if isDurable {
+      MessagePlace(lane: lane.id, sequence: lane.nextSequence).write(at: place)
+    }
+    var flags: Entry.Flags = isDurable ? .durable : []
+    if queue.settings?.countsBytes == true { flags.insert(.counted) }
+    lane.enqueue(message.location, flags: flags)
+    queue.filled(lane)
+  }
+
+  private func stored(_ size: Int, in queue: Queue) {
+    guard let settings = queue.settings else { return }
+    if settings.countsBytes { queue.readyBytes += size }
+    guard settings.dropsHead, queue.isOverfull else { return }
+    deliveries.serve(queue)
+    _ = queue.dropHead()
+  }
+
+  /// The queue refuses one more message, of this size. Whoever can take what is ready takes it before.
+  private func isFull(_ queue: Queue, for size: Int) -> Bool {
+    guard !queue.isDeleted, let settings = queue.settings, settings.refusesPublishes else {
+      return queue.isDeleted
+    }
+    guard queue.wouldOverflow(with: size) else { return false }
+    deliveries.serve(queue)
+    return queue.wouldOverflow(with: size)
+  }
+}
+
+extension Queue {
+  /// Messages that one call drops at most.
+  private static let droppedAtOnce = 256
+
+  /// It has more than its limits let it have.
+  var isOverfull: Bool {
+    guard let settings else { return false }
+    return readyCount > settings.lengthMax || readyBytes > settings.bytesMax
+  }
+
+  /// One more message of this size would be too much.
+  func wouldOverflow(with size: Int) -> Bool {
+    guard let settings else { return false }
+    return readyCount >= settings.lengthMax || readyBytes > settings.bytesMax - size
+  }
+
+  /// The next messages leave until there are as many as there may be. Returns false when more are to go
+  /// in a later turn; those that are on disk are read before.
+  func dropHead() -> Bool {
+    guard let settings, settings.dropsHead, !isHeld else { return true }
+    var left = Self.droppedAtOnce
+    while isOverfull, hasReady {
+      guard left > 0 else { return false }
+      left -= 1
+      guard lane.isNextInMemory() else { return true }
+      lane.settle(lane.take())
+    }
+    return true
+  }
+
+  /// Bytes of a body that were counted leave, or come.
+  func count(bytes: Int) { readyBytes += bytes }
+}

@@ -1,0 +1,52 @@
+import AMQP
+import Base
+
+/// What a queue's arguments come to: one value, made when the queue is, which nobody has to look up in a
+/// table. A queue that asks for nothing has none, and its messages are only put behind the others.
+final class QueueSettings {
+  /// What becomes of messages for which there is no room.
+  enum Overflow {
+    /// The queue's next messages leave.
+    case dropHead
+    /// New messages are refused, and publishers that have publishes confirmed are told so.
+    case rejectPublish
+  }
+
+  /// The highest priority of messages; 0 is a queue without priorities.
+  let priorityMax: UInt32
+  /// Messages that may be ready at once, and bytes of their bodies.
+  let lengthMax: Int
+  let bytesMax: Int
+  let overflow: Overflow
+  /// One consumer is served at a time, and the others stand by.
+  let isSingleActive: Bool
+
+  /// The settings of arguments that were checked; nil if they ask for nothing.
+  init?(_ arguments: FieldTable) {
+    priorityMax = UInt32(arguments["x-max-priority"]?.integer ?? 0)
+    lengthMax = Self.limit(arguments["x-max-length"])
+    bytesMax = Self.limit(arguments["x-max-length-bytes"])
+    overflow =
+      switch arguments["x-overflow"]?.text {
+      case "reject-publish", "reject-publish-dlx": .rejectPublish
+      default: .dropHead
+      }
+    isSingleActive = arguments["x-single-active-consumer"] == .bool(true)
+    guard priorityMax > 0 || lengthMax < .max || bytesMax < .max || isSingleActive else {
+      return nil
+    }
+  }
+
+  private static func limit(_ value: FieldValue?) -> Int {
+    value?.integer.map { Int(clamping: $0) } ?? .max
+  }
+
+  /// The bytes of what is ready have to be known.
+  var countsBytes: Bool { bytesMax < .max }
+
+  var refusesPublishes: Bool {
+    overflow == .rejectPublish && (lengthMax < .max || bytesMax < .max)
+  }
+
+  var dropsHead: Bool { overflow == .dropHead && (lengthMax < .max || bytesMax < .max) }
+}
