@@ -25,6 +25,8 @@ public final class Queue {
   let lanes: [Lane]
   /// Where it is bound, so that deleting it costs what it is bound to.
   var bindings = BindingList()
+  /// Whose bindings those are that go with their last one.
+  var dependents = Dependents()
   /// What the account of memory has of its entries.
   private var countedEntries = 0
   /// Where the log says that it was declared.
