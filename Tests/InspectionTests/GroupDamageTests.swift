@@ -3,6 +3,8 @@ import IO
 import Testbed
 import Testing
 
+@testable import Broker
+@testable import BrokerTests
 @testable import Inspection
 @testable import Journal
 @testable import JournalTests
@@ -71,5 +73,60 @@ import Testing
       #expect(numbers == [1, 5], "byte \(position - group.lowerBound)")
       #expect(damage == [group], "byte \(position - group.lowerBound)")
     }
+  }
+
+  /// What went together comes back together when the log is damaged where it says so.
+  @Test func repairBringsBackAllThatWentInADamagedGroup() throws {
+    let (journal, group) = try Self.makeCascade()
+    for position in stride(from: group.lowerBound, to: group.upperBound, by: 8) {
+      let directory = try TemporaryDirectory()
+      let damaged = directory.path + "/journal"
+      try FileSystem.makeDirectories(damaged)
+      for name in try FileSystem.list(journal.path) where !name.hasPrefix("spare-") {
+        var bytes = try FileSystem.readWhole(journal.path + "/" + name)
+        if name == SegmentFiles.name(0) { bytes[SegmentHeader.pageBytes + position] ^= 1 }
+        try File(damaged + "/" + name, .readWrite, creates: true).write(at: 0, bytes)
+      }
+      let verification = try JournalVerification(directory: damaged)
+      #expect(!verification.isSound, "byte \(position - group.lowerBound)")
+      try JournalRepair(verification).perform(in: directory.path + "/repair", now: 1)
+      let copy = try TemporaryDirectory()
+      for name in try FileSystem.list(damaged) {
+        try File(copy.path + "/" + name, .readWrite, creates: true)
+          .write(at: 0, FileSystem.readWhole(damaged + "/" + name))
+      }
+      let broker = try TestBroker(in: copy)
+      let isThere =
+        [broker.vhost.hasQueue("q")] + Self.going.map { broker.vhost.hasExchange($0) }
+      #expect(isThere == [true, true, true], "byte \(position - group.lowerBound)")
+      #expect(broker.vhost.bindings == 2, "byte \(position - group.lowerBound)")
+      broker.close()
+    }
+  }
+
+  private static let going: [Name] = ["x", "y"]
+
+  /// A queue went with two exchanges, and the log goes on behind that.
+  private static func makeCascade() throws -> (TemporaryDirectory, group: Range<Int>) {
+    let broker = try TestBroker(settings: .damagedLog)
+    let channel = broker.connect().open()
+    try broker.durableTurn {
+      try channel.declare("q", isDurable: true)
+      for name in going {
+        try broker.vhost.declare(exchange: name, isDurable: true, isAutoDelete: true)
+        try channel.bind("q", to: name)
+      }
+    }
+    let begin = broker.journal.endPosition
+    var end = begin
+    try broker.durableTurn {
+      try channel.delete("q")
+      end = broker.journal.endPosition
+    }
+    try broker.durableTurn { try channel.declare("p", isDurable: true) }
+    try broker.durableTurn { try channel.delete("p") }
+    let crashed = try broker.directory.copy()
+    broker.close()
+    return (crashed, begin..<end)
   }
 }
