@@ -15,6 +15,8 @@ public enum Sabotage: String, CaseIterable, Sendable {
   // Recovery.
   case skipsSettlementAtReplay, forgetsDeliveredAtReplay, losesDestinationAtReplay
   case reusesLaneIDs
+  // Groups.
+  case appliesOpenGroup, endsGroupEarly, forgetsGroup
   // Queues.
   case dropsSettlement, deliversBeforeLog, forgetsRedelivered, requeuesOutOfOrder
   case acknowledgesNeighbour, keepsStaleRoutes, miscountsReady

@@ -104,6 +104,7 @@ final class Catalog {
     append(Self.record(binding))
   }
 
+  @discardableResult
   func appendRemoved(_ binding: Binding) -> Committed {
     append(Self.record(binding).ofKind(BrokerRecord.Kind.bindingRemoved.rawValue))
   }
@@ -118,6 +119,14 @@ final class Catalog {
     remove(exchange)
     ExchangeDeletedRecord.append(to: journal, id: exchange.id)
     changedAt = journal.endPosition
+  }
+
+  /// A change of which the log gets so many records. If there are several, a start finds all or none.
+  func change(recordCount: Int, _ body: () -> Void) -> Committed {
+    if recordCount > 1 { journal.group(body) } else { body() }
+    guard recordCount > 0 else { return .now }
+    changedAt = journal.endPosition
+    return .whenDurable(changedAt)
   }
 
   private func append(_ record: RawRecord) -> Committed {

@@ -29,8 +29,13 @@ public final class Exchange {
 
   /// All bindings from here.
   private(set) var bindings: SpreadDictionary<BindingKey, Binding> = SpreadDictionary()
+  /// Of these so many lead to what is deleted, and are still to be taken out. Counted if it goes with its
+  /// last binding.
+  var leavingCount = 0
   /// Bindings that lead here.
   var incoming = BindingList()
+  /// Whose bindings those are that go with their last one.
+  var dependents = Dependents()
   /// Set by the router to visit an exchange once.
   var routeMark: UInt64 = 0
 

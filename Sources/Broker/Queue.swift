@@ -33,6 +33,8 @@ public final class Queue {
   var readyBytes = 0
   /// Where it is bound, so that deleting it costs what it is bound to.
   var bindings = BindingList()
+  /// Whose bindings those are that go with their last one.
+  var dependents = Dependents()
   /// What the account of memory has of its entries.
   private var countedEntries = 0
   /// Where the log says that it was declared.

@@ -1,7 +1,8 @@
-/// Takes the bindings of deleted queues and exchanges out of their other ends, and deletes the exchanges
-/// that go with their last binding, in chains of any length. What is deleted is out of its table and of
-/// all routes before this begins; that the log has one record of it is enough, since reading the log
-/// does the same. A stop in between can leave an exchange that was about to go with its last binding.
+/// Takes the bindings of deleted queues and exchanges out of their other ends. What is deleted is out of
+/// its table and of all routes before this begins, with the exchanges that go with their last binding
+/// (`VirtualHost.cascade`); that the log has one record of each is enough, since reading the log does
+/// the same. Of more exchanges than a cascade has at most, the rest goes here, one by one, and a stop in
+/// between can leave some of them.
 final class Unbinding: Chore {
   enum Deleted {
     case queue(Queue)
@@ -32,8 +33,9 @@ final class Unbinding: Chore {
       vhost.remove(binding)
       let source = binding.source
       if vhost.goesWithoutBindings(source) {
-        vhost.takeOut(source)
-        deleted.append(.exchange(source))
+        let going = vhost.goesWithCascade(source)
+        vhost.takeOut(going, isLogged: false)
+        deleted += going.map { .exchange($0) }
       }
       steps -= Self.stepsPerBinding
       guard steps > 0 else { return false }

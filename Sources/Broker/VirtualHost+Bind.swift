@@ -67,8 +67,12 @@ extension VirtualHost {
       unchecked: source, destination: destination, key: key, arguments: arguments)
     guard let binding = source.binding(like: wanted) else { return broker.catalog.known }
     remove(binding)
-    let committed = binding.isDurable ? broker.catalog.appendRemoved(binding) : .now
-    if goesWithoutBindings(source) { remove(source, for: peer) }
-    return committed
+    let isLogged = binding.isDurable
+    let going = goesWithoutBindings(source) ? goesWithCascade(source) : []
+    let committed = takeOut(
+      going, with: { if isLogged { broker.catalog.appendRemoved(binding) } }, isLogged: isLogged)
+    if !going.isEmpty { begin(Unbinding(self, going.map { .exchange($0) }), for: peer) }
+    // What only came along is promised to nobody.
+    return isLogged ? committed : .now
   }
 }

@@ -52,6 +52,7 @@ public final class VirtualHost {
     return exchange
   }
 
+  package func hasExchange(_ name: Name) -> Bool { exchanges[name] != nil }
   package func hasQueue(_ name: Name) -> Bool { queues[name] != nil }
 
   func queue(_ name: Name) throws(BrokerError) -> Queue {
@@ -105,8 +106,12 @@ public final class VirtualHost {
     let before = source.routerBytes
     source.add(binding)
     switch binding.destination {
-    case .queue(let queue): queue.bindings.add(binding)
-    case .exchange(let exchange): exchange.incoming.add(binding)
+    case .queue(let queue):
+      queue.bindings.add(binding)
+      if source.isAutoDelete { queue.dependents.add(source) }
+    case .exchange(let exchange):
+      exchange.incoming.add(binding)
+      if source.isAutoDelete { exchange.dependents.add(source) }
     }
     bindings += 1
     bindingBytes += binding.bytes + source.routerBytes - before
@@ -123,9 +128,14 @@ public final class VirtualHost {
     bindingBytes -= binding.bytes
     source.remove(binding)
     switch binding.destination {
-    case .queue(let queue): queue.bindings.remove(binding)
-    case .exchange(let exchange): exchange.incoming.remove(binding)
+    case .queue(let queue):
+      queue.bindings.remove(binding)
+      if source.isAutoDelete { queue.dependents.remove(source) }
+    case .exchange(let exchange):
+      exchange.incoming.remove(binding)
+      if source.isAutoDelete { exchange.dependents.remove(source) }
     }
+    if source.isAutoDelete, binding.destination.isDeleted { source.leavingCount -= 1 }
     bindings -= 1
     bindingBytes += source.routerBytes - before
     broker.noteReleased()
@@ -142,7 +152,10 @@ public final class VirtualHost {
     queues[queue.name] = nil
     nodeBytes -= queue.memoryBytes
     let isSilent = queue.isAutoDelete && Sabotage.is(.revivesAutoDeleteQueue)
-    if queue.isDurable, !broker.isRecovering, !isSilent { broker.catalog.appendDeleted(queue) }
+    let isLogged = queue.isDurable && !broker.isRecovering && !isSilent
+    let going = cascade(from: [queue.dependents])
+    takeOut(
+      going, with: { if isLogged { broker.catalog.appendDeleted(queue) } }, isLogged: isLogged)
     queue.drop()
     broker.letGo(queue)
     broker.keepUntilSettled(queue)
@@ -150,36 +163,30 @@ public final class VirtualHost {
     broker.retire(queue)
     broker.noteReleased()
     changed()
-    if !queue.bindings.isEmpty { begin(Unbinding(self, [.queue(queue)]), for: peer) }
+    if !queue.bindings.isEmpty {
+      begin(Unbinding(self, [.queue(queue)] + going.map { .exchange($0) }), for: peer)
+    }
     return count
   }
 
   /// Deletes an exchange with all bindings from and to it, and those that go with their last binding.
   /// It is gone at once; `peer` waits until its bindings are.
   func remove(_ exchange: Exchange, for peer: Peer? = nil) {
-    takeOut(exchange)
-    begin(Unbinding(self, [.exchange(exchange)]), for: peer)
+    let going = goesWithCascade(exchange)
+    takeOut(going, isLogged: false)
+    begin(Unbinding(self, going.map { .exchange($0) }), for: peer)
   }
 
-  /// Takes an exchange out of the table; its bindings are still to be taken out.
-  func takeOut(_ exchange: Exchange) {
-    exchange.isDeleted = true
+  /// The exchange is not in the table any more.
+  func forget(_ exchange: Exchange) {
     exchanges[exchange.name] = nil
     nodeBytes -= exchange.memoryBytes
-    if exchange.isDurable, !broker.isRecovering { broker.catalog.appendDeleted(exchange) }
-    broker.exchangeNumbers.giveBack(exchange.id)
     changed()
   }
 
-  private func begin(_ unbinding: Unbinding, for peer: Peer?) {
+  func begin(_ unbinding: Unbinding, for peer: Peer?) {
     if broker.isRecovering { return unbinding.finish() }
     broker.chores.begin(unbinding, for: peer)
-  }
-
-  /// The log says itself, when it is being read, that an exchange went.
-  func goesWithoutBindings(_ exchange: Exchange) -> Bool {
-    exchange.isAutoDelete && exchange.bindings.isEmpty && !exchange.isDeleted
-      && !broker.isRecovering
   }
 
   /// A consumer of the queue ended: the queue may go with its last one.

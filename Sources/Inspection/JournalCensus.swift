@@ -149,7 +149,7 @@ final class JournalCensus {
     switch record {
     case .laneFileRemoved(let record):
       removedLaneFiles.insert(UInt32(truncatingIfNeeded: record.number))
-    case .pad, .epoch, .batch, .stop, .laneFile: break
+    case .pad, .epoch, .batch, .stop, .laneFile, .groupBegin, .groupEnd: break
     }
   }
 

@@ -23,6 +23,21 @@ extension LogReader {
     return true
   }
 
+  /// Behind damage: goes behind the group of which this is the rest, if its end is the next mark.
+  func skipRestOfGroup() throws(JournalError) {
+    let (start, own) = (position, epoch)
+    search: while let view = try step() {
+      switch OwnRecord.Kind(rawValue: view.kind) {
+      case .groupEnd:
+        if view.endedGroup.map({ $0 < start }) ?? false { return }
+        break search
+      case .groupBegin, .epoch: break search
+      case .pad, .batch, .stop, .laneFile, .laneFileRemoved, nil: continue
+      }
+    }
+    (position, epoch, isClean) = (start, own, false)
+  }
+
   /// Goes to the first record that is valid in the present epoch or begins a later one.
   func seekFirst(_ isPlausible: Plausible) throws(JournalError) -> Bool {
     guard let found = try firstValid(in: position..<end, isPlausible) else { return false }

@@ -44,8 +44,9 @@ package final class LogSurvey {
     if first.header == nil { try begin(reader, body) }
     while true {
       try readRun(reader, body)
-      let damaged = reader.position
+      let damaged = reader.brokenGroup ?? reader.position
       guard try reader.skipDamage(isPlausible) else { break }
+      try reader.skipRestOfGroup()
       body(.damage(damaged..<reader.position))
     }
     end = reader.position

@@ -29,6 +29,7 @@ extension Journal {
     guard !isCommitting, failure == nil, postponed == nil, endPosition > sealedPosition else {
       return
     }
+    invariant(!isInGroup, "a batch is taken in a group")
     if beginningEnd == nil { appendBatchRecord(now: now) }
     let slices = takeSlices(upTo: beginningEnd ?? .max)
     let batch = CommitBatch(

@@ -209,7 +209,7 @@ extension Journal {
       let number = UInt32(truncatingIfNeeded: record.number)
       missing.remove(number)
       laneFiles.used(number)
-    case .pad, .batch, .stop, .laneFile: break
+    case .pad, .batch, .stop, .laneFile, .groupBegin, .groupEnd: break
     }
   }
 

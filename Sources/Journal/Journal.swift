@@ -137,6 +137,8 @@ public final class Journal {
   /// Why no segment could be made when a batch was last tried; until one is durable.
   public internal(set) var stuckReason: String?
   var commitBackoff = Backoff()
+  /// What is appended belongs to a group.
+  var isInGroup = false
   /// Nothing more is appended but the end.
   var isClosing = false
   /// Set when a commit failed; nothing is accepted then.

@@ -10,6 +10,10 @@ package final class LogReader {
   package var epoch: UInt64
   /// The last record said that the broker stopped in order.
   package var isClean = false
+  /// The group that begins before this position has its end, or none does.
+  private var wholeUpTo = 0
+  /// Where the group began in which damage was found.
+  package private(set) var brokenGroup: Int?
   /// Where no segment is, so that nothing has to be looked for.
   private let holes: [Range<Int>]
 
@@ -45,14 +49,59 @@ package final class LogReader {
     buffer.deallocate()
   }
 
-  /// The next record; nil at the end of the log. The view is valid until the next call.
+  /// The next record; nil at the end of the log. The view is valid until the next call. Of a group all
+  /// records come, or none.
   package func next() throws(JournalError) -> RecordView? {
+    brokenGroup = nil
+    while let view = try step() {
+      guard OwnRecord.Kind(rawValue: view.kind) == .groupBegin, view.position >= wholeUpTo else {
+        return view
+      }
+      let begin = view.position
+      if try findEnd(of: begin) { return try valid(at: begin) }
+      // The log ends where the group began.
+      if position == begin { return nil }
+    }
+    try lookForDamage()
+    return nil
+  }
+
+  /// Looks for the end of the group that begins at `begin`, behind whose mark the reader stands. It
+  /// stands there again if there is one; otherwise before what came in its place, or, at the end of the
+  /// log, where the group began.
+  private func findEnd(of begin: Int) throws(JournalError) -> Bool {
+    let (behind, own) = (position, epoch)
+    while true {
+      let before = epoch
+      guard let view = try step() else { break }
+      switch OwnRecord.Kind(rawValue: view.kind) {
+      case .groupEnd where view.endedGroup == begin:
+        wholeUpTo = position
+        (position, epoch, isClean) = (behind, own, false)
+        return true
+      case .epoch, .groupBegin:
+        (position, epoch, isClean) = (view.position, before, false)
+        return false
+      case .pad, .batch, .stop, .laneFile, .laneFileRemoved, .groupEnd, nil: continue
+      }
+    }
+    brokenGroup = begin
+    try lookForDamage()
+    brokenGroup = nil
+    if Sabotage.is(.appliesOpenGroup) {
+      wholeUpTo = position
+      (position, epoch, isClean) = (behind, own, false)
+      return true
+    }
+    (position, epoch, isClean) = (begin, own, false)
+    return false
+  }
+
+  /// The next record, whatever group it is in; nil where none is valid.
+  package func step() throws(JournalError) -> RecordView? {
     var found = try valid(at: position)
     if found == nil { found = try validBehindSegment() }
-    guard let view = found else {
-      try lookForDamage()
-      return nil
-    }
+    guard let view = found else { return nil }
     position = view.position
     position += Record.padded(view.size)
     switch OwnRecord.Kind(rawValue: view.kind) {
@@ -61,7 +110,7 @@ package final class LogReader {
       isClean = false
     case .stop: isClean = true
     case .batch, .pad: break
-    case .laneFile, .laneFileRemoved, nil: isClean = false
+    case .laneFile, .laneFileRemoved, .groupBegin, .groupEnd, nil: isClean = false
     }
     return view
   }
@@ -141,7 +190,7 @@ package final class LogReader {
       // Nothing is durable that is not written; what was found by chance hardly ever says so.
       guard says > UInt64(position), says <= UInt64(place) else { return nil }
       return batchEpoch(in: epoch...epoch + Self.epochGapMax, base, at: place)
-    case .pad, .stop, .laneFile, .laneFileRemoved, nil: return nil
+    case .pad, .stop, .laneFile, .laneFileRemoved, .groupBegin, .groupEnd, nil: return nil
     }
   }
 

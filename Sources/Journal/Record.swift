@@ -120,6 +120,11 @@ public struct RecordView {
     if own == .pad { return size == 8 || Int(word) == size }
     return own.isPlausible(self)
   }
+  /// Where the group begins that this record ends; nil if it ends none.
+  package var endedGroup: Int? {
+    guard OwnRecord.Kind(rawValue: kind) == .groupEnd else { return nil }
+    return Int(truncatingIfNeeded: u64(at: GroupEndRecord.beginOffset))
+  }
   public var flags: UInt8 { base.load(fromByteOffset: Record.flagsOffset, as: UInt8.self) }
   public var count: UInt16 { base.load(fromByteOffset: Record.countOffset, as: UInt16.self) }
   public var word: UInt32 { base.load(fromByteOffset: Record.wordOffset, as: UInt32.self) }

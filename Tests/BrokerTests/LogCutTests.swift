@@ -81,7 +81,7 @@ import Testing
   }
 
   /// The log up to `position`; zeros follow.
-  private static func cut(_ broker: TestBroker, at position: Int) throws -> TemporaryDirectory {
+  static func cut(_ broker: TestBroker, at position: Int) throws -> TemporaryDirectory {
     let copy = try TemporaryDirectory()
     let source = broker.directory.path
     let size = broker.journal.settings.segmentBytes

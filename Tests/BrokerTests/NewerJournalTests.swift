@@ -21,7 +21,7 @@ import Testing
 
   @Test(arguments: [
     (UInt8(99), UInt8(0), [Name](), "a record of kind 99"),
-    (7, 0, [], "a record of kind 7"),
+    (15, 0, [], "a record of kind 15"),
     (34, 0, ["/", "x", "x-delayed"], "an exchange 'x' of type 'x-delayed'"),
     (32, 0, ["other", "q"], "the virtual host 'other'"),
     (34, 0, ["other", "x", "direct"], "the virtual host 'other'"),

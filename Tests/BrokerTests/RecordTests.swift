@@ -222,7 +222,7 @@ import Testing
   }
 
   @Test func theJournalsOwnRecordsAreRefusedWhenCutShort() throws {
-    for (kind, payload) in [(2, 16), (3, 16), (4, 0), (5, 8), (6, 8)] {
+    for (kind, payload) in [(2, 16), (3, 16), (4, 0), (5, 8), (6, 8), (7, 0), (8, 8)] {
       let raw = RawRecord(kind: UInt8(kind), payload: [UInt8](repeating: 7, count: payload))
       for size in 9...Record.headerSize + payload {
         let isWhole = size == Record.headerSize + payload

@@ -32,6 +32,8 @@ import Testing
       try channel.declare("other", isDurable: true)
       try channel.bind("q", to: "amq.topic", key: "a.#")
       for round in 0..<20 {
+        // What goes with its last binding goes as a group; the last ones stand in the log.
+        if round % 4 == 3 { try Self.cascade(broker, channel) }
         try broker.durableTurn {
           for number in 0..<4 {
             let body = "\(round * 4 + number):" + String(repeating: "x", count: 500)
@@ -46,6 +48,17 @@ import Testing
       for name in try FileSystem.list(crashed.path) {
         files[name] = try FileSystem.readWhole(crashed.path + "/" + name)
       }
+    }
+
+    private static func cascade(_ broker: TestBroker, _ channel: Channel) throws {
+      try broker.durableTurn {
+        try channel.declare("going", isDurable: true)
+        for name in ["x", "y"] as [Name] {
+          try broker.vhost.declare(exchange: name, isDurable: true, isAutoDelete: true)
+          try channel.bind("going", to: name)
+        }
+      }
+      try broker.durableTurn { try channel.delete("going") }
     }
 
     func name(_ suffix: String) -> String {

@@ -15,7 +15,7 @@ import Testing
   }
 
   @Test func whatOnlyANewerVersionKnowsIsNamedAndIgnorableKindsArePassedOver() {
-    #expect(Self.problem(7) == .unknownKind(7))
+    #expect(Self.problem(15) == .unknownKind(15))
     #expect(Self.problem(99) == .unknownKind(99))
     #expect(Self.problem(127) == .unknownKind(127))
     #expect(Self.problem(128) == nil)

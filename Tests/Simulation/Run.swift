@@ -13,6 +13,7 @@ package final class Run {
   let world: World
   private(set) var life: Life?
   private var clients: [SimulatedClient] = []
+  private var bundle: Bundle?
   private var turnsLeft: Int
   private var clientNumber = 0
   /// Turns until the bad times end.
@@ -58,6 +59,7 @@ package final class Run {
   /// Starts the broker, does `body`, and clears up behind a crash.
   func live(_ body: () throws(Interruption) -> Void) throws(BrokenPromise) {
     try start()
+    if let life { try Bundle.check(life.broker) }
     do throws(Interruption) {
       try body()
     } catch {
@@ -113,6 +115,8 @@ package final class Run {
     try restoreTopology(life)
     clients = []
     for _ in 0..<world.scenario.clientCount { join(life) }
+    defer { bundle = nil }
+    if world.scenario.hasBundle { bundle = Bundle(life) }
     var turns = world.random.number(1...2 * world.scenario.lifeTurns)
     while turns > 0, turnsLeft > 0 {
       turns -= 1
@@ -141,6 +145,7 @@ package final class Run {
 
   private func turn(_ life: Life) throws(Interruption) {
     for client in clients where world.random.flag() { client.act() }
+    do throws(BrokenPromise) { try bundle?.act() } catch { throw .broken(error) }
     try life.turn()
     for client in clients { client.read() }
     for client in clients where isOver(client) {
@@ -193,7 +198,10 @@ package final class Run {
       world.disk.crashNow(kind())
       throw .crashed
     case _ where world.may(.crashes):
-      if world.random.flag() {
+      if bundle?.end() == true {
+        // Into the very write that has what goes as one.
+        world.disk.crash(after: world.random.number(0...1), kind(), in: .write)
+      } else if world.random.flag() {
         world.disk.crash(after: world.random.number(0...12), kind())
       } else {
         let counted = world.random.choose([DiskOperation.syncDirectory, .sync, .rename, .remove])
@@ -211,6 +219,7 @@ package final class Run {
 
   /// Stops in order, unless a crash comes; `isCut` allows one.
   func stop(_ life: Life, isCut: Bool = true) throws(Interruption) {
+    bundle = nil
     world.coverage.note(.orderlyStops)
     if isCut, world.may(.crashes), world.random.oneIn(5) {
       world.disk.crash(after: world.random.number(0...6), kind())

@@ -41,6 +41,8 @@ struct Scenario {
   let lifeTurns: Int
   let memoryLimitBytes: Int
   let walkSteps: Int
+  /// A client declares and deletes what goes as one.
+  let hasBundle: Bool
 
   init(_ random: inout SeededGenerator, _ options: RunOptions) {
     topology = Topology(&random)
@@ -75,6 +77,7 @@ struct Scenario {
     lifeTurns = random.choose([10, 30, 30, 80])
     memoryLimitBytes = random.choose([1 << 20, 64 << 20])
     // Chores are small here: they take many turns only when a turn gives them little.
+    hasBundle = (turns + largeBytes / 1000 + clientCount) % 3 == 0
     walkSteps = [1, 8192, 10, 50][(turns + lifeTurns + persistentOf10) % 4]
   }
 }

@@ -11,6 +11,8 @@ package enum OwnRecord {
     case stop = 4
     case laneFile = 5
     case laneFileRemoved = 6
+    case groupBegin = 7
+    case groupEnd = 8
 
     package var name: String {
       switch self {
@@ -20,20 +22,22 @@ package enum OwnRecord {
       case .stop: "stop"
       case .laneFile: "lane-file"
       case .laneFileRemoved: "lane-file-removed"
+      case .groupBegin: "group-begin"
+      case .groupEnd: "group-end"
       }
     }
 
     /// The flags that there are.
     var flags: UInt8 {
       switch self {
-      case .pad, .epoch, .batch, .stop, .laneFile, .laneFileRemoved: 0
+      case .pad, .epoch, .batch, .stop, .laneFile, .laneFileRemoved, .groupBegin, .groupEnd: 0
       }
     }
 
     /// Whether it stands in the log, and not in checkpoints alone.
     package var isInLog: Bool {
       switch self {
-      case .pad, .epoch, .batch, .stop, .laneFileRemoved: true
+      case .pad, .epoch, .batch, .stop, .laneFileRemoved, .groupBegin, .groupEnd: true
       case .laneFile: false
       }
     }
@@ -53,6 +57,10 @@ package enum OwnRecord {
         record.size == 24
       case .laneFileRemoved:
         record.size == 24
+      case .groupBegin:
+        record.size == 16
+      case .groupEnd:
+        record.size == 24
       }
     }
   }
@@ -63,6 +71,8 @@ package enum OwnRecord {
   case stop
   case laneFile(LaneFileRecord)
   case laneFileRemoved(LaneFileRemovedRecord)
+  case groupBegin
+  case groupEnd(GroupEndRecord)
 
   package init(_ record: RecordView) throws(RecordProblem) {
     guard let kind = Kind(rawValue: record.kind) else {
@@ -81,6 +91,10 @@ package enum OwnRecord {
         self = .stop
       case .laneFile: self = .laneFile(try LaneFileRecord(record))
       case .laneFileRemoved: self = .laneFileRemoved(try LaneFileRemovedRecord(record))
+      case .groupBegin:
+        try PayloadWalk(record).end()
+        self = .groupBegin
+      case .groupEnd: self = .groupEnd(try GroupEndRecord(record))
       }
     } catch {
       throw .malformed(kind: record.kind, error.reason)
@@ -96,6 +110,8 @@ package enum OwnRecord {
     case .stop: "stop"
     case .laneFile(let fields): "lane file \(fields.number)"
     case .laneFileRemoved(let fields): "lane file \(fields.number) removed"
+    case .groupBegin: "group"
+    case .groupEnd(let fields): "end of the group from \(fields.begin)"
     }
   }
 }
@@ -195,5 +211,28 @@ package struct LaneFileRemovedRecord {
   static func append(to journal: Journal, number: UInt64) {
     let (_, payload) = journal.append(kind: 6, payloadSize: 8)
     payload.storeBytes(of: number, toByteOffset: 0, as: UInt64.self)
+  }
+}
+
+/// Record 8, group-end. The group is whole. The position is that of its beginning.
+package struct GroupEndRecord {
+  package let record: RecordView
+
+  /// Throws when the payload is not that of kind 8.
+  package init(_ record: RecordView) throws(MalformedInput) {
+    self.record = record
+    var walk = PayloadWalk(record)
+    try walk.skip(8)
+    try walk.end()
+  }
+
+  static let beginOffset = 16
+  package var begin: UInt64 { record.u64(at: 16) }
+
+  /// Appends a record.
+  @inline(__always)
+  static func append(to journal: Journal, begin: UInt64) {
+    let (_, payload) = journal.append(kind: 8, payloadSize: 8)
+    payload.storeBytes(of: begin, toByteOffset: 0, as: UInt64.self)
   }
 }

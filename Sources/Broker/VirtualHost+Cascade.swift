@@ -1,0 +1,57 @@
+/// What goes with what goes: an exchange that was declared to do so, with its last binding, and so on up
+/// the chain. It is known at once, and stands in the log as one, however long the bindings take that are
+/// then taken out (`Unbinding`).
+extension VirtualHost {
+  /// Exchanges above go later, each when its last binding is taken out; a stop in between can leave them.
+  static let cascadeMax = 4096
+
+  /// The exchanges that go with destinations that are deleted: all of whose bindings lead to what is
+  /// deleted. They count as deleted from now on, and are still to be taken out of the table.
+  func cascade(from deleted: [Dependents]) -> [Exchange] {
+    var going: [Exchange] = []
+    var next = deleted
+    while let dependents = next.popLast() {
+      for (exchange, count) in dependents.all {
+        exchange.leavingCount += count
+        guard goesWithoutBindings(exchange), going.count < Self.cascadeMax else { continue }
+        exchange.isDeleted = true
+        going.append(exchange)
+        next.append(exchange.dependents)
+      }
+    }
+    return going
+  }
+
+  /// All its bindings are gone, or lead to what is deleted. The log says itself, when it is being read, that
+  /// an exchange went.
+  func goesWithoutBindings(_ exchange: Exchange) -> Bool {
+    exchange.isAutoDelete && exchange.bindings.count == exchange.leavingCount
+      && !exchange.isDeleted && !broker.isRecovering
+  }
+
+  /// The exchange goes, since it has no binding any more, and what goes with it.
+  func goesWithCascade(_ exchange: Exchange) -> [Exchange] {
+    exchange.isDeleted = true
+    return [exchange] + cascade(from: [exchange.dependents])
+  }
+
+  /// Takes exchanges out of the table; the log gets that as one with what `body` tells it.
+  @discardableResult
+  func takeOut(
+    _ exchanges: [Exchange], with body: () -> Void = {}, isLogged: Bool
+  ) -> Committed {
+    let count = (isLogged ? 1 : 0) + exchanges.count(where: \.isDurable)
+    return broker.catalog.change(recordCount: broker.isRecovering ? 0 : count) {
+      body()
+      for exchange in exchanges { takeOut(exchange) }
+    }
+  }
+
+  /// Takes an exchange out of the table; its bindings are still to be taken out.
+  private func takeOut(_ exchange: Exchange) {
+    exchange.isDeleted = true
+    forget(exchange)
+    if exchange.isDurable, !broker.isRecovering { broker.catalog.appendDeleted(exchange) }
+    broker.exchangeNumbers.giveBack(exchange.id)
+  }
+}
