@@ -104,7 +104,8 @@ extension Queue {
       guard left > 0 else { return false }
       left -= 1
       guard lane.isNextInMemory() else { return true }
-      lane.settle(lane.take())
+      let lane = lane
+      broker.bury(lane.take(), of: lane, for: .maxLength)
     }
     return true
   }

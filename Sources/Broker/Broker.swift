@@ -10,10 +10,15 @@ public final class Broker {
   private(set) var vhosts: [Name: VirtualHost] = [:]
   private(set) lazy var catalog = Catalog(broker: self, journal: journal)
 
-  /// Wall-clock milliseconds of this turn: for what is written down.
-  public private(set) var now: Int64 = 0
+  /// The date of this turn, in milliseconds since 1970: for what is written down, and for what is due at a
+  /// date. It is the wall clock's without its jumps.
+  public private(set) var now: Int64
   /// Monotonic milliseconds of this turn: for what lasts or waits.
-  public private(set) var time: Int64 = 0
+  public private(set) var time: Int64
+  /// When a date comes.
+  package private(set) var dates: SteadyClock
+  /// Who is called when, though nobody asks for anything.
+  package let deadlines: Timetable
   /// Work that is too large for one turn.
   let chores: Chores
   /// The chores of checkpoints and of rounds of spilling, for which no client waits.
@@ -38,10 +43,9 @@ public final class Broker {
   /// Queues that wait for a block to be in memory, by block.
   private var fetching: [UInt32: [Queue]] = [:]
   /// Queues whose next message could not be read.
-  private var unreadable: [Queue] = []
+  var unreadable: [Queue] = []
   /// They are tried again from this monotonic millisecond on.
-  private var nextReadAt: Int64 = 0
-  static let unreadableMilliseconds: Int64 = 2000
+  var nextReadAt = Int64.min
   /// Queues that have messages, and some that had.
   private(set) var holding: [Queue] = []
   /// The lanes of the round of spilling that is being written.
@@ -57,10 +61,12 @@ public final class Broker {
   private(set) var peers: [Peer] = []
   /// Channels that are closed and have not given up all that they had.
   var closingChannels: [Channel] = []
-  /// Where `tend` goes on among the queues that may have messages, for those that have none.
-  private var idleIndex = 0
-  /// Queues that are looked at each time.
-  private static let idleLooks = 8192
+  /// Where `tend` goes on among the queues that may have messages, for those that have none, when that is,
+  /// how many are to be looked at, and whether it begins anew then.
+  var idleIndex = 0
+  var nextIdleLook: Int64?
+  var idleLooksLeft = 0
+  var isIdleLookWanted = false
   let deliveryChunks = DeliveryChunks()
   /// What the account has of blocks that are kept for loans.
   var countedLoans = 0
@@ -78,6 +84,7 @@ public final class Broker {
       chores.isTurnLong = isTurnLong
       walks.isTurnLong = isTurnLong
       deliveries.isTurnLong = isTurnLong
+      deadlines.isTurnLong = isTurnLong
     }
   }
   /// Channels that published in this turn and confirm.
@@ -91,10 +98,17 @@ public final class Broker {
   private var wideStoreCount = 0
   private var retired: [Queue] = []
 
-  /// `random` gives numbers for names that clients must not guess.
-  public init(journal: Journal, limits: BrokerLimits, random: @escaping () -> UInt64) {
+  /// `moment` is the present, until the first turn; `random` gives numbers for names that clients must not
+  /// guess.
+  public init(
+    journal: Journal, limits: BrokerLimits, at moment: Moment, random: @escaping () -> UInt64
+  ) {
     self.journal = journal
     self.limits = limits
+    now = moment.wall
+    time = moment.monotonic
+    dates = SteadyClock(at: moment)
+    deadlines = Timetable(stepsPerTurn: limits.dueStepsPerTurn)
     account = MemoryAccount(limitBytes: limits.memoryBytes)
     chores = Chores(stepsPerTurn: limits.choreStepsPerTurn)
     walks = Chores(stepsPerTurn: limits.walkStepsPerTurn)
@@ -120,8 +134,9 @@ public final class Broker {
 
   /// A turn begins.
   public func begin(at moment: Moment) {
-    now = moment.wall
     time = moment.monotonic
+    dates.follow(moment)
+    now = dates.date(at: time)
     chores.renew()
     walks.renew()
     deliveries.renew()
@@ -155,9 +170,10 @@ public final class Broker {
 
   // MARK: The turn's end
 
-  /// The turn ends: confirms what needs no log, notes what waits for it, and hands the log what
-  /// gathered.
+  /// The turn ends: does what is due, confirms what needs no log, notes what waits for it, and hands the
+  /// log what gathered.
   public func end() {
+    tend()
     chores.advance()
     walks.advance()
     pump()
@@ -170,6 +186,9 @@ public final class Broker {
     }
     commit()
     if journal.failure != nil { refuseAwaiting() }
+    // Behind the commit, which has told the log what was settled before a batch is tried again, and before
+    // a round, or files would never be merged while one round follows the other.
+    journal.tend(now: time)
     spill()
     journal.trim()
   }
@@ -191,7 +210,7 @@ public final class Broker {
 
   /// Takes what the journal's threads have done, and confirms what became durable.
   public func journalMoved() {
-    let progress = journal.poll()
+    let progress = journal.poll(now: time)
     for block in progress.loaded {
       for queue in fetching.removeValue(forKey: block) ?? [] { queue.fetched() }
     }
@@ -204,34 +223,10 @@ public final class Broker {
     awaiting.removeAll { !$0.confirmDurable(upTo: position) }
   }
 
-  /// Tends the log, and tries again what failed for reasons that may be over; from time to time.
-  public func tend() {
-    journal.tend(now: time)
-    letGoOfIdleQueues()
-    guard !unreadable.isEmpty, time >= nextReadAt else { return }
-    nextReadAt = time + Self.unreadableMilliseconds
-    let queues = unreadable
-    unreadable = []
-    journal.forgetFailures()
-    for queue in queues { queue.tryAgain() }
-  }
-
   /// The log failed: what waits for it is not confirmed any more.
   private func refuseAwaiting() {
     for channel in awaiting { channel.refuseAll() }
     awaiting = []
-  }
-
-  /// Queues that have had no message for a while give back what they kept for the next ones.
-  private func letGoOfIdleQueues() {
-    // Whoever walks over the list goes on where it was.
-    if isWalking { return }
-    for _ in 0..<min(Self.idleLooks, holding.count) {
-      if idleIndex >= holding.count { idleIndex = 0 }
-      let queue = holding[idleIndex]
-      // The one that takes its place is looked at next.
-      if queue.trimIfIdle() { letGo(queue) } else { idleIndex += 1 }
-    }
   }
 
   /// Writes all that is left and ends the journal.
@@ -273,6 +268,7 @@ public final class Broker {
   @inline(__always)
   func noteTouched(_ queue: Queue) {
     deliveries.add(queue)
+    isIdleLookWanted = true
     if queue.holdingIndex == nil { hold(queue) }
   }
 

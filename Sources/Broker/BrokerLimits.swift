@@ -26,6 +26,8 @@ public struct BrokerLimits: Equatable, Sendable {
   public var choreStepsPerTurn = 8192
   /// Steps in a turn of checkpoints and of rounds of spilling.
   public var walkStepsPerTurn = 4096
+  /// Steps in a turn of what is due by itself.
+  public var dueStepsPerTurn = 4096
 
   /// Larger bodies are put together in the memory in which they stay, unless they come at once, and are sent
   /// out of it: they are not copied into the log, nor into a connection's output.

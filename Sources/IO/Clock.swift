@@ -1,3 +1,4 @@
+import Base
 import Glibc
 
 /// The kernel's clocks. The broker's core has none: it is told the time.
@@ -10,6 +11,11 @@ public enum Clock {
   /// Milliseconds since 1970.
   public static func wallMilliseconds() -> Int64 {
     read(CLOCK_REALTIME) / 1_000_000
+  }
+
+  /// Both, for the broker's core.
+  public static func moment() -> Moment {
+    Moment(monotonic: monotonicNanoseconds() / 1_000_000, wall: wallMilliseconds())
   }
 
   private static func read(_ clock: clockid_t) -> Int64 {

@@ -17,9 +17,12 @@ public struct Wakeup: ~Copyable, Sendable {
   }
 
   /// Forgets the signals so far.
-  public func clear() {
+  public func clear() { _ = take() }
+
+  /// Forgets the signals so far, and returns whether there were any.
+  public func take() -> Bool {
     var count: UInt64 = 0
-    _ = retrying { read(descriptor.raw, &count, 8) }
+    return retrying { read(descriptor.raw, &count, 8) } == 8
   }
 
   /// Waits for a signal, at most `timeoutMilliseconds` (-1: for ever), and clears it.

@@ -14,6 +14,8 @@ final class Background: Sendable {
     var watched: String?
     /// After a spare segment could not be made.
     var backoff = Backoff()
+    /// The time when the core last asked for something, in monotonic milliseconds.
+    var now: Int64 = 0
     /// A look for missing spares is due already.
     var isRefilling = false
     var isStopping = false
@@ -69,8 +71,9 @@ final class Background: Sendable {
     }
   }
 
-  /// Writes a lane file.
-  func spill(_ round: SpillRound) {
+  /// Writes a lane file. `now` is monotonic milliseconds.
+  func spill(_ round: SpillRound, now: Int64) {
+    state.withLock { $0.now = now }
     worker.submit { [self] in
       let outcome = SpillWriter(round, files: files, records: lanes).write()
       state.withLock { $0.spilled = outcome }
@@ -117,9 +120,11 @@ final class Background: Sendable {
   /// Problems of this thread that were not yet reported to the operator; each is returned once.
   func takeProblems() -> [String] { state.withLock { $0.problems.take() } }
 
-  /// Makes the spare segments that are missing, or finds out why that cannot be done.
-  func refill() {
+  /// Makes the spare segments that are missing, or finds out why that cannot be done. `now` is monotonic
+  /// milliseconds.
+  func refill(now: Int64) {
     let isDue = state.withLock { state in
+      state.now = now
       defer { state.isRefilling = true }
       return state.isRefilling
     }
@@ -154,7 +159,7 @@ final class Background: Sendable {
     var hasMade = false
     while files.spareCount < Self.sparesMin, problem == nil, !state.withLock({ $0.isStopping }) {
       // What it fails for, it fails for again; each try fills the file system for a moment.
-      if let known = state.withLock({ $0.backoff.isDue() ? nil : $0.spaceProblem }) {
+      if let known = state.withLock({ $0.backoff.isDue(at: $0.now) ? nil : $0.spaceProblem }) {
         problem = known
         break
       }
@@ -164,7 +169,7 @@ final class Background: Sendable {
         state.withLock { $0.backoff.succeeded() }
         problem = lackOfSpace()
       } catch {
-        state.withLock { $0.backoff.failed() }
+        state.withLock { $0.backoff.failed(at: $0.now) }
         problem = "\(error)"
       }
     }

@@ -1,20 +1,17 @@
-/// When something that failed is tried again: at once, then less and less often. It counts the times
-/// somebody asks, which the loop does a few times a second, so that no clock can stop it.
+/// When something that failed is tried again: soon, then less and less often. Times are monotonic
+/// milliseconds, so that nobody who sets the clock can stop it.
 struct Backoff {
-  private var interval = 1
-  private var left = 0
+  private var interval = first
+  /// It is tried again from then on.
+  private(set) var nextAt = Int64.min
 
-  /// Eight seconds of the loop's time.
-  static let intervalMax = 32
+  private static let first: Int64 = 250
+  static let intervalMax: Int64 = 8000
 
-  mutating func isDue() -> Bool {
-    guard left > 0 else { return true }
-    left -= 1
-    return false
-  }
+  func isDue(at now: Int64) -> Bool { now >= nextAt }
 
-  mutating func failed() {
-    left = interval - 1
+  mutating func failed(at now: Int64) {
+    nextAt = now + interval
     interval = min(2 * interval, Self.intervalMax)
   }
 

@@ -28,9 +28,17 @@ extension Journal {
   /// Segments, or lane files, could be given up if the catalog were written down. `now` is monotonic
   /// milliseconds.
   public func wantsCheckpoint(now: Int64) -> Bool {
-    pendingCheckpoint == nil && failure == nil && now >= nextCheckpointAt && isWorthCheckpoint
-      && (recyclableBytes > 0
-        || laneFiles.retiredCount > 0 || wantsCheckpointForSpace(now: now))
+    guard let checkpointDue else { return false }
+    return now >= checkpointDue
+  }
+
+  /// From when on a checkpoint is wanted, as things are, in monotonic milliseconds; nil if none is.
+  var checkpointDue: Int64? {
+    guard pendingCheckpoint == nil, failure == nil, isWorthCheckpoint else { return nil }
+    if recyclableBytes > 0 || laneFiles.retiredCount > 0 { return nextCheckpointAt }
+    // Where writes are not synced, only a checkpoint lets space of lane files go.
+    guard !settings.isSynced, laneFiles.hasSealed else { return nil }
+    return nextCheckpointAt + Self.checkpointRetryMilliseconds
   }
 
   /// What checkpoints cost is bounded by what is written, however large the catalog is: no byte of the
@@ -54,12 +62,6 @@ extension Journal {
   /// Bytes of the log in segments that a checkpoint made now would let go.
   private var recyclableBytes: Int {
     (segments.firstLive(notAbove: durablePosition) - segments.first) * settings.segmentBytes
-  }
-
-  /// Where writes are not synced, only a checkpoint lets space of lane files go.
-  private func wantsCheckpointForSpace(now: Int64) -> Bool {
-    !settings.isSynced && laneFiles.hasSealed
-      && now >= nextCheckpointAt + Self.checkpointRetryMilliseconds
   }
 
   /// Begins a checkpoint: what the broker says from now on goes into it, until `finishCheckpoint`. What

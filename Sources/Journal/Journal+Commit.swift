@@ -2,8 +2,6 @@ import Base
 import IO
 
 extension Journal {
-  static let spaceLookMilliseconds: Int64 = 1000
-
   /// Bytes appended and not yet durable.
   public var uncommittedBytes: Int { endPosition - durablePosition }
 
@@ -71,29 +69,6 @@ extension Journal {
     return slices
   }
 
-  /// `tend` has something to do, though nobody asks for anything.
-  public var wantsTending: Bool {
-    spaceProblem != nil || isSpillFailing || laneFiles.hasDead
-  }
-
-  /// What is to be done from time to time: tries a batch again that could not be begun, looks for
-  /// space, and gives space back. `now` is monotonic milliseconds.
-  public func tend(now: Int64) {
-    returnHoles(now: now)
-    mergeLaneFiles(now: now)
-    lookForSpace(now: now)
-    // A spare segment that was made or recycled meanwhile is what it waits for.
-    guard let batch = postponed?.batch, files.spareCount > 0 || commitBackoff.isDue() else {
-      return
-    }
-    postponed = nil
-    if Sabotage.is(.losesPostponedBatch) {
-      durablePosition = batch.end
-      return
-    }
-    submit(batch)
-  }
-
   /// What the other threads have done.
   public struct Progress {
     /// The durable position moved, or the log failed.
@@ -104,19 +79,19 @@ extension Journal {
     public var moved: [MovedLane]?
   }
 
-  /// Takes the results of the other threads.
-  public func poll() -> Progress {
+  /// Takes the results of the other threads. `now` is monotonic milliseconds.
+  public func poll(now: Int64) -> Progress {
     takeCheckpointOutcome()
     problems.add(background.takeProblems())
     var progress = Progress()
     progress.loaded = takeLoaded()
     // A round waits for a checkpoint, which nobody goes on with when the log has failed.
-    progress.hasCommitted = takeCommit()
+    progress.hasCommitted = takeCommit(now: now)
     progress.moved = takeSpill()
     return progress
   }
 
-  private func takeCommit() -> Bool {
+  private func takeCommit(now: Int64) -> Bool {
     guard let result = committer.takeResult() else { return false }
     isCommitting = false
     switch result {
@@ -129,22 +104,15 @@ extension Journal {
       committingBlocks.removeAll(keepingCapacity: true)
       handOverCheckpoint()
       returnSettledSpace()
-      if files.spareCount < Background.sparesMin { background.refill() }
+      if files.spareCount < Background.sparesMin { background.refill(now: now) }
     case .postponed(let reason):
       if let batch = inFlight { postponed = (batch, reason) }
       stuckReason = reason
-      commitBackoff.failed()
+      commitBackoff.failed(at: now)
     case .failed(let reason):
       failure = reason
     }
     return true
-  }
-
-  /// Lane files take space as well as segments.
-  private func lookForSpace(now: Int64) {
-    guard background.spaceProblem != nil || now >= nextSpaceLookAt else { return }
-    nextSpaceLookAt = now + Self.spaceLookMilliseconds
-    background.refill()
   }
 
   private func slice(_ block: Block, upTo used: Int) -> CommitBatch.Slice? {
@@ -202,7 +170,8 @@ extension Journal {
     while failure == nil, postponed == nil, isCommitting || hasUncommitted {
       commit(now: now)
       committer.waitForResult()
-      _ = poll()
+      // No time passes for what would be tried again.
+      _ = poll(now: 0)
     }
   }
 

@@ -16,6 +16,8 @@ extension Journal {
   static let sparseBytesMax = 1 << 20
   static let mergedFilesMax = 256
   static let mergeRetryMilliseconds: Int64 = 60_000
+  /// All files are looked at for it no more often, since there may be many.
+  static let mergeLookMilliseconds: Int64 = 250
 
   /// Gives back the space of what has died, as far as the log durably says that it has.
   func returnSpace() {
@@ -45,8 +47,13 @@ extension Journal {
   /// Makes holes into lane files where blocks are dead. A file in which much dies in a short time is
   /// gone before that, mostly.
   func returnHoles(now: Int64) {
-    guard now >= nextHolesAt, failure == nil else { return }
-    nextHolesAt = now + Self.holesMilliseconds
+    guard laneFiles.hasDead, failure == nil else { return }
+    guard let due = nextHolesAt else {
+      nextHolesAt = now + Self.holesMilliseconds
+      return
+    }
+    guard now >= due else { return }
+    nextHolesAt = nil
     let returns = laneFiles.takeHoles(bytesMin: settings.holeBytesMin)
     if !returns.isEmpty { background.giveBack(returns) }
   }
@@ -55,9 +62,13 @@ extension Journal {
 
   /// Begins a round that moves what is left of many files into one.
   func mergeLaneFiles(now: Int64) {
-    guard !isSpilling, failure == nil, now >= nextMergeAt else { return }
+    guard laneFiles.mayBeSparse, !isSpilling, failure == nil, now >= nextMergeAt else { return }
     let sparse = laneFiles.sparse(bytesMax: Self.sparseBytesMax)
-    guard sparse.count >= settings.sparseFilesMin else { return }
+    guard sparse.count >= settings.sparseFilesMin else {
+      laneFiles.mayBeSparse = false
+      nextMergeAt = now + Self.mergeLookMilliseconds
+      return
+    }
     nextMergeAt = now
     let merges = sparse.prefix(Self.mergedFilesMax).map { number in
       SpillRound.Merge(
@@ -68,7 +79,7 @@ extension Journal {
       number: laneFiles.takeNumber(), lanes: [], sources: [:], merges: merges, isScratch: false)
     pendingSpill = PendingSpill(
       number: round.number, isScratch: false, merges: merges)
-    background.spill(round)
+    background.spill(round, now: now)
   }
 
   private func neededBlock(_ slot: UInt32, of number: UInt32) -> SpillRound.Merge.Block {

@@ -157,7 +157,7 @@ extension Journal {
     pendingSpill = PendingSpill(
       number: round.number, isScratch: round.isScratch, cutoff: cutoff, kept: kept)
     nextSpillAt = now
-    background.spill(round)
+    background.spill(round, now: now)
   }
 
   /// Nothing was selected. What was old may have been given up since the cutoff was taken.

@@ -168,8 +168,8 @@ public final class Journal {
   var stayingBytes = 0
   /// No round is begun before this monotonic millisecond.
   var nextSpillAt: Int64 = 0
-  /// Holes are made into lane files from this monotonic millisecond on.
-  var nextHolesAt: Int64 = 0
+  /// Holes are made into lane files from this monotonic millisecond on; nil while none are to be made.
+  var nextHolesAt: Int64?
   /// No lane files are merged before this monotonic millisecond.
   var nextMergeAt: Int64 = 0
   /// The free space is looked at from this monotonic millisecond on.
@@ -205,7 +205,7 @@ public final class Journal {
       worker: try environment.worker("background"), files: files, settings: settings, lanes: lanes,
       watch: environment.watch, wake: wake)
     reader = BlockReader(worker: try environment.worker("reader"), files: files, wake: wake)
-    background.refill()
+    background.refill(now: 0)
   }
 
   deinit {

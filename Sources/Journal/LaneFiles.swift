@@ -89,7 +89,9 @@ struct LaneFiles {
       aliveBytes += bytes
       files[number]!.neededBytes = bytes
     }
+    mayBeSparse = true
     if blocks.isEmpty || !areAlive { dying.insert(number) }
+    if !blocks.isEmpty, !areAlive { hasDead = true }
   }
 
   /// A block of a file that was found is alive.
@@ -124,6 +126,7 @@ struct LaneFiles {
     }
     files[number]!.neededBytes -= files[number]!.extents[index].size
     aliveBytes -= files[number]!.extents[index].size
+    mayBeSparse = true
     dying.insert(number)
   }
 
@@ -162,7 +165,7 @@ struct LaneFiles {
     return touched.sorted().filter { files[$0]!.aliveCount == 0 && files[$0]!.dying.isEmpty }
   }
 
-  /// Something has died since holes were made.
+  /// Something has died, or was found dead, since holes were made.
   private(set) var hasDead = false
 
   /// The holes of at least `bytesMin` that can be made into files of which something is alive.
@@ -198,6 +201,10 @@ struct LaneFiles {
   }
 
   // MARK: Merging
+
+  /// Some file may have come to have little left since that was last looked at; whoever has looked at all
+  /// takes it back.
+  var mayBeSparse = true
 
   /// Files of which so little is left that they had better be one.
   func sparse(bytesMax: Int) -> [UInt32] {

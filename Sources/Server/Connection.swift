@@ -49,6 +49,8 @@ package final class Connection {
   var sentAt: Int64
   /// Since when nothing of what there is to write was taken; nil when all was written.
   private(set) var unreadSince: Int64?
+  /// When the loop looks at it by itself: at what is due for it, or before.
+  var dueAt = Int64.max
   /// When it is closed if it is still in the handshake, or lingering, by then.
   var deadline: Int64
 
@@ -65,6 +67,9 @@ package final class Connection {
     progressAt = now
     self.deadline = deadline
   }
+
+  /// Its place among the loop's connections.
+  var slot: Int { Int(token & 0xFFFF_FFFF) }
 
   /// Whether bytes from the client are wanted now.
   var wantsReads: Bool {

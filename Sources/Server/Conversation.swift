@@ -46,6 +46,8 @@ package protocol Conversation: AnyObject {
   func outputWritten()
   /// The account of memory is to have what the output takes now.
   func countOutput()
+  /// All that was said was sent, and memory is kept for what comes next.
+  var keepsOutput: Bool { get }
   /// Nothing was said for a while: memory that only output needs goes.
   func shrinkOutput()
 

@@ -26,6 +26,7 @@ extension Loop {
     connectionCount += 1
     broker.account.add(Connection.memoryBytes, to: .connections)
     conversation.host = connection
+    arm(connection)
     log.debug("\(client.name) connected")
     return connection
   }
@@ -42,7 +43,8 @@ extension Loop {
     broker.account.add(-Connection.memoryBytes, to: .connections)
     forgetUnproven(connection)
     connection.transport.close()
-    let slot = Int(connection.token & 0xFFFF_FFFF)
+    let slot = connection.slot
+    deadlines.cancel(slot)
     connections[slot] = nil
     freeSlots.append(slot)
     connectionCount -= 1

@@ -22,7 +22,7 @@ extension Loop {
   // MARK: Unfinished input
 
   /// Requests and messages that have not arrived whole take more memory than they may.
-  private var isInputShort: Bool {
+  var isInputShort: Bool {
     broker.account.isOverBudget(.bodies) || broker.account.isOverBudget(.input)
   }
 
@@ -68,18 +68,22 @@ extension Loop {
     settle(connection)
   }
 
-  /// A message or a request that has begun goes on, or its connection is closed.
-  func watchProgress(_ connection: Connection) {
-    let conversation = connection.conversation
+  /// Notes whether anything has come of a message or a request that has begun.
+  func noteProgress(_ connection: Connection) {
     guard connection.unfinishedBytes > 0, connection.wantsReads, !connection.isLingering else {
       connection.progressAt = now
       return
     }
-    let progress = conversation.contentProgress &+ connection.leftover.count
+    let progress = connection.conversation.contentProgress &+ connection.leftover.count
     if progress != connection.progress {
       connection.progress = progress
       connection.progressAt = now
     }
+  }
+
+  /// A message or a request that has begun goes on, or its connection is closed.
+  func watchProgress(_ connection: Connection) {
+    noteProgress(connection)
     let isShort = isInputShort
     let patience =
       isShort
@@ -88,7 +92,8 @@ extension Loop {
       isShort && connection === finishing
       && now - connection.finishingSince > settings.contentMilliseconds
     guard now - connection.progressAt > patience || isTooSlow else { return }
-    conversation.contentStalled(seconds: patience / 1000)
+    connection.progressAt = now
+    connection.conversation.contentStalled(seconds: patience / 1000)
     settle(connection)
   }
 

@@ -40,7 +40,7 @@ package final class Loop {
   let settings: LoopSettings
   let log: Log
   /// Gives memory back to the kernel, after no client has said anything for a while.
-  private let releaseMemory: () -> Void
+  let releaseMemory: () -> Void
 
   /// Connections by the lower half of their token; the upper half tells users of a slot apart.
   var connections: [Connection?] = []
@@ -71,15 +71,18 @@ package final class Loop {
   /// A turn is due without waiting.
   var hasMore = false
   var isFailureAnnounced = false
-  private var stopDeadline: Int64?
+  var stopDeadline: Int64?
   var isMemoryHigh = false
   package internal(set) var spaceProblem: String?
   /// Since when the log finds no space for what waits.
   var stuckSince: Int64?
-  private var nextSweep: Int64 = 0
+  /// When something is due for a connection by itself, by its slot.
+  var deadlines = Deadlines()
+  /// When what concerns all is looked at again, if anything wants that.
+  var nextSweep: Int64 = 0
   /// When a client was heard last, and whether memory was given back since then.
-  private var heardAt: Int64 = 0
-  private var hasReleasedMemory = true
+  var heardAt: Int64 = 0
+  var hasReleasedMemory = true
   /// Monotonic milliseconds of this turn.
   package private(set) var now: Int64 = 0
   package weak var witness: (any LoopWitness)?
@@ -89,7 +92,7 @@ package final class Loop {
   package private(set) var turnTimes = TurnTimes()
   private var slowTurns = SlowTurns()
   /// Of this turn.
-  private var work = TurnWork()
+  var work = TurnWork()
 
   /// Bytes of large bodies that may still be sent in this turn.
   private var bodyBytesLeft = 0
@@ -97,11 +100,8 @@ package final class Loop {
   private let stage: UnsafeMutableRawBufferPointer
   private let readBuffer: UnsafeMutableRawBufferPointer
   static let readBytes = 64 << 10
-  private static let sweepMilliseconds: Int64 = 250
   /// Connections that are written to before the time is looked at again.
   private static let flushesPerLook = 64
-  /// After so long without a word from any client, unused memory is given back.
-  private static let quietMilliseconds: Int64 = 2000
   static let lingerMilliseconds: Int64 = 3000
   /// So long a client that got close-ok has for closing.
   static let clientClosesMilliseconds: Int64 = 10_000
@@ -139,7 +139,7 @@ package final class Loop {
 
   /// The turn ends: what nobody had to tell the loop of is done, and everything is written.
   package func end() {
-    if now >= nextSweep { sweep() }
+    tend()
     let hadChores = broker.hasChores
     work.hasChores = hadChores
     let journal = broker.journal
@@ -147,7 +147,7 @@ package final class Loop {
     witness?.willEnd()
     broker.end()
     witness?.didEnd()
-    if broker.hasChores || journal.isGivingBackMemory { hasMore = true }
+    if broker.hasChores || broker.hasDue || journal.isGivingBackMemory { hasMore = true }
     if hadChores { resumeWaiting() }
     work.hasRound = journal.isSpilling && !wasSpilling
     work.hasCheckpoint = journal.isCheckpointing && !wasCheckpointing
@@ -164,16 +164,6 @@ package final class Loop {
     turnTimes.record(nanoseconds)
     if nanoseconds > SlowTurns.limit { slowTurns.note(nanoseconds, work) }
     if let line = slowTurns.takeLine(now: now) { log.warning(line) }
-  }
-
-  /// How long the next turn may be waited for, in milliseconds; nil is for ever.
-  package var waitMilliseconds: Int64? {
-    if hasMore { return 0 }
-    let isWaiting =
-      spaceProblem != nil || broker.alarm != nil || stopDeadline != nil
-      || broker.journal.wantsTending
-    guard connectionCount > 0 || isWaiting || !hasReleasedMemory else { return nil }
-    return max(1, nextSweep - now)
   }
 
   // MARK: Stopping
@@ -296,6 +286,8 @@ package final class Loop {
     recount(connection)
     holdIfShort(connection)
     watch(connection)
+    noteProgress(connection)
+    arm(connection)
   }
 
   /// A client has a while to hear of its connection's end and to answer.
@@ -399,6 +391,7 @@ package final class Loop {
     if conversation.hasRoom { makeRoom(connection) }
     recount(connection)
     watch(connection)
+    arm(connection)
   }
 
   /// Consumers and requests that waited for room are served before the loop waits, or they would wait
@@ -435,62 +428,12 @@ package final class Loop {
     guard reads != connection.watchesReads || writes != connection.watchesWrites else { return }
     do {
       try connection.transport.watch(reads: reads, writes: writes)
+      // Nobody goes on who is not read.
+      if reads, !connection.watchesReads { connection.progressAt = now }
       connection.watchesReads = reads
       connection.watchesWrites = writes
     } catch {
       drop(connection, "\(error)")
     }
-  }
-
-  // MARK: Time
-
-  /// Heartbeats and deadlines, a few times in a second.
-  private func sweep() {
-    nextSweep = now + Self.sweepMilliseconds
-    work.isSweep = true
-    broker.tend()
-    watchSpace()
-    watchStuckLog()
-    for case let connection? in connections { sweep(connection) }
-    if broker.hasReleasedMuch {
-      broker.memoryReleased()
-      releaseMemory()
-    }
-    if !hasReleasedMemory, now - heardAt >= Self.quietMilliseconds {
-      hasReleasedMemory = true
-      broker.journal.releaseUnused()
-      releaseMemory()
-    }
-  }
-
-  private func sweep(_ connection: Connection) {
-    let conversation = connection.conversation
-    if now >= connection.deadline {
-      return drop(
-        connection, connection.isLingering ? nil : "it did not finish the handshake in time")
-    }
-    watchProgress(connection)
-    if isHoldingUp(connection) {
-      return drop(connection, "it does not read, and slow readers have exhausted their memory")
-    }
-    let interval = conversation.heartbeatMilliseconds
-    if conversation.phase == .open, interval > 0 {
-      // A client that is not read cannot be heard either.
-      if !connection.wantsReads { connection.receivedAt = now }
-      if now - connection.receivedAt > 2 * interval + Self.sweepMilliseconds {
-        return drop(connection, "no heartbeat for \(2 * interval / 1000) seconds")
-      }
-      let isUnread = conversation.unsentBytes >= conversation.unsentBytesMax
-      if isUnread, let since = connection.unreadSince,
-        now - since > 2 * interval + Self.sweepMilliseconds
-      {
-        return drop(connection, "it has not read for \(2 * interval / 1000) seconds")
-      }
-      if now - connection.sentAt >= interval / 2, conversation.unsentBytes == 0 {
-        conversation.heartbeatDue()
-      }
-    }
-    if now - connection.sentAt > 1000 { conversation.shrinkOutput() }
-    recount(connection)
   }
 }

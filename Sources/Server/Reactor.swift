@@ -97,11 +97,10 @@ final class Reactor {
     var hasSignal = false
     var hasCommand = false
     var hasBegun = false
-    let timeout = waitMilliseconds()
-    let isWaiting = timeout != 0 && !poller.hasMore
-    let looked = isWaiting ? try look(for: polls.nanoseconds) : 0
+    let wait = poller.hasMore ? 0 : waitNanoseconds()
+    let looked = wait > 0 ? try look(for: min(polls.nanoseconds, wait)) : 0
     let hasFound = poller.hasMore
-    try poller.waitInPortions(timeoutMilliseconds: timeout) { event in
+    try poller.waitInPortions(timeoutMilliseconds: Self.timeout(wait - looked)) { event in
       if !hasBegun {
         begin()
         hasBegun = true
@@ -119,7 +118,7 @@ final class Reactor {
       return Clock.monotonicNanoseconds() - begun < Self.eventsNanoseconds
     }
     if !hasBegun { begin() }
-    if isWaiting { polls.note(waited: begun - ended, looked: looked, hasFound: hasFound) }
+    if wait > 0 { polls.note(waited: begun - ended, looked: looked, hasFound: hasFound) }
     if isWoken { journalWake.clear() }
     // The journal is not to wait until everybody else had a turn.
     if isWoken || poller.hasMore { loop.journalMoved() }
@@ -152,11 +151,19 @@ final class Reactor {
     loop.begin(at: Moment(monotonic: begun / 1_000_000, wall: Clock.wallMilliseconds()))
   }
 
-  /// For ever is -1.
-  private func waitMilliseconds() -> Int32 {
-    let wait = loop.waitMilliseconds
-    guard nextAccept != nil else { return wait.map { Int32(clamping: $0) } ?? -1 }
-    return Int32(clamping: min(wait ?? .max, Self.acceptRetryMilliseconds))
+  /// How long to wait from the end of the last turn until something is due: 0 if it is already, `.max` if
+  /// nothing is.
+  private func waitNanoseconds() -> Int64 {
+    let due = min(loop.nextDue ?? .max, nextAccept ?? .max)
+    let (time, isNever) = due.multipliedReportingOverflow(by: 1_000_000)
+    if isNever { return due > 0 ? .max : 0 }
+    return max(0, time - ended)
+  }
+
+  /// The same as epoll has it, in whole milliseconds; for ever is -1.
+  private static func timeout(_ nanoseconds: Int64) -> Int32 {
+    guard nanoseconds < .max / 2 else { return -1 }
+    return Int32(clamping: (max(0, nanoseconds) + 999_999) / 1_000_000)
   }
 
   /// Signals ask for what others ask for, and behind it. None is lost: a full box is emptied.

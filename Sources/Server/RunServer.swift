@@ -176,7 +176,9 @@ private struct Server {
       directory: options.data + "/journal", settings: settings, environment: environment,
       now: Clock.wallMilliseconds(), lanes: BrokerRecords(), wake: { wake.signal() },
       replay: { journal in
-        let broker = Broker(journal: journal, limits: limits) { UInt64.random(in: .min ... .max) }
+        let broker = Broker(journal: journal, limits: limits, at: Clock.moment()) {
+          UInt64.random(in: .min ... .max)
+        }
         broker.beginRecovery()
         made = broker
         return broker

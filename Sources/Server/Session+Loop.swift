@@ -22,6 +22,8 @@ extension Session: Conversation {
 
   var isBodyNext: Bool { owed.ownBefore == 0 }
 
+  var keepsOutput: Bool { out.isEmpty && out.capacity > 0 }
+
   func shrinkOutput() {
     if out.isEmpty { out.shrink(to: 0) }
   }

@@ -268,7 +268,9 @@ final class BrokerModelRun {
     let queue = consumer.queue
     guard consumer.canTake else { return fail("a delivery beyond the limits") }
     guard !queue.ready.isEmpty else { return fail("a delivery out of nothing") }
-    if queue.consumers.contains(where: { $0.priority > consumer.priority && $0.canTake }) {
+    if queue.consumers.contains(where: {
+      $0.priority > consumer.priority && $0.canTake && !isTurnKept(besides: $0)
+    }) {
       fail("a delivery past a higher priority")
     }
     let (entry, tag) = model.take(
@@ -276,6 +278,16 @@ final class BrokerModelRun {
     if entry.text != delivery.text { fail("\(delivery.text) instead of \(entry.text)") }
     if !entry.allows(redelivered: delivery.isRedelivered) { fail("redelivered is not the truth") }
     if tag != delivery.tag { fail("tag \(delivery.tag) instead of \(tag)") }
+  }
+
+  /// A delivery that the consumer's channel may still have out is kept for another of its consumers, whose
+  /// message is being read back.
+  private func isTurnKept(besides consumer: BrokerModel.Consumer) -> Bool {
+    guard consumer.channel.sharedPrefetch > 0 else { return false }
+    return broker.vhost.queues.values.contains { queue in
+      guard let waiter = queue.waiter, waiter.tag != consumer.tag else { return false }
+      return waiter.channel.consumers[consumer.tag] != nil
+    }
   }
 
   // MARK: Checks

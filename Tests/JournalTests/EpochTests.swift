@@ -96,7 +96,7 @@ import Testing
     #expect(harness.journal.failure == nil)
     harness.append(Self.message(2))
     disk.set(nil)
-    harness.journal.tend(now: 3)
+    harness.journal.tend(now: 1000)
     harness.wait { !harness.journal.isCommitting }
     harness.settle()
     harness.close()

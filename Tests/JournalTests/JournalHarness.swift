@@ -93,7 +93,7 @@ final class Harness {
   func settle() {
     while journal.failure == nil, journal.hasUncommitted {
       journal.commit(now: 2)
-      if !journal.poll().hasCommitted { wake.wait() }
+      if !journal.poll(now: 2).hasCommitted { wake.wait() }
       journal.trim()
     }
   }
@@ -102,14 +102,14 @@ final class Harness {
   func wait(_ condition: () -> Bool) {
     while !condition() {
       wake.wait()
-      _ = journal.poll()
+      _ = journal.poll(now: 2)
     }
   }
 
   /// Waits until the round that was begun is over; the lanes that have moved.
   func takeRound() -> [MovedLane] {
     while true {
-      if let moved = journal.poll().moved { return moved }
+      if let moved = journal.poll(now: 2).moved { return moved }
       wake.wait()
     }
   }

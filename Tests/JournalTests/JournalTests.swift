@@ -164,7 +164,7 @@ import Testing
     #expect(harness.journal.failure == nil)
     #expect(harness.journal.spaceProblem != nil)
     rmdir(obstacle)
-    harness.journal.tend(now: 2)
+    harness.journal.tend(now: 1000)
     harness.settle()
     #expect(harness.journal.spaceProblem == nil)
     harness.close()

@@ -14,7 +14,7 @@ package struct Coverage: Sendable {
     case exclusiveQueues, exclusiveEnds, lockedQueues, autoDeletions, exchangeDeletions, unbinds
     case headersRoutes, exchangeHops, furtherChannels, lowerPriorities, sharedLimits, sharedDrains
     case rots, rottenStarts, rottenReads, damageTold, cancelsForDamage, closesForDamage
-    case rests, clockSteps, quietTurns, cascades
+    case rests, clockSteps, quietTurns, cascades, deadlines
     case messagesRecovered, uncertainMessages, drained
   }
 

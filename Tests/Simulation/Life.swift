@@ -31,6 +31,7 @@ final class Life {
   /// How likely each worker is to go on when it could.
   private var speeds: [Int]
   private var isFast = false
+  private(set) lazy var appointments = makeAppointments()
 
   /// What the journal's threads set; whoever has the baton uses it.
   private final class Wake: @unchecked Sendable {
@@ -59,7 +60,10 @@ final class Life {
         directory: World.directory, settings: world.scenario.settings, environment: environment,
         now: world.now, lanes: BrokerRecords(), wake: { wake.isSet = true },
         replay: { journal in
-          let broker = Broker(journal: journal, limits: world.scenario.limits) {
+          let broker = Broker(
+            journal: journal, limits: world.scenario.limits,
+            at: Moment(monotonic: 0, wall: world.now)
+          ) {
             world.random.next()
           }
           broker.beginRecovery()
@@ -144,7 +148,7 @@ final class Life {
   /// A turn when the loop wants one, in which no client says anything new, and the journal's workers do
   /// all that they have to do.
   func turnAlone() throws(Interruption) {
-    begin(after: isTold ? 1 : min(loop.waitMilliseconds ?? 400, 400))
+    begin(after: isTold ? 1 : min(loop.waitMilliseconds ?? 400, Self.sleepMax))
     for worker in workers {
       while worker.hasWork {
         worker.step()
@@ -155,6 +159,9 @@ final class Life {
     try end()
     try expectNobodyForgotten()
   }
+
+  /// Of one wait, in milliseconds.
+  private static let sleepMax: Int64 = 60_000
 
   /// Something ends the loop's wait before its time.
   private var isTold: Bool { wake.isSet || connections.contains(where: \.isReady) }
@@ -195,8 +202,10 @@ final class Life {
       world.oracle.moved()
     }
     if loop.spaceProblem != nil { world.coverage.note(.postponedBatches) }
+    changeAppointments(at: now.monotonic)
     loop.end()
     try look()
+    try expectPunctuality(at: now.monotonic)
     if !isFailureNoted, let reason = journal.failure {
       isFailureNoted = true
       world.coverage.note(.journalFailures)

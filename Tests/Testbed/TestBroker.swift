@@ -26,6 +26,7 @@ package final class TestBroker {
     let wake = try JournalWake()
     var random = SeededRandom(1)
     var made: Broker?
+    let moment = now
     var workers: [any Worker] = []
     var environment = Journal.Environment()
     environment.disk = disk
@@ -38,7 +39,7 @@ package final class TestBroker {
       directory: directory.path, settings: settings, environment: environment, now: now.wall,
       lanes: BrokerRecords(), wake: { wake.signal() },
       replay: { journal in
-        let broker = Broker(journal: journal, limits: limits) { random.next() }
+        let broker = Broker(journal: journal, limits: limits, at: moment) { random.next() }
         broker.beginRecovery()
         made = broker
         return broker
@@ -56,12 +57,16 @@ package final class TestBroker {
 
   package var vhost: VirtualHost { broker.vhost("/")! }
 
-  /// One turn of the loop. The log's threads work on by themselves.
+  /// One turn of the loop, so long after the last that whatever is done a few times a second has its time.
+  /// The log's threads work on by themselves.
   package func turn(_ body: () throws -> Void) rethrows {
-    advance(milliseconds: 1)
+    advance(milliseconds: Self.turnMilliseconds)
+    try turnNow(body)
+  }
+
+  private func turnNow(_ body: () throws -> Void) rethrows {
     broker.begin(at: now)
     broker.journalMoved()
-    broker.tend()
     try body()
     broker.end()
   }
@@ -91,9 +96,36 @@ package final class TestBroker {
   package func turns(until isDone: () -> Bool) {
     turn()
     while journal.failure == nil, !isDone() {
-      if !broker.hasChores { wake.wait() }
+      if !broker.hasChores, !isDue { wake.wait() }
       turn()
     }
+  }
+
+  private static let turnMilliseconds: Int64 = 250
+
+  /// The broker has something to do in the next turn.
+  private var isDue: Bool {
+    guard let due = broker.nextDue else { return false }
+    return due <= now.monotonic + Self.turnMilliseconds
+  }
+
+  /// So much time passes in which no client says anything. Turns come when the broker wants them, or one
+  /// of the log's threads has done something, as in its loop. Returns how many they were, but for one at the end, when somebody says something.
+  package func sleep(milliseconds: Int64) -> Int {
+    let end = now.monotonic + milliseconds
+    var count = 0
+    while true {
+      drainWorkers()
+      let isAtOnce = wake.take() || broker.hasChores || broker.hasDue
+      let due = isAtOnce ? now.monotonic : max(broker.nextDue ?? .max, now.monotonic + 1)
+      guard due <= end else { break }
+      advance(milliseconds: due - now.monotonic)
+      count += 1
+      turnNow {}
+    }
+    advance(milliseconds: end - now.monotonic)
+    turnNow {}
+    return count
   }
 
   /// Waits until the log's threads have done what they were given.

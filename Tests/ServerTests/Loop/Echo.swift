@@ -78,6 +78,7 @@ final class EchoConversation: Conversation {
   }
   func outputWritten() {}
   func countOutput() {}
+  let keepsOutput = false
   func shrinkOutput() {}
 
   let hasRoom = true

@@ -34,11 +34,12 @@ final class TestLoop {
     let bell = Bell()
     let names = NameSource()
     var made: Broker?
+    let moment = now
     _ = try Journal.open(
       directory: directory.path + "/journal", settings: journalSettings, now: now.wall,
       lanes: BrokerRecords(), wake: { bell.ring() },
       replay: { journal in
-        let broker = Broker(journal: journal, limits: limits) { names.next() }
+        let broker = Broker(journal: journal, limits: limits, at: moment) { names.next() }
         broker.beginRecovery()
         made = broker
         return broker
@@ -108,6 +109,19 @@ final class TestLoop {
     loop.end()
     for client in clients where client.read() { happened = true }
     return happened || loop.waitMilliseconds == 0
+  }
+
+  /// So much time passes in which no client does anything; turns come when the loop wants them. Returns how
+  /// many they were, but for one at the end, when somebody does something.
+  func sleep(_ milliseconds: Int64) -> Int {
+    let end = now.monotonic + milliseconds
+    var count = 0
+    while let wait = loop.waitMilliseconds, loop.now + wait <= end {
+      turn(after: max(0, loop.now + wait - now.monotonic))
+      count += 1
+    }
+    turn(after: end - now.monotonic)
+    return count
   }
 
   /// Somebody sets the clock, ahead or back.
