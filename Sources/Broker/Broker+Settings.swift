@@ -16,6 +16,10 @@ extension Broker {
     var open = route
     if route.queues.contains(where: { $0._withUnsafeGuaranteedRef { isFull($0, for: size) } }) {
       open = Route(those: route.queues[...]) { !self.isFull($0, for: size) }
+      for queue in route.queues.lazy.map({ $0.takeUnretainedValue() })
+      where queue.settings?.sendsRefusedOn == true && isFull(queue, for: size) {
+        deadLetters.send(refused: names, properties: properties, body: body, by: queue)
+      }
     }
     guard open.count > 0 else { return false }
     for queue in open.queues { try queue.takeUnretainedValue().prepareLane(forPriority: priority) }

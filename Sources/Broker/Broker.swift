@@ -68,6 +68,7 @@ public final class Broker {
   var idleLooksLeft = 0
   var isIdleLookWanted = false
   let deliveryChunks = DeliveryChunks()
+  private(set) lazy var deadLetters = DeadLetters(self)
   /// What the account has of blocks that are kept for loans.
   var countedLoans = 0
   /// What all consumers take.
@@ -144,7 +145,7 @@ public final class Broker {
 
   /// Work is underway that goes on in the next turn, which is to come without waiting.
   public var hasChores: Bool {
-    !chores.isEmpty || !walks.isEmpty || deliveries.hasMore
+    !chores.isEmpty || !walks.isEmpty || deliveries.hasMore || deadLetters.hasMore
   }
 
   /// Much was given up, and nothing that is underway gives up more: memory is to be given back to the
@@ -176,6 +177,7 @@ public final class Broker {
     tend()
     chores.advance()
     walks.advance()
+    deadLetters.advance()
     pump()
     if !confirming.isEmpty {
       let position = journal.endPosition

@@ -31,12 +31,12 @@ extension Channel {
 
   /// Gives the message with this tag, or all up to it, back to its queue, or drops it.
   public func reject(_ tag: UInt64, isMultiple: Bool, requeues: Bool) throws(BrokerError) {
-    guard requeues else { return try acknowledge(tag, isMultiple: isMultiple) }
     if isMultiple {
-      return begin(.giveBack(upTo: try lastTag(tag)), for: peer)
+      let last = try lastTag(tag)
+      return begin(requeues ? .giveBack(upTo: last) : .discard(upTo: last), for: peer)
     }
     guard let delivery = unacknowledged.remove(tag) else { throw .unknownDelivery(tag) }
-    giveBack(delivery)
+    if requeues { giveBack(delivery) } else { discard(delivery) }
     creditLine.move()
   }
 
@@ -60,6 +60,14 @@ extension Channel {
       lane.settleLocked(delivery.entry)
       if lane.isDeleted { broker.forgetIfDone(lane.queue) }
     }
+    release(delivery.consumer)
+  }
+
+  /// The client does not want the message, and nobody else is to have it from its queue.
+  func discard(_ delivery: PendingDelivery) {
+    guard let lane = delivery.lane?.takeUnretainedValue() else { return }
+    broker.deadLetters.buryLocked(delivery.entry, of: lane, for: .rejected)
+    if lane.isDeleted { broker.forgetIfDone(lane.queue) }
     release(delivery.consumer)
   }
 
@@ -115,6 +123,7 @@ final class ChannelWork: Chore {
   enum Step {
     case acknowledge(upTo: UInt64)
     case giveBack(upTo: UInt64)
+    case discard(upTo: UInt64)
     /// The channel's consumers end, its deliveries come back, and queues go with their last consumer.
     case endConsumers
     case leaveQueues
@@ -154,6 +163,7 @@ final class ChannelWork: Chore {
         switch step {
         case .acknowledge(let last): acknowledge(upTo: last, &budget)
         case .giveBack(let last): giveBack(upTo: last, &budget)
+        case .discard(let last): discard(upTo: last, &budget)
         case .endConsumers: endConsumers(&budget)
         case .leaveQueues: leaveQueues(&budget)
         }
@@ -169,6 +179,14 @@ final class ChannelWork: Chore {
       guard let first = channel.unacknowledged.first, first.tag <= last else { return true }
       channel.settle(channel.unacknowledged.removeFirst())
     }
+    return false
+  }
+
+  /// Each may be stored in other queues.
+  private func discard(upTo last: UInt64, _ budget: inout Int) -> Bool {
+    budget -= Self.deliveriesPerStep
+    guard let first = channel.unacknowledged.first, first.tag <= last else { return true }
+    channel.discard(channel.unacknowledged.removeFirst())
     return false
   }
 

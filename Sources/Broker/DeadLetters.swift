@@ -1,16 +1,202 @@
+import AMQP
 import Base
 import Journal
 
-/// Why a message leaves its queue without having been consumed.
-enum DeathReason: String {
-  case rejected
-  case expired
-  case maxLength = "maxlen"
+/// Where a queue's dead letters go.
+struct DeadLetterTarget {
+  let exchange: Name
+  /// In place of their own routing keys; nil keeps those.
+  let key: Name?
+}
+
+/// Messages that leave their queues without having been consumed, and go on to an exchange.
+///
+/// Leaving the one queue and arriving in the others is one group of the log, so that a crash leaves the
+/// message in exactly one of the places. Most are sent on at once. Those that wait (for the disk, or because
+/// they died of another one's arrival) are locked in their queues meanwhile, and are looked at where
+/// everything outstanding is.
+final class DeadLetters {
+  // Unsafe but sound: the broker owns this.
+  private unowned(unsafe) let broker: Broker
+  private let journal: Journal
+  /// In the order in which they died; the consumer is always nil.
+  var pending = Unacknowledged()
+  private var reasons = Ring<DeathReason>()
+  private var nextTag: UInt64 = 1
+  /// One is being sent on, and may cause others to leave.
+  private var isSending = false
+  private var hasRunOut = false
+  private static let sentPerTurn = 1024
+
+  init(_ broker: Broker) {
+    self.broker = broker
+    journal = broker.journal
+  }
+
+  /// Some can be sent on in the next turn.
+  var hasMore: Bool { hasRunOut && pending.count > 0 }
+
+  /// A message that was taken from its lane, and is not locked, leaves it.
+  func bury(_ entry: Entry, of lane: Lane, for reason: DeathReason) {
+    guard lane.queue.settings?.deadLetters != nil else { return lane.settle(entry) }
+    if !isSending, pending.count == 0, canSend(entry), let record = journal.pointer(entry.location)
+    {
+      return send(entry, record, of: lane, for: reason) { lane.settle(entry) }
+    }
+    var entry = entry
+    lane.lock(&entry)
+    hold(entry, of: lane, for: reason)
+  }
+
+  /// A locked message leaves its queue.
+  func buryLocked(_ entry: Entry, of lane: Lane, for reason: DeathReason) {
+    guard !lane.isDeleted, lane.queue.settings?.deadLetters != nil else {
+      return lane.settleLocked(entry)
+    }
+    if !isSending, pending.count == 0, canSend(entry), let record = journal.pointer(entry.location)
+    {
+      return send(entry, record, of: lane, for: reason) { lane.settleLocked(entry) }
+    }
+    var entry = entry
+    if broker.isWalking { broker.walked(&entry, of: lane) }
+    hold(entry, of: lane, for: reason)
+  }
+
+  private func hold(_ entry: Entry, of lane: Lane, for reason: DeathReason) {
+    pending.append(
+      PendingDelivery(tag: nextTag, entry: entry, lane: .passUnretained(lane), consumer: nil))
+    reasons.append(reason)
+    nextTag += 1
+    hasRunOut = true
+  }
+
+  /// A log that has failed does not learn that a message moves: it stays until the restart.
+  private func canSend(_ entry: Entry) -> Bool { journal.failure == nil }
+
+  // MARK: Those that wait
+
+  /// Sends on those that can be.
+  func advance() {
+    hasRunOut = false
+    var left = Self.sentPerTurn
+    while let next = pending.first {
+      guard left > 0, !broker.isTurnLong() || left > Self.sentPerTurn - 64 else {
+        hasRunOut = true
+        return
+      }
+      left -= 1
+      guard advance(next) else { return }
+    }
+  }
+
+  /// Whether the first one of those that wait has left them.
+  private func advance(_ next: PendingDelivery) -> Bool {
+    guard let lane = next.lane?.takeUnretainedValue() else { return true }
+    let (entry, block) = (next.entry, next.entry.location.block)
+    if lane.isDeleted {
+      _ = removeFirst()
+      lane.settleLocked(entry)
+      broker.forgetIfDone(lane.queue)
+      return true
+    }
+    guard canSend(entry) else { return false }
+    if let record = journal.pointer(entry.location) {
+      let reason = removeFirst()
+      send(entry, record, of: lane, for: reason) { lane.settleLocked(entry) }
+      return true
+    }
+    if journal.damage(of: block) != nil || journal.hasFailed(block) {
+      // As any message that cannot be read.
+      _ = removeFirst()
+      lane.giveBack(entry)
+      return true
+    }
+    journal.load(block)
+    return false
+  }
+
+  private func removeFirst() -> DeathReason {
+    _ = pending.removeFirst()
+    return reasons.removeFirst()
+  }
+
+  // MARK: Sending
+
+  /// Stores the message where the queue's dead letters go, as one with its leaving, which `leave` notes.
+  private func send(
+    _ entry: Entry, _ record: UnsafeRawPointer, of lane: Lane, for reason: DeathReason,
+    leave: () -> Void
+  ) {
+    let queue = lane.queue
+    let view = MessageView(record)
+    let names = view.names
+    let properties = view.properties(behind: names)
+    isSending = true
+    defer { isSending = false }
+    guard
+      let letter = DeadLetter(
+        names: names.bytes, properties: properties.bytes, of: queue, for: reason, now: broker.now),
+      let route = route(of: letter, in: queue.vhost)
+    else { return leave() }
+    let body = view.body(behind: properties)
+    guard entry.isDurable else {
+      store(letter, body, in: route)
+      return leave()
+    }
+    journal.group {
+      store(letter, body, in: route)
+      leave()
+      if !Sabotage.is(.losesDeath) { lane.logProgress() }
+    }
+  }
+
+  /// As `send`, of a message that was refused and is in no queue.
+  func send(refused names: RawSpan, properties: RawSpan, body: RawSpan, by queue: Queue) {
+    guard !isSending, journal.failure == nil, queue.settings?.deadLetters != nil,
+      let letter = DeadLetter(
+        names: names, properties: properties, of: queue, for: .maxLength, now: broker.now),
+      let route = route(of: letter, in: queue.vhost)
+    else { return }
+    isSending = true
+    defer { isSending = false }
+    body.withUnsafeBytes { body in store(letter, body, in: route) }
+  }
+
+  /// Nil when there is no such exchange, or it leads nowhere.
+  private func route(of letter: DeadLetter, in vhost: VirtualHost) -> Route? {
+    guard let exchange = vhost.exchanges[letter.exchange] else { return nil }
+    let route: Route
+    do throws(BrokerError) {
+      route = try vhost.route(exchange, keys: letter.keys, headers: letter.headers.span.bytes)
+    } catch {
+      // Too many steps: as for a publisher, it reaches nobody.
+      return nil
+    }
+    let open = Route(those: route.queues[...]) { !$0.isDeleted && !letter.wentRound($0.name) }
+    return open.count > 0 ? open : nil
+  }
+
+  private func store(_ letter: DeadLetter, _ body: UnsafeRawBufferPointer, in route: Route) {
+    let (names, properties) = (letter.names, letter.properties)
+    if route.isPlain {
+      return broker.store(
+        names: names.span.bytes, properties: properties.span.bytes, body: body.bytes, in: route,
+        isDurable: letter.isPersistent && route.durableCount > 0)
+    }
+    do throws(BrokerError) {
+      // What a full queue refuses is gone, as it would be for a publisher.
+      _ = try broker.storeWithSettings(
+        names: names.span.bytes, properties: properties.span.bytes, body: body.bytes, nil,
+        in: route, isPersistent: letter.isPersistent)
+    } catch {
+      // No number is left for a lane.
+    }
+  }
 }
 
 extension Broker {
   /// A message that was taken from its lane and is not locked leaves it for good.
   func bury(_ entry: Entry, of lane: Lane, for reason: DeathReason) {
-    lane.settle(entry)
+    deadLetters.bury(entry, of: lane, for: reason)
   }
 }

@@ -1,12 +1,13 @@
 import Base
 
 /// Shows, in slices between turns, the messages that have left their lanes and are not settled: what
-/// was given back to some lanes, and what channels have not acknowledged. A message that changes its
+/// was given back to some lanes, what channels have not acknowledged, and what waits to be sent on. A message that changes its
 /// place meanwhile may be missed, or shown twice; whoever must not miss one is told by
 /// `Broker.walked` of each that does.
 struct OutstandingWalk {
   private var lanes: [Lane]
   private var channels: [Channel]
+  private var letters: DeadLetters?
   /// Where it goes on in the last of the lanes, or of the channels.
   private var bound = UInt64.max
   private var tag: UInt64 = 0
@@ -17,6 +18,7 @@ struct OutstandingWalk {
 
   init(_ broker: Broker, returnedTo lanes: [Lane]) {
     self.lanes = lanes
+    letters = broker.deadLetters
     channels = broker.closingChannels
     for peer in broker.peers { channels += peer.channels }
   }
@@ -46,7 +48,18 @@ struct OutstandingWalk {
       tag = last ?? 0
       if last == nil { channels.removeLast() }
     }
-    return lanes.isEmpty && channels.isEmpty
+    while steps > 0, let letters {
+      var count = 0
+      let last = letters.pending.walk(behind: tag, atMost: Self.limit(steps)) { letter in
+        count += 1
+        guard let lane = letter.lane?.takeUnretainedValue() else { return }
+        body(&letter.entry, lane)
+      }
+      steps -= 1 + count / Self.entriesPerStep
+      tag = last ?? 0
+      if last == nil { self.letters = nil }
+    }
+    return lanes.isEmpty && channels.isEmpty && letters == nil
   }
 
   private static func limit(_ steps: Int) -> Int {

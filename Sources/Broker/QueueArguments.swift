@@ -28,8 +28,7 @@ public enum QueueArguments {
 
   /// What is accepted, so that existing clients run, and has no effect in this version.
   public static let withoutEffect: [Name] = [
-    "x-message-ttl", "x-expires", "x-dead-letter-exchange", "x-dead-letter-routing-key",
-    "x-delivery-limit",
+    "x-message-ttl", "x-expires", "x-delivery-limit",
   ]
 
   /// The arguments, if their values are possible.

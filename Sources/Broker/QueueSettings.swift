@@ -18,6 +18,10 @@ final class QueueSettings {
   let lengthMax: Int
   let bytesMax: Int
   let overflow: Overflow
+  /// Refused publishes go where dead letters go.
+  let sendsRefusedOn: Bool
+  /// Nil if messages that leave without having been consumed are gone.
+  let deadLetters: DeadLetterTarget?
   /// One consumer is served at a time, and the others stand by.
   let isSingleActive: Bool
 
@@ -31,14 +35,23 @@ final class QueueSettings {
       case "reject-publish", "reject-publish-dlx": .rejectPublish
       default: .dropHead
       }
-    isSingleActive = arguments["x-single-active-consumer"] == .bool(true)
-    guard priorityMax > 0 || lengthMax < .max || bytesMax < .max || isSingleActive else {
-      return nil
+    sendsRefusedOn = arguments["x-overflow"]?.text == "reject-publish-dlx"
+    deadLetters = Self.name(arguments["x-dead-letter-exchange"]).map {
+      DeadLetterTarget(
+        exchange: $0, key: Self.name(arguments["x-dead-letter-routing-key"]))
     }
+    isSingleActive = arguments["x-single-active-consumer"] == .bool(true)
+    let isPlain = priorityMax == 0 && lengthMax == .max && bytesMax == .max
+    if isPlain, !isSingleActive, deadLetters == nil { return nil }
   }
 
   private static func limit(_ value: FieldValue?) -> Int {
     value?.integer.map { Int(clamping: $0) } ?? .max
+  }
+
+  private static func name(_ value: FieldValue?) -> Name? {
+    guard case .string(let bytes)? = value else { return nil }
+    return Name(bytes)
   }
 
   /// The bytes of what is ready have to be known.

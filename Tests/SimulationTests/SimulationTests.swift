@@ -60,6 +60,7 @@ import Testing
   private static let unitTest: [Sabotage: String] = [
     .forgetsChangesDuringSnapshot: "whatChangesMeanwhileIsThereAfterACrash",
     .forgetsExceptions: "messagesThatLeftFromTheMiddleOfABlockStayAway",
+    .losesDeath: "whereverTheLogEndsALetterIsInOnePlace",
     .makesHolesEarly: "eachSealWaitsForItsOwnPosition",
     .misnamesFirstRecord: "whatStandsBehindALargeRecordIsFoundFromItsSegmentOn",
     .missesWhatMoves: "whatMovesMeanwhileIsThereOnceAfterACrash",
