@@ -27,6 +27,7 @@ let package = Package(
       swiftSettings: common + [.define("SABOTAGE", .when(configuration: .debug))]),
     .target(name: "IO", dependencies: ["Base", "CSystem"], swiftSettings: common),
     .target(name: "AMQP", dependencies: ["Base"], swiftSettings: common),
+    .target(name: "Filters", dependencies: ["Base", "AMQP"], swiftSettings: core),
     .target(name: "Journal", dependencies: ["Base", "IO"], swiftSettings: core),
     .target(name: "Broker", dependencies: ["Base", "AMQP", "Journal"], swiftSettings: core),
     .target(
@@ -50,6 +51,9 @@ let package = Package(
     .testTarget(name: "BaseTests", dependencies: ["Base", "Arbitrary"], swiftSettings: common),
     .testTarget(
       name: "AMQPTests", dependencies: ["Base", "AMQP", "Arbitrary"], swiftSettings: common),
+    .testTarget(
+      name: "FiltersTests", dependencies: ["AMQP", "Arbitrary", "Base", "Filters"],
+      swiftSettings: common),
     .testTarget(
       name: "ClientTests", dependencies: ["Base", "IO", "AMQP", "Client", "Arbitrary"],
       swiftSettings: common),
