@@ -29,7 +29,8 @@ let package = Package(
     .target(name: "AMQP", dependencies: ["Base"], swiftSettings: common),
     .target(name: "Filters", dependencies: ["Base", "AMQP"], swiftSettings: core),
     .target(name: "Journal", dependencies: ["Base", "IO"], swiftSettings: core),
-    .target(name: "Broker", dependencies: ["Base", "AMQP", "Journal"], swiftSettings: core),
+    .target(
+      name: "Broker", dependencies: ["Base", "AMQP", "Filters", "Journal"], swiftSettings: core),
     .target(
       name: "Inspection", dependencies: ["Base", "IO", "AMQP", "Journal", "Broker"],
       swiftSettings: common),
@@ -64,7 +65,8 @@ let package = Package(
       name: "JournalTests", dependencies: ["Base", "IO", "Journal", "Testbed", "Arbitrary"],
       swiftSettings: common),
     .testTarget(
-      name: "BrokerTests", dependencies: ["Base", "IO", "AMQP", "Journal", "Broker", "Testbed"],
+      name: "BrokerTests",
+      dependencies: ["Base", "IO", "AMQP", "Filters", "Journal", "Broker", "Testbed"],
       swiftSettings: common),
     // Its journals are made with what the tests of those who write them have.
     .testTarget(
