@@ -27,8 +27,10 @@ let package = Package(
       swiftSettings: common + [.define("SABOTAGE", .when(configuration: .debug))]),
     .target(name: "IO", dependencies: ["Base", "CSystem"], swiftSettings: common),
     .target(name: "AMQP", dependencies: ["Base"], swiftSettings: common),
+    .target(name: "Filters", dependencies: ["Base", "AMQP"], swiftSettings: core),
     .target(name: "Journal", dependencies: ["Base", "IO"], swiftSettings: core),
-    .target(name: "Broker", dependencies: ["Base", "AMQP", "Journal"], swiftSettings: core),
+    .target(
+      name: "Broker", dependencies: ["Base", "AMQP", "Filters", "Journal"], swiftSettings: core),
     .target(
       name: "Inspection", dependencies: ["Base", "IO", "AMQP", "Journal", "Broker"],
       swiftSettings: common),
@@ -51,6 +53,9 @@ let package = Package(
     .testTarget(
       name: "AMQPTests", dependencies: ["Base", "AMQP", "Arbitrary"], swiftSettings: common),
     .testTarget(
+      name: "FiltersTests", dependencies: ["AMQP", "Arbitrary", "Base", "Filters"],
+      swiftSettings: common),
+    .testTarget(
       name: "ClientTests", dependencies: ["Base", "IO", "AMQP", "Client", "Arbitrary"],
       swiftSettings: common),
     .target(
@@ -60,7 +65,8 @@ let package = Package(
       name: "JournalTests", dependencies: ["Base", "IO", "Journal", "Testbed", "Arbitrary"],
       swiftSettings: common),
     .testTarget(
-      name: "BrokerTests", dependencies: ["Base", "IO", "AMQP", "Journal", "Broker", "Testbed"],
+      name: "BrokerTests",
+      dependencies: ["Base", "IO", "AMQP", "Filters", "Journal", "Broker", "Testbed"],
       swiftSettings: common),
     // Its journals are made with what the tests of those who write them have.
     .testTarget(

@@ -1,5 +1,6 @@
 import AMQP
 import Base
+import Filters
 
 /// Where a binding leads.
 enum Destination {
@@ -10,6 +11,13 @@ enum Destination {
     switch self {
     case .queue(let queue): queue.id
     case .exchange(let exchange): exchange.id
+    }
+  }
+
+  var name: Name {
+    switch self {
+    case .queue(let queue): queue.name
+    case .exchange(let exchange): exchange.name
     }
   }
 
@@ -47,6 +55,10 @@ final class Binding {
   private(set) var predicate: HeadersPredicate?
   /// Its row in the index of a headers exchange.
   var row: HeadersRow?
+  /// What must be true of a message besides.
+  let filter: Filter?
+  /// Where it stands among bindings with filters of the same place in its source's router.
+  var filterPlace = 0
   /// Taken out of both of its ends.
   var isGone = false
 
@@ -55,13 +67,37 @@ final class Binding {
     source: Exchange, destination: Destination, key: Name, arguments: FieldTable
   ) throws(BrokerError) {
     let predicate = source.kind == .headers ? try HeadersPredicate(arguments) : nil
-    self.init(unchecked: source, destination: destination, key: key, arguments: arguments)
+    let filter = try arguments["x-filter"].map(Self.filter)
+    self.init(
+      source: source, destination: destination, key: key, arguments: arguments, filter: filter)
     self.predicate = predicate
   }
 
+  private static func filter(_ value: FieldValue) throws(BrokerError) -> Filter {
+    guard case .string(let text) = value else {
+      throw .refusedArgument(
+        "x-filter", of: .binding, reason: "expected a string, got \(value.typeName)")
+    }
+    do throws(FilterError) {
+      return try Filter(text)
+    } catch {
+      throw .refusedArgument("x-filter", of: .binding, reason: error.reason)
+    }
+  }
+
   /// One to look for that is the same.
-  init(unchecked source: Exchange, destination: Destination, key: Name, arguments: FieldTable) {
+  convenience init(
+    unchecked source: Exchange, destination: Destination, key: Name, arguments: FieldTable
+  ) {
+    self.init(
+      source: source, destination: destination, key: key, arguments: arguments, filter: nil)
+  }
+
+  private init(
+    source: Exchange, destination: Destination, key: Name, arguments: FieldTable, filter: Filter?
+  ) {
     self.source = source
+    self.filter = filter
     self.destination = destination
     self.key = key
     var bytes: [UInt8] = []
@@ -81,7 +117,10 @@ final class Binding {
   var isDurable: Bool { source.isDurable && destination.isDurable && !destination.isDeleted }
 
   /// About how much memory it takes with its places in all tables.
-  var bytes: Int { 240 + key.bytes.count + (1 + (row?.conditionCount ?? 0)) * arguments.count }
+  var bytes: Int {
+    256 + key.bytes.count + (1 + (row?.conditionCount ?? 0)) * arguments.count
+      + (filter?.bytes ?? 0)
+  }
 
   func takePredicate() -> HeadersPredicate? {
     defer { predicate = nil }

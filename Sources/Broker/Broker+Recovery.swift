@@ -112,8 +112,8 @@ extension Broker: JournalReplay {
     case .queueDeleted(let deletion): replayQueueDeleted(deletion.id)
     case .exchange(let exchange): try replayExchange(exchange)
     case .exchangeDeleted(let deletion): replayExchangeDeleted(deletion.id)
-    case .binding(let binding): replayBinding(binding, isRemoved: false)
-    case .bindingRemoved(let binding): replayBinding(binding, isRemoved: true)
+    case .binding(let binding): try replayBinding(binding, isRemoved: false)
+    case .bindingRemoved(let binding): try replayBinding(binding, isRemoved: true)
     // Checkpoints have none of these.
     case .message, .settle, .delivered, .ignorable: break
     }
@@ -206,7 +206,9 @@ extension Broker: JournalReplay {
     vhost.remove(exchange)
   }
 
-  private func replayBinding(_ record: BindingRecord, isRemoved: Bool) {
+  private func replayBinding(
+    _ record: BindingRecord, isRemoved: Bool
+  ) throws(JournalError) {
     guard let (source, vhost) = recovering?.exchanges[record.source] else { return }
     if Sabotage.is(.forgetsHeadersBinding), source.kind == .headers { return }
     let destination: Destination
@@ -223,10 +225,16 @@ extension Broker: JournalReplay {
       let wanted = Binding(
         unchecked: source, destination: destination, key: key, arguments: arguments)
       if let binding = source.binding(like: wanted) { vhost.remove(binding) }
-    } else if let binding = try? Binding(
-      source: source, destination: destination, key: key, arguments: arguments)
-    {
-      _ = vhost.insert(binding)
+      return
+    }
+    do throws(BrokerError) {
+      _ = vhost.insert(
+        try Binding(source: source, destination: destination, key: key, arguments: arguments))
+    } catch {
+      // It was one to whoever wrote it, and would be lost for good with the next checkpoint.
+      throw .unknown(
+        "a binding from '\(source.name)' to '\(destination.name)' whose arguments mean nothing here",
+        position: record.record.position)
     }
   }
 }

@@ -1,5 +1,6 @@
 import AMQP
 import Base
+import Filters
 import Journal
 
 /// The publishes of a channel that are not confirmed yet. A turn's publishes are one group: they
@@ -54,14 +55,14 @@ extension Channel {
     if flags == PropertyFlags.deliveryMode.rawValue, size == 3 {
       let mode = properties.unsafeLoad(fromByteOffset: 2, as: UInt8.self)
       let route = try route(names)
-      guard !route.needsHeaders else {
+      guard !route.needsMessage else {
         return try publishChecked(names, isMandatory, properties, body, nil)
       }
       try store(
         names, properties, body, in: route, isPersistent: mode == 2, isMandatory: isMandatory)
     } else if flags == 0, size == 2 {
       let route = try route(names)
-      guard !route.needsHeaders else {
+      guard !route.needsMessage else {
         return try publishChecked(names, isMandatory, properties, body, nil)
       }
       try store(
@@ -71,7 +72,7 @@ extension Channel {
     }
   }
 
-  /// The whole of it: properties that the broker acts on, headers that route. The body is the draft's if
+  /// The whole of it: properties that the broker acts on, headers and filters that route. The body is the draft's if
   /// there is one.
   func publishChecked(
     _ names: RawSpan, _ isMandatory: Bool, _ properties: RawSpan, _ body: RawSpan,
@@ -91,7 +92,7 @@ extension Channel {
       return
     }
     let route = try route(names)
-    if block.headers.isEmpty, !route.needsHeaders {
+    if block.headers.isEmpty, !route.needsMessage {
       try store(
         names, properties, body, draft, in: route, isPersistent: block.isPersistent,
         isMandatory: isMandatory)
@@ -106,14 +107,16 @@ extension Channel {
   ) throws(BrokerError) {
     let headers = properties.extracting(block.headers)
     let selected = try SenderSelection(in: headers, keysMax: broker.limits.routingKeysMax)
-    guard route.needsHeaders || selected != nil else {
+    guard route.needsMessage || selected != nil else {
       return try store(
         names, properties, body, draft, in: route, isPersistent: block.isPersistent,
         isMandatory: isMandatory)
     }
     let (exchange, key) = RouteMemo.split(names)
     let keys = selected?.keys(with: key) ?? [key]
-    let wide = try vhost.route(vhost.publishable(exchange), keys: keys, headers: headers)
+    let message = FilteredMessage(
+      names: names, properties: properties, headers: block.headers, body: body)
+    let wide = try vhost.route(vhost.publishable(exchange), keys: keys, message)
     guard let selected, selected.hasBlind else {
       return try store(
         names, properties, body, draft, in: wide, isPersistent: block.isPersistent,
@@ -168,7 +171,7 @@ extension Channel {
     return true
   }
 
-  /// The route of a message whose headers do not matter.
+  /// The route of any message, unless it says that it needs one.
   @inline(__always)
   private func route(_ names: RawSpan) throws(BrokerError) -> Route {
     if let route = lastRoute.find(names, generation: vhost.bindingGeneration) { return route }

@@ -1,5 +1,8 @@
+import Filters
+
 /// Where bindings of one place in a router lead: each destination once, however many of them lead to
-/// it. Adding and removing cost the same whatever their number. Bindings keep destinations alive.
+/// it; bindings with filters each for itself. Adding and removing cost the same whatever their number.
+/// Bindings keep destinations alive.
 struct DestinationList {
   private struct Item {
     let destination: Unmanaged<AnyObject>
@@ -31,11 +34,20 @@ struct DestinationList {
   }
 
   private var content = Content.none
+  private var filtered: FilteredBindings?
 
-  var isEmpty: Bool { if case .none = content { true } else { false } }
+  var isEmpty: Bool {
+    if case .none = content { filtered == nil } else { false }
+  }
 
-  mutating func add(_ destination: Destination) {
-    let item = Item(destination)
+  mutating func add(_ binding: Binding) {
+    guard binding.filter == nil else {
+      let filtered = filtered ?? FilteredBindings()
+      filtered.add(binding)
+      self.filtered = filtered
+      return
+    }
+    let item = Item(binding.destination)
     switch content {
     case .none: content = .one(item)
     case .one(var only) where only.key == item.key:
@@ -60,8 +72,13 @@ struct DestinationList {
     many.items.append(item)
   }
 
-  mutating func remove(_ destination: Destination) {
-    let key = Item(destination).key
+  mutating func remove(_ binding: Binding) {
+    if let filtered, binding.filter != nil {
+      filtered.remove(binding)
+      if filtered.isEmpty { self.filtered = nil }
+      return
+    }
+    let key = Item(binding.destination).key
     switch content {
     case .none: break
     case .one(var only):
@@ -81,16 +98,17 @@ struct DestinationList {
     }
   }
 
-  /// Shows each destination until one of them is enough; returns whether all were shown.
+  /// Shows each destination until one of them is enough; returns whether all were shown. Those behind
+  /// filters only if these are true of the message.
   @discardableResult
-  func forEach(_ walk: inout RouteWalk) -> Bool {
+  func forEach(of message: FilteredMessage, _ walk: inout RouteWalk) -> Bool {
     switch content {
-    case .none: return true
-    case .one(let item): return Self.visit(item, &walk)
+    case .none: break
+    case .one(let item): guard Self.visit(item, &walk) else { return false }
     case .many(let many):
       for item in many.items where !Self.visit(item, &walk) { return false }
-      return true
     }
+    return filtered?.forEach(of: message, &walk) ?? true
   }
 
   private static func visit(_ item: Item, _ walk: inout RouteWalk) -> Bool {
@@ -105,14 +123,44 @@ struct DestinationList {
   }
 }
 
-extension DestinationList? {
-  mutating func add(_ destination: Destination) {
-    if self == nil { self = DestinationList() }
-    self?.add(destination)
+/// Bindings with filters of one place in a router.
+private final class FilteredBindings {
+  // Unsafe but sound: a binding is taken out of its exchange before anybody lets it go.
+  private var bindings: [Unmanaged<Binding>] = []
+
+  var isEmpty: Bool { bindings.isEmpty }
+
+  func add(_ binding: Binding) {
+    binding.filterPlace = bindings.count
+    bindings.append(.passUnretained(binding))
   }
 
-  mutating func remove(_ destination: Destination) {
-    self?.remove(destination)
+  func remove(_ binding: Binding) {
+    let last = bindings.removeLast()
+    if binding.filterPlace < bindings.count {
+      last._withUnsafeGuaranteedRef { $0.filterPlace = binding.filterPlace }
+      bindings[binding.filterPlace] = last
+    }
+    bindings.shrinkIfSparse()
+  }
+
+  func forEach(of message: FilteredMessage, _ walk: inout RouteWalk) -> Bool {
+    for binding in bindings {
+      let goesOn = binding._withUnsafeGuaranteedRef { walk.add($0, for: message) }
+      guard goesOn else { return false }
+    }
+    return true
+  }
+}
+
+extension DestinationList? {
+  mutating func add(_ binding: Binding) {
+    if self == nil { self = DestinationList() }
+    self?.add(binding)
+  }
+
+  mutating func remove(_ binding: Binding) {
+    self?.remove(binding)
     if self?.isEmpty == true { self = nil }
   }
 }

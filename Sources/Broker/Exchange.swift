@@ -1,5 +1,6 @@
 import AMQP
 import Base
+import Filters
 
 /// Routes messages by its bindings.
 public final class Exchange {
@@ -74,9 +75,9 @@ public final class Exchange {
   func add(_ binding: Binding) {
     bindings[BindingKey(binding)] = binding
     switch kind {
-    case .direct: byKey[binding.key].add(binding.destination)
+    case .direct: byKey[binding.key].add(binding)
     case .topic: trie.add(binding)
-    case .fanout: all.add(binding.destination)
+    case .fanout: all.add(binding)
     case .headers: index.add(binding)
     }
   }
@@ -85,9 +86,9 @@ public final class Exchange {
   func remove(_ binding: Binding) {
     bindings[BindingKey(binding)] = nil
     switch kind {
-    case .direct: byKey[binding.key].remove(binding.destination)
+    case .direct: byKey[binding.key].remove(binding)
     case .topic: trie.remove(binding)
-    case .fanout: all.remove(binding.destination)
+    case .fanout: all.remove(binding)
     case .headers: index.remove(binding)
     }
   }
@@ -95,13 +96,13 @@ public final class Exchange {
   /// Some of the bindings, no longer found among them; each is still to be removed.
   func takeSome() -> [Binding] { bindings.removeSome() }
 
-  /// Shows a walk where the bindings that fit lead to. `headers` is a table with its length.
-  func match(_ key: Name, headers: RawSpan, _ walk: inout RouteWalk) {
+  /// Shows a walk where the bindings that fit lead to.
+  func match(_ key: Name, _ message: FilteredMessage, _ walk: inout RouteWalk) {
     switch kind {
-    case .direct: byKey[key]?.forEach(&walk)
-    case .topic: trie.match(key, &walk)
-    case .fanout: all.forEach(&walk)
-    case .headers: index.match(headers, &walk)
+    case .direct: byKey[key]?.forEach(of: message, &walk)
+    case .topic: trie.match(key, message, &walk)
+    case .fanout: all.forEach(of: message, &walk)
+    case .headers: index.match(message, &walk)
     }
   }
 }

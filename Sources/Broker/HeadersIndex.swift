@@ -1,5 +1,6 @@
 import AMQP
 import Base
+import Filters
 
 /// The bindings of a headers exchange by what they ask for, so that a message costs what it matches and
 /// not what there is: its headers are looked up once each, and a binding that wants all of its
@@ -29,7 +30,7 @@ struct HeadersIndex {
     guard !predicate.conditions.isEmpty else {
       if predicate.requiresAll {
         row.isAlways = true
-        always.add(binding.destination)
+        always.add(binding)
       }
       return
     }
@@ -61,7 +62,7 @@ struct HeadersIndex {
   mutating func remove(_ binding: Binding) {
     guard let row = binding.row else { return }
     binding.row = nil
-    if row.isAlways { always.remove(binding.destination) }
+    if row.isAlways { always.remove(binding) }
     for index in row.conditions.indices {
       row.strike(index)
       release(row.conditions[index])
@@ -112,9 +113,10 @@ struct HeadersIndex {
 
   // MARK: Matching
 
-  /// Shows a walk where the bindings that fit lead to. `headers` is a well-formed table with its length.
-  mutating func match(_ headers: RawSpan, _ walk: inout RouteWalk) {
-    guard always.forEach(&walk), !names.isEmpty, !headers.isEmpty else { return }
+  /// Shows a walk where the bindings that fit lead to. The message's headers are a well-formed table.
+  mutating func match(_ message: FilteredMessage, _ walk: inout RouteWalk) {
+    let headers = message.headerTable
+    guard always.forEach(of: message, &walk), !names.isEmpty, !headers.isEmpty else { return }
     step += 1
     do throws(MalformedInput) {
       try look(at: headers, &walk)
@@ -122,7 +124,7 @@ struct HeadersIndex {
       invariantFailed("headers that were read before are malformed: \(error.reason)")
     }
     for condition in holding {
-      for place in condition.rows where !place.row.look(at: step, &walk) {
+      for place in condition.rows where !place.row.look(at: step, message, &walk) {
         holding.removeAll(keepingCapacity: true)
         return
       }
@@ -262,7 +264,7 @@ final class HeadersRow {
   }
 
   /// One of its conditions holds. Returns whether the walk goes on.
-  func look(at step: UInt64, _ walk: inout RouteWalk) -> Bool {
+  func look(at step: UInt64, _ message: FilteredMessage, _ walk: inout RouteWalk) -> Bool {
     guard self.step != step else { return walk.step() }
     self.step = step
     if requiresAll, !Sabotage.is(.looksAtOneHeader) {
@@ -270,6 +272,6 @@ final class HeadersRow {
         return walk.step(1 + index / 4)
       }
     }
-    return walk.add(binding.destination)
+    return walk.add(binding, for: message)
   }
 }

@@ -25,7 +25,7 @@ struct HeadersPredicate: Equatable {
       }
     }
     // Of a name that stands twice the first value counts, as everywhere.
-    var names: Set<Name> = ["x-match"]
+    var names: Set<Name> = ["x-match", "x-filter"]
     conditions = arguments.entries.filter { entry in
       names.insert(entry.name).inserted && (includesPrivate || !entry.name.hasPrefix("x-"))
     }

@@ -9,8 +9,8 @@ final class Route {
   /// As `count`, if none of the queues has settings: a message need only be put behind the others. Else
   /// more than any route has.
   let plainCount: Int
-  /// An exchange on the way looks at the headers: the route holds for one message only.
-  let needsHeaders: Bool
+  /// An exchange or a filter on the way looks at the message: the route holds for this one only.
+  let needsMessage: Bool
   /// It is the same for all keys.
   let isKeyless: Bool
 
@@ -19,7 +19,7 @@ final class Route {
     count = queues.count
     durableCount = walk.durableCount
     plainCount = walk.hasSettings ? .max : walk.queues.count
-    needsHeaders = walk.needsHeaders
+    needsMessage = walk.needsMessage
     isKeyless = walk.isKeyless
   }
 
@@ -33,7 +33,7 @@ final class Route {
     let hasSettings = self.queues.contains { $0._withUnsafeGuaranteedRef { $0.settings != nil } }
     plainCount = hasSettings ? .max : count
     durableCount = self.queues.count { $0._withUnsafeGuaranteedRef(\.isDurable) }
-    needsHeaders = false
+    needsMessage = false
     isKeyless = false
   }
 

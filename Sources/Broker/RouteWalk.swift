@@ -1,4 +1,5 @@
 import Base
+import Filters
 
 /// What one walk over the exchanges has found.
 struct RouteWalk {
@@ -14,23 +15,29 @@ struct RouteWalk {
   private var exchanges: [Exchange] = []
   /// A binding fits at the exchange that is being visited.
   private(set) var hasFound = false
-  /// An exchange on the way looks at the headers.
-  private(set) var needsHeaders = false
+  /// An exchange or a filter on the way looks at the message.
+  private(set) var needsMessage = false
+  /// There is none to look at: the walk ends where one is needed.
+  let isWithoutMessage: Bool
   /// No exchange on the way looks at the key.
   private(set) var isKeyless = true
 
-  init(mark: UInt64, stepsMax: Int) {
+  init(mark: UInt64, stepsMax: Int, isWithoutMessage: Bool = false) {
     self.mark = mark
+    self.isWithoutMessage = isWithoutMessage
     self.stepsMax = stepsMax
   }
 
   var isTooLong: Bool { steps > stepsMax }
 
+  /// What was found so far does not hold for every message.
+  var isAtItsEnd: Bool { needsMessage && isWithoutMessage }
+
   /// The next exchange to visit.
   mutating func next() -> Exchange? {
     guard let exchange = exchanges.popLast() else { return nil }
     hasFound = false
-    if exchange.kind == .headers { needsHeaders = true }
+    if exchange.kind == .headers { needsMessage = true }
     if exchange.kind != .fanout { isKeyless = false }
     return exchange
   }
@@ -40,6 +47,16 @@ struct RouteWalk {
   mutating func step(_ count: Int = 1) -> Bool {
     steps &+= count
     return steps <= stepsMax
+  }
+
+  /// A binding fits, if its filter is true of the message; returns whether the walk goes on.
+  mutating func add(_ binding: Binding, for message: FilteredMessage) -> Bool {
+    guard let filter = binding.filter else { return add(binding.destination) }
+    needsMessage = true
+    guard !isWithoutMessage else { return false }
+    let isTrue = filter.matches(message, steps: &steps)
+    guard isTrue, !isTooLong else { return !isTooLong }
+    return add(binding.destination)
   }
 
   mutating func add(_ destination: Destination) -> Bool {

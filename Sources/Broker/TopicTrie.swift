@@ -1,4 +1,5 @@
 import Base
+import Filters
 
 /// The patterns of a topic exchange as a tree of words. A key walks down all branches that fit at
 /// the same time, so that the cost depends on the key's words and on how many patterns fit, not on
@@ -69,7 +70,7 @@ struct TopicTrie {
   mutating func add(_ binding: Binding) {
     var node = root
     for word in Self.words(binding.key) { node = child(of: node, word) }
-    node.destinations.add(binding.destination)
+    node.destinations.add(binding)
   }
 
   /// Removes one binding of a pattern, and the nodes that are empty without it.
@@ -77,7 +78,7 @@ struct TopicTrie {
     var path = [root]
     let words = Self.words(binding.key)
     for word in words { path.append(child(of: path[path.count - 1], word)) }
-    path[words.count].destinations.remove(binding.destination)
+    path[words.count].destinations.remove(binding)
     for (index, word) in words.enumerated().reversed() {
       guard path[index + 1].isEmpty else { return }
       nodeCount -= 1
@@ -90,7 +91,7 @@ struct TopicTrie {
   }
 
   /// Shows a walk where bindings lead to whose patterns fit the key.
-  mutating func match(_ key: Name, _ walk: inout RouteWalk) {
+  mutating func match(_ key: Name, _ message: FilteredMessage, _ walk: inout RouteWalk) {
     defer {
       active.removeAll(keepingCapacity: true)
       entered.removeAll(keepingCapacity: true)
@@ -108,7 +109,7 @@ struct TopicTrie {
       swap(&active, &entered)
       entered.removeAll(keepingCapacity: true)
     }
-    for node in active where !node.destinations.forEach(&walk) { return }
+    for node in active where !node.destinations.forEach(of: message, &walk) { return }
   }
 
   /// A `#` that follows needs no word, so its node is entered too. Returns whether the walk goes on.

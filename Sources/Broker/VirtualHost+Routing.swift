@@ -1,43 +1,45 @@
 import Base
+import Filters
 
 extension VirtualHost {
-  /// The route of a message whose headers are not known; `names` is exchange and key as on the wire.
+  /// The route of any message; `names` is exchange and key as on the wire.
   func cachedRoute(_ names: RawSpan) throws(BrokerError) -> Route {
     if let route = routes.find(names) { return route }
     let (exchange, key) = RouteMemo.split(names)
     let source = try publishable(exchange)
-    var walk = newWalk()
-    // Whatever is said without headers does not hold with them.
-    try route(source, [key], Self.noHeaders.span.bytes, &walk, stopsAtHeaders: true)
+    var walk = newWalk(isWithoutMessage: true)
+    let nothing = FilteredMessage(
+      names: names, properties: RawSpan(), headers: 0..<0, body: RawSpan())
+    try route(source, [key], nothing, &walk)
     let route = Route(walk)
     routes.insert(names, route)
     return route
   }
 
-  /// All queues that the exchange, and those behind it, lead to with any of the keys. `headers` is a
-  /// well-formed table with its length, or empty.
-  func route(_ exchange: Exchange, keys: [Name], headers: RawSpan) throws(BrokerError) -> Route {
-    var walk = newWalk()
-    try route(exchange, keys, headers, &walk, stopsAtHeaders: false)
+  /// All queues that the exchange, and those behind it, lead to with any of the keys. The message's headers
+  /// are a well-formed table.
+  func route(
+    _ exchange: Exchange, keys: [Name], _ message: FilteredMessage
+  ) throws(BrokerError) -> Route {
+    var walk = newWalk(isWithoutMessage: false)
+    try route(exchange, keys, message, &walk)
     return Route(walk)
   }
 
-  private static let noHeaders: [UInt8] = []
-
-  private func newWalk() -> RouteWalk {
+  private func newWalk(isWithoutMessage: Bool) -> RouteWalk {
     routeMark += 1
-    return RouteWalk(mark: routeMark, stepsMax: broker.limits.routingStepsMax)
+    return RouteWalk(
+      mark: routeMark, stepsMax: broker.limits.routingStepsMax, isWithoutMessage: isWithoutMessage)
   }
 
   private func route(
-    _ exchange: Exchange, _ keys: [Name], _ headers: RawSpan, _ walk: inout RouteWalk,
-    stopsAtHeaders: Bool
+    _ exchange: Exchange, _ keys: [Name], _ message: FilteredMessage, _ walk: inout RouteWalk
   ) throws(BrokerError) {
     _ = walk.add(exchange)
     // Clients make chains of any length: they are followed without recursion.
     while let next = walk.next() {
-      if walk.needsHeaders, stopsAtHeaders { return }
-      visit(next, keys, headers, &walk)
+      if walk.isAtItsEnd { return }
+      visit(next, keys, message, &walk)
       guard !walk.isTooLong else {
         throw .limitReached(
           .routingSteps(from: exchange.name, in: name, max: broker.limits.routingStepsMax))
@@ -46,14 +48,14 @@ extension VirtualHost {
   }
 
   private func visit(
-    _ exchange: Exchange, _ keys: [Name], _ headers: RawSpan, _ walk: inout RouteWalk
+    _ exchange: Exchange, _ keys: [Name], _ message: FilteredMessage, _ walk: inout RouteWalk
   ) {
     for key in keys {
       guard walk.step() else { return }
       if exchange.name.isEmpty {
         if let queue = queues[key] { guard walk.add(queue) else { return } }
       } else {
-        exchange.match(key, headers: headers, &walk)
+        exchange.match(key, message, &walk)
         // Other keys make no difference.
         if exchange.kind == .fanout || exchange.kind == .headers { break }
       }

@@ -41,6 +41,9 @@ static inline void *system_resize_mapping(void *old, size_t old_size, size_t new
   return mremap(old, old_size, new_size, 1);
 }
 
+// memmem, hidden for the same reason.
+extern void *memmem(const void *bytes, size_t size, const void *wanted, size_t wanted_size);
+
 // sched_getaffinity, hidden for the same reason. How many processors the calling thread may run on;
 // 1 when the kernel does not say.
 extern int sched_getaffinity(int process, size_t bytes, void *mask);

@@ -25,7 +25,8 @@ import Testing
     _ index: inout HeadersIndex, _ headers: FieldTable, stepsMax: Int = .max
   ) -> (names: [Name], steps: Int) {
     var walk = RouteWalk(mark: 1, stepsMax: stepsMax)
-    index.match(headers.encoded.span.bytes, &walk)
+    let bytes = headers.encoded
+    index.match(bytes.asHeaders, &walk)
     walk.forget()
     return (walk.names, walk.steps)
   }

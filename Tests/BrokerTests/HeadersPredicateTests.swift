@@ -18,7 +18,8 @@ import Testing
     var index = HeadersIndex()
     index.add(binding)
     var walk = RouteWalk.first
-    index.match(headers.encoded.span.bytes, &walk)
+    let bytes = headers.encoded
+    index.match(bytes.asHeaders, &walk)
     let isFound = walk.hasFound
     index.remove(binding)
     #expect(try HeadersPredicate(arguments).holds(headers) == isFound, "\(arguments), \(headers)")

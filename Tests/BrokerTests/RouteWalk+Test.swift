@@ -1,5 +1,6 @@
 import AMQP
 import Base
+import Filters
 
 @testable import Broker
 
@@ -13,6 +14,26 @@ extension RouteWalk {
   /// Lets another walk reach the same queues.
   func forget() {
     for queue in queues { queue.takeUnretainedValue().routeMark = 0 }
+  }
+}
+
+extension FilteredMessage {
+  static var nothing: FilteredMessage {
+    @_lifetime(immortal)
+    get {
+      FilteredMessage(names: RawSpan(), properties: RawSpan(), headers: 0..<0, body: RawSpan())
+    }
+  }
+}
+
+extension [UInt8] {
+  /// A message of which all else is unknown; these bytes are a table with its length.
+  var asHeaders: FilteredMessage {
+    @_lifetime(borrow self)
+    get {
+      FilteredMessage(
+        names: RawSpan(), properties: span.bytes, headers: 0..<count, body: RawSpan())
+    }
   }
 }
 

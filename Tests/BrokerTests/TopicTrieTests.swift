@@ -22,7 +22,7 @@ import Testing
 
   private func matches(_ trie: inout TopicTrie, _ key: Name) -> [Name] {
     var walk = RouteWalk.first
-    trie.match(key, &walk)
+    trie.match(key, .nothing, &walk)
     let names = walk.names
     walk.forget()
     return names
@@ -103,7 +103,7 @@ import Testing
   /// Steps of finding what fits the key.
   private func steps(_ trie: inout TopicTrie, _ key: Name) -> Int {
     var walk = RouteWalk.first
-    trie.match(key, &walk)
+    trie.match(key, .nothing, &walk)
     walk.forget()
     return walk.steps
   }
@@ -134,7 +134,7 @@ import Testing
     }
     let key = Name(Array(repeating: "a", count: 12).joined(separator: "."))
     var walk = RouteWalk(mark: .max, stepsMax: 1000)
-    trie.match(key, &walk)
+    trie.match(key, .nothing, &walk)
     #expect(walk.isTooLong && walk.steps == 1001)
     #expect(matches(&trie, key).count == 4096)
   }

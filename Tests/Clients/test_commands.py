@@ -202,3 +202,43 @@ def test_reader_that_takes_a_count_leaves_the_others(url, channel, queue):
         lambda: channel.queue_declare(queue, passive=True).method.message_count == 7,
         "return of the others",
     )
+
+
+# Filters
+
+
+def test_bindings_have_filters(url, channel, fresh):
+    exchange, queue = fresh("x"), fresh("q")
+    run("declare", "exchange", exchange, "--type", "topic", url=url)
+    run("declare", "queue", queue, url=url)
+    words = [exchange, queue, "--key", "#", "--filter", "level = 'error' AND retries > 3"]
+    run("bind", *words, url=url)
+    for retries in (3, 4):
+        run("publish", exchange, "--key", "k", "--header", "level=error",
+            "--header", f"retries={retries}", "--body", str(retries), url=url)
+    assert run("get", queue, url=url)[0] == b"4\n"
+    run("get", queue, url=url, expect=3)
+    run("unbind", *words, url=url)
+    run("publish", exchange, "--key", "k", "--header", "level=error", "--header", "retries=4",
+        "--body", "4", url=url)
+    run("get", queue, url=url, expect=3)
+    _, said = run("bind", exchange, queue, "--filter", "level = )", url=url, expect=1)
+    assert "column 9: expected a value, got ')'" in said
+    _, said = run("bind", exchange, queue, "--filter", "a", "--arg", "x-filter=b", url=url, expect=2)
+    assert "--filter and --arg x-filter exclude each other" in said
+
+
+def test_an_exchange_is_watched_through_a_filter(url, channel, fresh):
+    exchange = fresh("x")
+    channel.exchange_declare(exchange, "fanout")
+    with subprocess.Popen(
+        [str(binary()), "subscribe", "--exchange", exchange, "--filter", "body LIKE '%storm%'",
+         "--count", "1"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment() | {"MARTLET_URL": url},
+    ) as watcher:
+        assert b"subscribed" in watcher.stderr.readline()
+        channel.basic_publish(exchange, "", b"no wind")
+        channel.basic_publish(exchange, "", b"a storm is coming")
+        assert watcher.communicate(timeout=30)[0] == b"a storm is coming\n"
+    _, said = run("subscribe", "q", "--filter", "a", url=url, expect=2)
+    assert "--filter goes with --exchange, not with a queue" in said

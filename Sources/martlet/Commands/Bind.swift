@@ -16,18 +16,22 @@ enum Bind {
   static let bind = Command(
     name: "bind", summary: "let an exchange route to a queue or an exchange",
     arguments: [source, destination],
-    options: [key, toExchange, arguments] + BrokerOptions.all,
+    options: [key, toExchange, FilterOption.option, arguments] + BrokerOptions.all,
     examples: [
       .init("martlet bind events jobs --key 'order.*.eu'", "By a pattern of keys."),
       .init("martlet bind events audit --to-exchange --key '#'", "Everything to an exchange."),
       .init(
         "martlet bind documents reports --arg x-match=all --arg format=pdf",
         "By a header, when \"documents\" is a headers exchange."),
+      .init(
+        "martlet bind logs alarms --key 'app.#' --filter 'retries > 3 OR p.priority = 9'",
+        "By a pattern of keys, and a condition on a header and a property."),
     ],
     action: .asynchronous { invocation async throws(Failure) in
-      try await Session.run(invocation) { session async throws(Failure) in
+      let arguments = try FilterOption.adding(to: invocation[arguments], invocation)
+      return try await Session.run(invocation) { session async throws(Failure) in
         try await session.ask { channel throws(ClientError) in
-          try await bind(invocation, channel)
+          try await bind(invocation, arguments, channel)
         }
         session.notes.say("bound \(words(invocation, "to"))")
         return .success
@@ -36,16 +40,17 @@ enum Bind {
 
   static let unbind = Command(
     name: "unbind", summary: "take such a binding back",
-    details: ["The key and the arguments must be those of the binding."],
+    details: ["The key, the filter and the arguments must be those of the binding."],
     arguments: [source, destination],
-    options: [key, toExchange, arguments] + BrokerOptions.all,
+    options: [key, toExchange, FilterOption.option, arguments] + BrokerOptions.all,
     examples: [
       .init("martlet unbind events jobs --key 'order.*.eu'", "Takes that one binding back.")
     ],
     action: .asynchronous { invocation async throws(Failure) in
-      try await Session.run(invocation) { session async throws(Failure) in
+      let arguments = try FilterOption.adding(to: invocation[arguments], invocation)
+      return try await Session.run(invocation) { session async throws(Failure) in
         try await session.ask { channel throws(ClientError) in
-          try await unbind(invocation, channel)
+          try await unbind(invocation, arguments, channel)
         }
         session.notes.say("unbound \(words(invocation, "from"))")
         return .success
@@ -53,30 +58,30 @@ enum Bind {
     })
 
   private static func bind(
-    _ invocation: Invocation, _ channel: Channel
+    _ invocation: Invocation, _ arguments: FieldTable, _ channel: Channel
   ) async throws(ClientError) {
     if invocation[toExchange] {
       try await channel.bindExchange(
         invocation[destination], to: invocation[source], key: invocation[key],
-        arguments: invocation[arguments])
+        arguments: arguments)
     } else {
       try await channel.bindQueue(
         invocation[destination], to: invocation[source], key: invocation[key],
-        arguments: invocation[arguments])
+        arguments: arguments)
     }
   }
 
   private static func unbind(
-    _ invocation: Invocation, _ channel: Channel
+    _ invocation: Invocation, _ arguments: FieldTable, _ channel: Channel
   ) async throws(ClientError) {
     if invocation[toExchange] {
       try await channel.unbindExchange(
         invocation[destination], from: invocation[source], key: invocation[key],
-        arguments: invocation[arguments])
+        arguments: arguments)
     } else {
       try await channel.unbindQueue(
         invocation[destination], from: invocation[source], key: invocation[key],
-        arguments: invocation[arguments])
+        arguments: arguments)
     }
   }
 

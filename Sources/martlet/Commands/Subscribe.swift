@@ -41,7 +41,8 @@ enum Subscribe {
     ],
     arguments: [queue],
     options: [
-      exchange, keys, count, timeout, MessageFormat.option, AckMode.option, prefetch, exclusive,
+      exchange, keys, FilterOption.option, count, timeout, MessageFormat.option, AckMode.option,
+      prefetch, exclusive,
       arguments,
     ] + BrokerOptions.all,
     examples: [
@@ -49,6 +50,9 @@ enum Subscribe {
       .init(
         "martlet subscribe --exchange events --key 'order.#' --format json",
         "Watches what an exchange gets, with all there is to see."),
+      .init(
+        "martlet subscribe --exchange events --filter 'retries > 3'",
+        "Watches for what a condition is true of."),
       .init(
         "martlet subscribe jobs --count 100 --timeout 5s > jobs.txt",
         "Takes a hundred messages, or what there is."),
@@ -72,6 +76,8 @@ enum Subscribe {
     case (false, false): throw Failure("QUEUE or --exchange EXCHANGE is missing", code: .usage)
     case (true, false) where !invocation[keys].isEmpty:
       throw Failure("--key goes with --exchange, not with a queue", code: .usage)
+    case (true, false) where invocation[FilterOption.option] != nil:
+      throw Failure("--filter goes with --exchange, not with a queue", code: .usage)
     case (true, false), (false, true): break
     }
   }

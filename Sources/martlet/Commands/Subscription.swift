@@ -193,9 +193,12 @@ struct Subscription: ~Copyable {
       return (queue, #"queue "\#(queue)""#)
     }
     let keys = invocation[Subscribe.keys].isEmpty ? ["#"] : invocation[Subscribe.keys]
+    let arguments = try FilterOption.adding(invocation)
     let queue = try await session.ask { channel throws(ClientError) in
       let queue = try await channel.declareQueue(exclusive: true, autoDelete: true)
-      for key in keys { try await channel.bindQueue(queue.name, to: exchange, key: key) }
+      for key in keys {
+        try await channel.bindQueue(queue.name, to: exchange, key: key, arguments: arguments)
+      }
       return queue.name
     }
     let list = keys.map { #""\#($0)""# }.joined(separator: ", ")
