@@ -17,8 +17,8 @@ struct DeadLetter {
   /// Exchange and first key, each with its length in front.
   let names: [UInt8]
   let properties: [UInt8]
-  /// The headers among the properties, a table with its length.
-  let headers: [UInt8]
+  /// Where the properties have the table of headers, with its length.
+  let headers: Range<Int>
   let isPersistent: Bool
   /// The queues in which it died since it was last rejected, the last first; empty if it was rejected now.
   private let rounds: [FieldValue]
@@ -59,7 +59,7 @@ struct DeadLetter {
       $0.append(first)
     }
     self.properties = Self.encoded { decoded.encode(into: &$0) }
-    headers = Self.encoded { $0.append(table) }
+    headers = Self.headers(self.properties)
     rounds = Self.rounds(history)
   }
 
@@ -128,6 +128,14 @@ struct DeadLetter {
       return try BasicProperties(from: &reader)
     } catch {
       invariantFailed("properties that were read when they came are malformed")
+    }
+  }
+
+  private static func headers(_ properties: [UInt8]) -> Range<Int> {
+    do throws(MalformedInput) {
+      return try PropertyBlock(properties.span.bytes).headers
+    } catch {
+      invariantFailed("properties that were just made are malformed")
     }
   }
 

@@ -1,5 +1,6 @@
 import AMQP
 import Base
+import Filters
 import Journal
 
 /// Where a queue's dead letters go.
@@ -131,14 +132,14 @@ final class DeadLetters {
     let view = MessageView(record)
     let names = view.names
     let properties = view.properties(behind: names)
+    let body = view.body(behind: properties)
     isSending = true
     defer { isSending = false }
     guard
       let letter = DeadLetter(
         names: names.bytes, properties: properties.bytes, of: queue, for: reason, now: broker.now),
-      let route = route(of: letter, in: queue.vhost)
+      let route = route(of: letter, body, in: queue.vhost)
     else { return leave() }
-    let body = view.body(behind: properties)
     guard entry.isDurable else {
       store(letter, body, in: route)
       return leave()
@@ -152,22 +153,30 @@ final class DeadLetters {
 
   /// As `send`, of a message that was refused and is in no queue.
   func send(refused names: RawSpan, properties: RawSpan, body: RawSpan, by queue: Queue) {
-    guard !isSending, journal.failure == nil, queue.settings?.deadLetters != nil,
+    guard !isSending, journal.failure == nil,
       let letter = DeadLetter(
-        names: names, properties: properties, of: queue, for: .maxLength, now: broker.now),
-      let route = route(of: letter, in: queue.vhost)
+        names: names, properties: properties, of: queue, for: .maxLength, now: broker.now)
     else { return }
-    isSending = true
-    defer { isSending = false }
-    body.withUnsafeBytes { body in store(letter, body, in: route) }
+    body.withUnsafeBytes { body in
+      guard let route = route(of: letter, body, in: queue.vhost) else { return }
+      isSending = true
+      store(letter, body, in: route)
+      isSending = false
+    }
   }
 
   /// Nil when there is no such exchange, or it leads nowhere.
-  private func route(of letter: DeadLetter, in vhost: VirtualHost) -> Route? {
+  private func route(
+    of letter: DeadLetter, _ body: UnsafeRawBufferPointer, in vhost: VirtualHost
+  ) -> Route? {
     guard let exchange = vhost.exchanges[letter.exchange] else { return nil }
+    let (names, properties) = (letter.names, letter.properties)
+    let message = FilteredMessage(
+      names: names.span.bytes, properties: properties.span.bytes, headers: letter.headers,
+      body: body.bytes)
     let route: Route
     do throws(BrokerError) {
-      route = try vhost.route(exchange, keys: letter.keys, headers: letter.headers.span.bytes)
+      route = try vhost.route(exchange, keys: letter.keys, message)
     } catch {
       // Too many steps: as for a publisher, it reaches nobody.
       return nil
