@@ -80,10 +80,12 @@ extension Broker: JournalReplay {
   }
 
   private func replayMessage(_ record: MessageRecord, _ location: RecordLocation) {
+    let expires = MessageView(record.record.base).hasExpiration
     for place in record.destinations {
       guard let found = recovering?.lanes[place.lane]?.found else { continue }
       if Sabotage.is(.losesDestinationAtReplay), place.sequence % 16 == 5 { continue }
-      let entry = Entry(sequence: place.sequence, location: location, flags: .durable)
+      let flags: Entry.Flags = expires ? [.durable, .expires] : .durable
+      let entry = Entry(sequence: place.sequence, location: location, flags: flags)
       if found.append(entry) {
         journal.retain(location.block)
         found.note(size: record.bodySize, of: place.sequence)

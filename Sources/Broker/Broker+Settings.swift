@@ -2,8 +2,9 @@ import AMQP
 import Base
 import Journal
 
-/// Messages for queues with settings: which lane they go to, whether there is room, what has to leave for
-/// them. The queues of a route without any never come here.
+/// Messages for queues with settings, and messages that expire: which lane they go to, whether there is
+/// room, what has to leave for them, and when they are over. Other messages for a route of queues without
+/// any settings never come here.
 extension Broker {
   /// Stores a message once and puts an entry into every queue of the route that has room. Returns whether
   /// all of them had.
@@ -12,6 +13,7 @@ extension Broker {
     isPersistent: Bool
   ) throws(BrokerError) -> Bool {
     let priority = MessageView.priority(in: properties)
+    let life = MessageView.life(in: properties)
     let size = body.byteCount
     var open = route
     if route.queues.contains(where: { $0._withUnsafeGuaranteedRef { isFull($0, for: size) } }) {
@@ -40,17 +42,17 @@ extension Broker {
     for queue in open.queues {
       queue._withUnsafeGuaranteedRef { queue in
         let isDurable = isDurable && queue.isDurable
-        enqueue(message, in: queue, isDurable, at: place, priority: priority)
+        enqueue(message, in: queue, isDurable, at: place, priority: priority, life)
         if isDurable { place += MessagePlace.size }
       }
     }
-    for queue in open.queues { queue._withUnsafeGuaranteedRef { stored(size, in: $0) } }
+    for queue in open.queues { queue._withUnsafeGuaranteedRef { stored(size, in: $0, life) } }
     return open.count == route.count
   }
 
   private func enqueue(
     _ message: StoredMessage, in queue: Queue, _ isDurable: Bool,
-    at place: UnsafeMutableRawPointer, priority: UInt8
+    at place: UnsafeMutableRawPointer, priority: UInt8, _ life: Int64?
   ) {
     guard let lane = queue.lane(forPriority: priority) else {
       invariantFailed("a message has a priority that its queue has no lane for")
@@ -60,11 +62,17 @@ extension Broker {
     }
     var flags: Entry.Flags = isDurable ? .durable : []
     if queue.settings?.countsBytes == true { flags.insert(.counted) }
+    if queue.life(life) != nil { flags.insert(.expires) }
     lane.enqueue(message.location, flags: flags)
     queue.filled(lane)
   }
 
-  private func stored(_ size: Int, in queue: Queue) {
+  private func stored(_ size: Int, in queue: Queue, _ life: Int64?) {
+    if let life = queue.life(life) {
+      queue.expect(life > .max - now ? .max : now + life)
+      // Who can take it at once gets it.
+      if life == 0 { deliveries.serve(queue) }
+    }
     guard let settings = queue.settings else { return }
     if settings.countsBytes { queue.readyBytes += size }
     guard settings.dropsHead, queue.isOverfull else { return }

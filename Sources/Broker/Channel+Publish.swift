@@ -145,7 +145,7 @@ extension Channel {
     guard given == peer.user else { throw .userMismatch(given: given, user: peer.user) }
   }
 
-  /// Milliseconds in decimal digits. Messages do not expire yet; a wrong value is told all the same.
+  /// Milliseconds in decimal digits.
   private func checkExpiration(_ block: PropertyBlock, _ properties: RawSpan) throws(BrokerError) {
     guard block.flags.contains(.expiration) else { return }
     let text = Name(copying: properties.extracting(block.expiration)).description
@@ -209,7 +209,13 @@ extension Channel {
     _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan, _ draft: RecordDraft?,
     in route: Route, isPersistent: Bool, isMandatory: Bool
   ) throws(BrokerError) {
-    guard let draft else {
+    let expires = MessageView.hasExpiration(properties)
+    guard let draft, !expires else {
+      if expires {
+        return try storeRarely(
+          names, properties, body, draft, in: route, isPersistent: isPersistent,
+          isMandatory: isMandatory)
+      }
       return try store(
         names, properties, body, in: route, isPersistent: isPersistent, isMandatory: isMandatory)
     }
@@ -230,7 +236,7 @@ extension Channel {
     confirms.isDurable = true
   }
 
-  /// To no queue, or to very many, or to some that have settings.
+  /// To no queue, or to very many, or to some that have settings; or the message expires.
   @inline(never)
   private func storeRarely(
     _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan, _ draft: RecordDraft?,
@@ -242,7 +248,8 @@ extension Channel {
     if isPersistent, route.durableCount > 0, let reason = broker.journal.failure {
       throw .journalFailed(reason: reason)
     }
-    guard route.isPlain || route.count > WideStore.queuesMax else {
+    let isPlain = route.isPlain && !MessageView.hasExpiration(properties)
+    guard isPlain || route.count > WideStore.queuesMax else {
       if isPersistent, route.durableCount > 0 { confirms.isDurable = true }
       let hasRoom = try broker.storeWithSettings(
         names: names, properties: properties, body: body, draft, in: route,

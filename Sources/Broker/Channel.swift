@@ -127,8 +127,9 @@ public final class Channel {
     _ body: (MessageView, _ tag: UInt64, _ isRedelivered: Bool, _ remaining: Int) -> Void
   ) throws(BrokerError) -> GetResult {
     let queue = try vhost.accessible(resolved(name), by: peer)
+    queue.times?.used()
     // What is coming back is taken in its order, and what is being purged is not seen.
-    guard !queue.isHeld else { return .notBefore(0) }
+    guard !queue.isHeld, queue.makeFrontAlive() else { return .notBefore(0) }
     guard queue.hasReady else { return .empty }
     guard let record = queue.lane.nextRecord() else {
       if queue.isUnreadable { throw .unreadable(queue: queue.name) }
@@ -145,6 +146,7 @@ public final class Channel {
     nextTag += 1
     body(
       MessageView(record, in: entry.location.block), tag, entry.isRedelivered, queue.readyCount)
+    if queue.times != nil { queue.lookAtFront() }
     if isAutomatic {
       lane.settle(entry)
     } else {

@@ -87,7 +87,9 @@ final class Deliveries {
 
   @inline(__always)
   private func pump(_ queue: Queue, _ budget: inout DeliveryBudget) {
-    if queue.pump(&budget), queue.settings == nil || queue.dropHead() { return }
+    let isFinished = queue.pump(&budget) && (queue.settings == nil || queue.dropHead())
+    if queue.times != nil { queue.lookAtFront() }
+    if isFinished { return }
     budget.hasRunOut = true
     if queue.isTouched { return }
     queue.isTouched = true

@@ -22,6 +22,8 @@ package struct Entry: BitwiseCopyable {
     /// The bytes of its body are in its queue's `readyBytes`. What a lane file has of it is of an earlier
     /// time: `Waiting.open` looks again.
     static let counted = Flags(rawValue: 8)
+    /// It has a time of its own, or its queue gives it one, and is looked at before it is delivered.
+    static let expires = Flags(rawValue: 16)
     /// It has left the queue; only recovery keeps such entries for a while.
     static let settled = Flags(rawValue: 4)
   }
@@ -51,6 +53,7 @@ package struct Entry: BitwiseCopyable {
   @inline(__always) var isDurable: Bool { flags.contains(.durable) }
   @inline(__always) var isRedelivered: Bool { flags.contains(.redelivered) }
   @inline(__always) var isCounted: Bool { flags.contains(.counted) }
+  @inline(__always) var expires: Bool { packed & UInt64(Flags.expires.rawValue) != 0 }
   var isSettled: Bool { flags.contains(.settled) }
 }
 
@@ -72,6 +75,18 @@ public struct MessageView {
     Int(record.load(fromByteOffset: MessageRecord.destinationCountOffset, as: UInt32.self))
   }
 
+  /// When it was stored, in wall-clock milliseconds.
+  var storedAt: Int64 {
+    Int64(
+      clamping: record.load(fromByteOffset: MessageRecord.storedAtOffset, as: UInt64.self))
+  }
+
+  /// It came with an expiration.
+  var hasExpiration: Bool {
+    let properties = properties(behind: names)
+    return properties.count >= 2 && properties[0] & 1 != 0
+  }
+
   /// When it expires, by the property that it came with, in wall-clock milliseconds; else
   /// `LaneBlock.neverExpires`. The property was looked at when it was published.
   var expiry: UInt64 {
@@ -86,9 +101,26 @@ public struct MessageView {
     guard let life = UInt64(String(decoding: properties[range], as: UTF8.self)) else {
       return LaneBlock.neverExpires
     }
-    let storedAt = record.load(fromByteOffset: MessageRecord.storedAtOffset, as: UInt64.self)
-    let (sum, isTooLarge) = storedAt.addingReportingOverflow(life)
+    let (sum, isTooLarge) = UInt64(clamping: storedAt).addingReportingOverflow(life)
     return isTooLarge ? LaneBlock.neverExpires : sum
+  }
+
+  /// How long a message lives by its properties, in milliseconds; nil for ever. They were looked at when
+  /// they came.
+  static func life(in properties: RawSpan) -> Int64? {
+    guard hasExpiration(properties) else { return nil }
+    do throws(MalformedInput) {
+      let range = try PropertyBlock(properties).expiration
+      return Int64(Name(copying: properties.extracting(range)).description)
+    } catch {
+      return nil
+    }
+  }
+
+  /// Whether there is an expiration among the properties.
+  static func hasExpiration(_ properties: RawSpan) -> Bool {
+    properties.byteCount >= 2
+      && properties.unsafeLoad(fromByteOffset: 0, as: UInt8.self) & 1 != 0
   }
 
   /// The priority among the properties; 0 if there is none. They were looked at when they came.

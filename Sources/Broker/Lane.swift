@@ -48,6 +48,8 @@ final class Lane {
   /// Messages before this one were in lane files at the last start: their bytes are counted when they are
   /// read.
   private var countedFrom: UInt64 = 0
+  /// Messages without any life that are kept until the log knows that they may be delivered.
+  private(set) var keptForLog: Range<UInt64> = 0..<0
   /// Messages that wait and are being purged: the first ones.
   private(set) var doomedCount = 0
   /// The last checkpoint that has it, with what had moved up to there when the queue's turn came.
@@ -102,11 +104,16 @@ final class Lane {
     invariant(waiting.count == 0 && returned.isEmpty, "a lane was restored twice")
     recoveredUpTo = state.deliveredUpTo
     movedUpTo = state.movedUpTo
+    let hasTTL = queue.settings?.messageTTL != nil
+    var expires =
+      hasTTL || found.runs.contains { $0.run.earliestExpiry != LaneBlock.neverExpires }
     for (run, left) in found.runs { waiting.append(run, left: left) }
     let bytes = state.bodyBytes(of: found.entries)
     for entry in found.entries {
       var entry = recovered(entry)
       if bytes != nil { entry.flags.insert(.counted) }
+      if hasTTL { entry.flags.insert(.expires) }
+      expires = expires || entry.expires
       waiting.append(entry)
     }
     if let bytes { queue.count(bytes: bytes) }
@@ -116,7 +123,10 @@ final class Lane {
     countedFrom = movedUpTo + 1
     horizon = DeliveryHorizon(upTo: state.deliveredUpTo)
     for range in found.gone { noteGone(range) }
-    if hasReady { queue.filled(self) }
+    guard hasReady else { return }
+    queue.filled(self)
+    // What expired meanwhile leaves when the first turn ends.
+    if expires { queue.neededTimes().look() }
   }
 
   private func recovered(_ entry: Entry) -> Entry {
@@ -125,9 +135,16 @@ final class Lane {
     return entry
   }
 
-  /// A message of a lane file. What was there at the last start was not counted then.
-  private func opened(_ entry: Entry) -> Entry {
-    let entry = Sabotage.is(.forgetsMovedRedelivered) ? entry : recovered(entry)
+  /// A message of a lane file. What was there at the last start was not counted then, and a file that was
+  /// repaired does not say which messages expire.
+  private func opened(_ entry: Entry, of run: LaneRun) -> Entry {
+    var entry = Sabotage.is(.forgetsMovedRedelivered) ? entry : recovered(entry)
+    let mayExpire = run.earliestExpiry != LaneBlock.neverExpires
+    if queue.settings?.messageTTL != nil
+      || mayExpire && journal.pointer(entry.location).map({ MessageView($0).hasExpiration }) == true
+    {
+      entry.flags.insert(.expires)
+    }
     return entry.sequence < countedFrom ? counted(entry) : entry
   }
 
@@ -141,6 +158,7 @@ final class Lane {
 
   @inline(__always)
   private func record(of next: Entry) -> UnsafeRawPointer? {
+    if next.expires, isOver(next) { return nil }
     if isDurable, next.isDurable, !horizon.covers(next.sequence), !reserve(next.sequence) {
       return nil
     }
@@ -188,6 +206,12 @@ final class Lane {
     return false
   }
 
+  /// Messages from the next one on have no life, and who would take them waits for the log.
+  func keepForLog() {
+    guard let next = returned.first ?? waiting.first else { return }
+    keptForLog = next.sequence..<nextSequence
+  }
+
   /// Tells the log that messages up to this one, and some more, may have been delivered.
   @inline(never)
   private func reserve(_ sequence: UInt64) -> Bool {
@@ -232,7 +256,7 @@ final class Lane {
     }
     waiting.open(
       journal,
-      entry: { opened(Entry($0)) },
+      entry: { opened(Entry($0), of: run) },
       gone: noteGone)
     waiting.forEachRun(atMost: Self.runsAhead) { journal.loadAhead($0) }
     return true
@@ -313,6 +337,7 @@ final class Lane {
     if entry.isCounted { entry = counted(entry) }
     if !Sabotage.is(.forgetsRedelivered) { entry.flags.insert(.redelivered) }
     returned.insert(entry)
+    if entry.expires { queue.times?.look() }
     queue.filled(self)
   }
 

@@ -28,7 +28,9 @@ extension Queue {
     broker.consumerBytes -= consumer.memoryBytes
     if consumer.isExclusive { hasExclusiveConsumer = false }
     if rounds.count == 0 { tightenHorizon() }
-    if !isDeleted { touch() }
+    guard !isDeleted else { return }
+    if let times, consumerCount == 0 { times.used() }
+    touch()
   }
 
   /// What held the consumer back may be gone.

@@ -20,6 +20,8 @@ public final class Queue {
   public let arguments: FieldTable
   /// What its arguments ask for; nil if that is nothing.
   let settings: QueueSettings?
+  /// When its messages expire, or it does; nil if neither is asked for.
+  var times: QueueTimes?
   // Unsafe but sound: one of `lanes`; reached for every message, and so without counting references.
   /// The lane that is served: the only one of a queue without priorities, to which its messages go.
   unowned(unsafe) private(set) var lane: Lane
@@ -98,6 +100,7 @@ public final class Queue {
     lanes = [lane]
     if let settings, settings.priorityMax > 0 { levels = QueueLevels(lane) }
     lane.join(self)
+    if settings?.messageTTL != nil || settings?.expires != nil { times = QueueTimes(self) }
   }
 
   /// About what it takes of memory, without messages and bindings. Measured with 50,000 of them.
@@ -170,6 +173,7 @@ public final class Queue {
   /// A block that the queue waited for is in memory, or could not be read.
   func fetched() {
     fetching = nil
+    times?.look()
     touch()
   }
 
@@ -182,6 +186,7 @@ public final class Queue {
   /// What could not be read may be readable now.
   func tryAgain() {
     isTryingAgain = false
+    times?.look()
     touch()
   }
 
@@ -212,6 +217,7 @@ public final class Queue {
     holds -= 1
     guard holds == 0 else { return }
     holder = nil
+    if !isDeleted { times?.look() }
     // A turn that was kept for a message which has been purged ends.
     if hasReady || waiter != nil, !isDeleted { touch() }
   }

@@ -7,8 +7,10 @@ public enum QueueArguments {
   private enum Rule {
     /// A whole number that is not negative.
     case count
-    /// A whole number above zero.
-    case positive
+    /// Milliseconds, of which there can be too many.
+    case life
+    /// The same above zero.
+    case positiveLife
     case priority
     case flag
     case text
@@ -19,7 +21,7 @@ public enum QueueArguments {
   }
 
   private static let rules: [Name: Rule] = [
-    "x-message-ttl": .count, "x-expires": .positive, "x-max-length": .count,
+    "x-message-ttl": .life, "x-expires": .positiveLife, "x-max-length": .count,
     "x-max-length-bytes": .count, "x-max-priority": .priority, "x-overflow": .overflow,
     "x-dead-letter-exchange": .text, "x-dead-letter-routing-key": .text,
     "x-single-active-consumer": .flag, "x-queue-type": .queueType, "x-queue-mode": .anything,
@@ -28,7 +30,7 @@ public enum QueueArguments {
 
   /// What is accepted, so that existing clients run, and has no effect in this version.
   public static let withoutEffect: [Name] = [
-    "x-message-ttl", "x-expires", "x-delivery-limit",
+    "x-delivery-limit"
   ]
 
   /// The arguments, if their values are possible.
@@ -56,10 +58,13 @@ public enum QueueArguments {
     case .text, .overflow, .queueType:
       guard let text = value.text else { return "{unacceptable_type,\(value.typeName)}" }
       return textProblem(text, rule)
-    case .count, .positive, .priority:
+    case .count, .life, .positiveLife, .priority:
       guard let number = value.integer else { return "{unacceptable_type,\(value.typeName)}" }
       if number < 0 { return "{value_negative,\(number)}" }
-      if rule == .positive, number == 0 { return "{value_zero,0}" }
+      if rule == .positiveLife, number == 0 { return "{value_zero,0}" }
+      if rule == .life || rule == .positiveLife, number > QueueSettings.lifeMax {
+        return "{value_too_big,\(number)}"
+      }
       if rule == .priority, number > 255 { return "{value_too_large,\(number)}" }
       return nil
     }

@@ -19,6 +19,7 @@ extension Queue {
   /// knows that the queue is gone.
   func drop() {
     for lane in lanes { lane.markDeleted() }
+    times?.end()
     if rounds.count > 0 || lanes.contains(where: { $0.waiting.count > 0 || !$0.returned.isEmpty }) {
       broker.chores.begin(QueueEnd(self), for: nil)
     }

@@ -25,6 +25,13 @@ final class QueueSettings {
   /// One consumer is served at a time, and the others stand by.
   let isSingleActive: Bool
 
+  /// How long messages live, in milliseconds; nil for ever.
+  let messageTTL: Int64?
+  /// How long the queue lives while nobody uses it, in milliseconds; nil for ever.
+  let expires: Int64?
+  /// The longest of both: ten years.
+  static let lifeMax: Int64 = 315_360_000_000
+
   /// The settings of arguments that were checked; nil if they ask for nothing.
   init?(_ arguments: FieldTable) {
     priorityMax = UInt32(arguments["x-max-priority"]?.integer ?? 0)
@@ -41,8 +48,11 @@ final class QueueSettings {
         exchange: $0, key: Self.name(arguments["x-dead-letter-routing-key"]))
     }
     isSingleActive = arguments["x-single-active-consumer"] == .bool(true)
+    messageTTL = arguments["x-message-ttl"]?.integer.map { min($0, Self.lifeMax) }
+    expires = arguments["x-expires"]?.integer.map { min($0, Self.lifeMax) }
     let isPlain = priorityMax == 0 && lengthMax == .max && bytesMax == .max
-    if isPlain, !isSingleActive, deadLetters == nil { return nil }
+    let isTimeless = messageTTL == nil && expires == nil
+    if isPlain, isTimeless, !isSingleActive, deadLetters == nil { return nil }
   }
 
   private static func limit(_ value: FieldValue?) -> Int {

@@ -58,6 +58,7 @@ extension VirtualHost {
     if let queue = queues[name] {
       let queue = try accessible(queue.name, by: channel.peer)
       if !wanted.isPassive { try requireEquivalent(queue, wanted) }
+      queue.times?.used()
       channel.currentQueue = queue.name
       return (status(queue), .whenDurable(queue.declaredAt))
     }

@@ -13,6 +13,8 @@ final class WideStore: Chore {
   private let properties: [UInt8]
   private let content: Content
   private let isPersistent: Bool
+  /// It came with an expiration.
+  private let expires: Bool
   /// Bytes of memory of the message.
   private let size: Int
   /// The first queue that does not have it yet.
@@ -56,6 +58,7 @@ final class WideStore: Chore {
     self.channel = channel
     self.route = route
     self.names = names.withUnsafeBytes { Array($0) }
+    expires = MessageView.hasExpiration(properties)
     self.properties = properties.withUnsafeBytes { Array($0) }
     self.content = content
     self.isPersistent = isPersistent
@@ -109,9 +112,10 @@ final class WideStore: Chore {
     guard slice.count > 0 else { return }
     let isDurable = isPersistent && slice.durableCount > 0
     if isDurable { self.isDurable = true }
+    let isPlain = slice.isPlain && !expires
     switch content {
     case .bytes(let body):
-      guard slice.isPlain else {
+      guard isPlain else {
         return body.withUnsafeBytes { store($0, nil, in: slice, broker) }
       }
       Self.store(names, properties, body, in: slice, isDurable: isDurable, broker)
@@ -119,12 +123,12 @@ final class WideStore: Chore {
       let record = isLast ? source : copy
       forgetCopy(broker)
       guard let record else { invariantFailed("a wide store has no record for a slice") }
-      guard slice.isPlain else { return store(record.body, record, in: slice, broker) }
+      guard isPlain else { return store(record.body, record, in: slice, broker) }
       Self.store(record, names, properties, in: slice, isDurable: isDurable, broker)
     }
   }
 
-  /// Where some of the queues have settings. There may be no number left for a lane: the publish is refused
+  /// Where some of the queues have settings, or the message expires. There may be no number left for a lane: the publish is refused
   /// then, since its connection was answered before.
   private func store(
     _ body: UnsafeRawBufferPointer, _ draft: RecordDraft?, in slice: Route, _ broker: Broker

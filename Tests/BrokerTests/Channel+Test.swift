@@ -130,6 +130,7 @@ extension Channel {
       broker.chores.renew()
       broker.chores.advance()
     }
+    broker.deadlines.advance(to: broker.time)
     while journal.failure == nil && journal.durablePosition < position || journal.isLoading {
       broker.journal.commit(now: broker.now)
       broker.journalMoved()
