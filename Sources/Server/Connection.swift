@@ -16,7 +16,7 @@ package final class Connection {
   /// Bytes that were read and not taken by the conversation yet.
   var leftover = ByteBuffer()
   /// The transport has more, of which no event will tell; and is in the loop's list of such.
-  var hasUnread = false
+  package internal(set) var hasUnread = false
   var isInUnread = false
   /// The client was let in; until then `leftover` is counted as so many bytes.
   var isProven = false
@@ -27,7 +27,7 @@ package final class Connection {
   /// In the loop's list of connections that wait.
   var isPaused = false
   /// In the loop's list of connections that go on in the next turn.
-  var isYielding = false
+  package internal(set) var isYielding = false
   /// Held back because the log is behind.
   var isThrottled = false
   /// All is said, and the client has a while to close; what it still sends is discarded.

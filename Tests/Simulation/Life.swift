@@ -114,6 +114,12 @@ final class Life {
     connection.breakOff()
     _ = connection.tell(loop)
     try check()
+    // The rest of what it sent may have been left for the next turn.
+    while !connection.connection.isClosed,
+      connection.connection.isYielding || connection.connection.hasUnread
+    {
+      try turnAlone()
+    }
     connections.removeAll { $0 === connection }
     broker.pump()
     try look()
