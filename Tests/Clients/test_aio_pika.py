@@ -196,7 +196,6 @@ def test_remote_calls(url):
     run(scenario())
 
 
-@pytest.mark.queue_arguments
 def test_remote_call_that_expires(url, fresh):
     """A call that nobody serves in time comes back through a dead-letter exchange."""
 

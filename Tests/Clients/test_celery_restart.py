@@ -50,7 +50,6 @@ def test_quorum_queues(make_workshop):
     assert workshop.task("add").delay(1, 2).get(timeout=SECONDS) == 3
 
 
-@pytest.mark.queue_arguments
 @pytest.mark.deadline(120)
 def test_delayed_delivery(make_workshop):
     """With quorum queues a delay is a way through queues that expire, one for each bit of it."""

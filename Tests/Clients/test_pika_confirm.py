@@ -50,7 +50,6 @@ def test_return_reaches_a_channel_without_confirms(connection, channel):
     assert returned == [(312, "m", b"body")]
 
 
-@pytest.mark.queue_arguments
 def test_full_queue_that_rejects_publishes_is_a_nack(channel, fresh):
     name = fresh("full")
     channel.queue_declare(name, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})

@@ -237,7 +237,6 @@ def test_consumer_of_higher_priority_is_served_first(channel, queue):
     assert high.bodies == numbers(*range(5)) and low.bodies == numbers(5, 6)
 
 
-@pytest.mark.queue_arguments
 def test_single_active_consumer_hands_over(channel, fresh):
     name = fresh("single")
     channel.queue_declare(name, arguments={"x-single-active-consumer": True})

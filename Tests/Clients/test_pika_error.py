@@ -254,7 +254,6 @@ def test_user_id_of_somebody_else_is_406(channel, queue):
         round_trip(channel)
 
 
-@pytest.mark.queue_arguments
 def test_invalid_expiration_is_406(channel, queue):
     with refused(channel, 406, "PRECONDITION_FAILED - invalid expiration 'soon'"):
         channel.basic_publish("", queue, b"body", pika.BasicProperties(expiration="soon"))

@@ -124,7 +124,6 @@ def test_confirmed_publish_waits_for_the_broker(open_connection):
     assert channel.queue_declare(queue, passive=True).message_count == 100
 
 
-@pytest.mark.queue_arguments
 def test_rejected_publish_is_a_nack(open_connection, fresh):
     connection = open_connection(confirm_publish=True)
     channel = connection.channel()
