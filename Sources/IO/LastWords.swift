@@ -20,7 +20,9 @@ public enum LastWords {
     for signal in signals {
       var action = sigaction()
       action.__sigaction_handler.sa_sigaction = { signal, info, _ in
-        LastWords.wait(signal, isOfKernel: info.map { $0.pointee.si_code > 0 } ?? false)
+        LastWords.wait(
+          signal, isOfKernel: info.map { $0.pointee.si_code > 0 } ?? false,
+          isFromOutside: info.map { $0.pointee._sifields._kill.si_pid != getpid() } ?? false)
       }
       action.sa_flags = SA_SIGINFO
       sigaction(signal, &action, former + Int(signal))
@@ -28,14 +30,21 @@ public enum LastWords {
   }
 
   /// Runs in the handler: nothing here allocates or locks. Back from it the instruction that crashed
-  /// does so again, with what was done before in place.
-  private static func wait(_ signal: Int32, isOfKernel: Bool) {
+  /// does so again, with what was done before in place. Where another process sent the signal there is no
+  /// such instruction, and whoever was there before might count on one: the process just ends.
+  private static func wait(_ signal: Int32, isOfKernel: Bool, isFromOutside: Bool) {
     var steps = 0
     while unwrittenBytes.load(ordering: .relaxed) > 0, steps < stepsMax {
       usleep(stepMicroseconds)
       steps += 1
     }
-    sigaction(signal, former + Int(signal), nil)
+    if isOfKernel || !isFromOutside {
+      sigaction(signal, former + Int(signal), nil)
+    } else {
+      var ending = sigaction()
+      ending.__sigaction_handler.sa_handler = SIG_DFL
+      sigaction(signal, &ending, nil)
+    }
     if !isOfKernel { raise(signal) }
   }
 }
