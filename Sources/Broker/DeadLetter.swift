@@ -39,6 +39,8 @@ struct DeadLetter {
       adding: Death(
         queue: queue.name, reason: reason, exchange: exchange, keys: [key] + copies,
         seconds: UInt64(max(0, now)) / 1000, expiration: decoded.expiration))
+    if target.key != nil { table.entries.removeAll { $0.name == "CC" } }
+    let unmarked = table
     Self.set(Self.deaths, .array(history.map { .table($0) }), in: &table)
     for (name, value) in [
       ("reason", Name(reason.rawValue)), ("queue", queue.name), ("exchange", exchange),
@@ -47,7 +49,8 @@ struct DeadLetter {
       if table[first] == nil { Self.set(first, .string(value.bytes), in: &table) }
       Self.set(Name("x-last-death-\(name)"), .string(value.bytes), in: &table)
     }
-    if target.key != nil { table.entries.removeAll { $0.name == "CC" } }
+    // A client may have sent as many values as a table can have: nothing is added to those.
+    if !Self.isReadable(table) { table = unmarked }
     decoded.headers = table
     decoded.expiration = nil
     self.exchange = target.exchange
@@ -121,6 +124,19 @@ struct DeadLetter {
   }
 
   // MARK: Bytes
+
+  /// The table does not have more values than one may have. Small ones cannot.
+  private static func isReadable(_ table: FieldTable) -> Bool {
+    let bytes = encoded { $0.append(table) }
+    guard bytes.count > FieldTable.valuesMax else { return true }
+    do throws(MalformedInput) {
+      var reader = ByteReader(bytes.span.bytes)
+      _ = try reader.fieldTable()
+      return true
+    } catch {
+      return false
+    }
+  }
 
   private static func decode(_ properties: RawSpan) -> BasicProperties {
     do throws(MalformedInput) {

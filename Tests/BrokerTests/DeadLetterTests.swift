@@ -219,6 +219,17 @@ import Testing
     #expect(try deaths(letter).map { $0["count"] } == [.int64(3)])
   }
 
+  /// Nothing can be added to headers that are as many as there may be; the message goes on all the same.
+  @Test func headersThatAreFullStayAsTheyAre() throws {
+    try declare("a", to: "", key: "a")
+    let full = FieldTable(
+      (0..<FieldTable.valuesMax).map { .init(name: Name("\($0)"), value: .void) })
+    try channel.publish("x", key: "a", headers: full)
+    for _ in 0..<3 { try reject("a") }
+    let letter = try #require(try channel.take("a"))
+    #expect(try properties(letter).headers == full)
+  }
+
   // MARK: The log
 
   @Test func whereverTheLogEndsALetterIsInOnePlace() throws {

@@ -34,7 +34,7 @@ import Testing
   }
 
   private func pass(_ milliseconds: Int64) {
-    _ = broker.sleep(milliseconds: milliseconds)
+    _ = broker.rest(milliseconds: milliseconds)
   }
 
   /// A turn for which no time passes.
@@ -70,7 +70,7 @@ import Testing
     try act { try publish(["b"]) }
     pass(999)
     #expect(ready == 2 && broker.broker.deadlines.next == broker.broker.time + 1)
-    #expect(broker.sleep(milliseconds: 1) > 0 && ready == 1)
+    #expect(broker.rest(milliseconds: 1) > 0 && ready == 1)
   }
 
   @Test func nobodyGetsWhatIsOver() throws {

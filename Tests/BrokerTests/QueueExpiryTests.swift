@@ -22,7 +22,7 @@ import Testing
   }
 
   private func pass(_ milliseconds: Int64) {
-    _ = broker.sleep(milliseconds: milliseconds)
+    _ = broker.rest(milliseconds: milliseconds)
   }
 
   /// A turn for which no time passes.
@@ -117,9 +117,9 @@ import Testing
     let again = try broker.restarted()
     again.advance(milliseconds: 1_000_000)
     again.turn()
-    _ = again.sleep(milliseconds: 99_999)
+    _ = again.rest(milliseconds: 99_999)
     #expect(again.queue("q") != nil)
-    _ = again.sleep(milliseconds: 1)
+    _ = again.rest(milliseconds: 1)
     #expect(again.queue("q") == nil)
     again.durableTurn()
     #expect(try again.restarted().queue("q") == nil)

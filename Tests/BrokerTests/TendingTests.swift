@@ -28,8 +28,8 @@ import Testing
     try broker.moveOut(channel)
     for _ in 0..<20 { try channel.publish(body, key: "q", isPersistent: true) }
     broker.durableTurn()
-    #expect(broker.sleep(milliseconds: 10_000) < 20)
-    #expect(broker.sleep(milliseconds: Self.hour) == 0)
+    #expect(broker.rest(milliseconds: 10_000) < 20)
+    #expect(broker.rest(milliseconds: Self.hour) == 0)
     #expect(broker.broker.nextDue == nil)
     #expect(broker.queue("q")?.readyCount == 40)
   }
@@ -39,25 +39,25 @@ import Testing
     disk.fail(.sync, ".lanes", count: 3)
     try broker.age(channel)
     let before = broker.journal.statistics.spills
-    #expect(broker.sleep(milliseconds: 5 * Journal.spillRetryMilliseconds) < 60)
+    #expect(broker.rest(milliseconds: 5 * Journal.spillRetryMilliseconds) < 60)
     #expect(broker.takeProblem()?.hasPrefix("messages could not be moved") == true)
     #expect(broker.journal.statistics.spills > before && broker.hasMoved)
-    #expect(broker.sleep(milliseconds: Self.hour) == 0)
+    #expect(broker.rest(milliseconds: Self.hour) == 0)
   }
 
   @Test func aCheckpointThatFailedIsTriedAgain() throws {
     let (broker, channel) = try backlog()
     try broker.moveOut(channel)
-    _ = broker.sleep(milliseconds: 10_000)
+    _ = broker.rest(milliseconds: 10_000)
     let before = broker.journal.statistics
     disk.fail(.rename, ".checkpoint", count: 3)
     // The segments that this leaves behind go with a checkpoint alone.
     try broker.age(channel)
-    #expect(broker.sleep(milliseconds: 5 * Journal.checkpointRetryMilliseconds) < 60)
+    #expect(broker.rest(milliseconds: 5 * Journal.checkpointRetryMilliseconds) < 60)
     #expect(broker.takeProblem()?.hasPrefix("a checkpoint could not be written") == true)
     #expect(broker.journal.statistics.checkpoints > before.checkpoints)
     #expect(!broker.journal.wantsCheckpoint(now: .max))
-    #expect(broker.sleep(milliseconds: Self.hour) == 0)
+    #expect(broker.rest(milliseconds: Self.hour) == 0)
   }
 
   /// Tries become rare, and the end of the shortage is found.
@@ -71,14 +71,14 @@ import Testing
     let broker = try TestBroker(settings: .moving, disk: disk)
     let channel = broker.connect().open()
     try channel.declare("q", isDurable: true)
-    let turns = broker.sleep(milliseconds: 60_000)
+    let turns = broker.rest(milliseconds: 60_000)
     #expect(broker.journal.stuckReason != nil)
     #expect((10...40).contains(tries.count), "\(tries.count) tries")
     #expect((60_000 / Journal.shortageLookMilliseconds...400).contains(Int64(turns)), "\(turns)")
     disk.set(nil)
-    _ = broker.sleep(milliseconds: 2 * Backoff.intervalMax)
+    _ = broker.rest(milliseconds: 2 * Backoff.intervalMax)
     #expect(broker.journal.spaceProblem == nil && !broker.journal.hasUncommitted)
-    #expect(broker.sleep(milliseconds: Self.hour) == 0)
+    #expect(broker.rest(milliseconds: Self.hour) == 0)
   }
 
   @Test func whatCouldNotBeReadIsTriedAgainNowAndThen() throws {
@@ -86,16 +86,16 @@ import Testing
     settings.cacheBytes = 0
     let (broker, channel) = try backlog(settings)
     try broker.moveOut(channel)
-    _ = broker.sleep(milliseconds: 10_000)
+    _ = broker.rest(milliseconds: 10_000)
     disk.fail(.read, ".lanes")
     try broker.turn { try channel.consume("q", isAutomatic: true) }
-    let turns = broker.sleep(milliseconds: 10 * Broker.unreadableMilliseconds)
+    let turns = broker.rest(milliseconds: 10 * Broker.unreadableMilliseconds)
     #expect((10...60).contains(turns), "\(turns) turns")
     disk.set(nil)
-    _ = broker.sleep(milliseconds: Broker.unreadableMilliseconds)
+    _ = broker.rest(milliseconds: Broker.unreadableMilliseconds)
     #expect(broker.queue("q")?.messageCount == 0)
-    _ = broker.sleep(milliseconds: 10_000)
-    #expect(broker.sleep(milliseconds: Self.hour) == 0)
+    _ = broker.rest(milliseconds: 10_000)
+    #expect(broker.rest(milliseconds: Self.hour) == 0)
   }
 
   @Test func holesAreMade() throws {
@@ -111,12 +111,12 @@ import Testing
     try broker.moveOut(channel)
     let before = try broker.allocatedBytes(".lanes")
     try broker.turn { try channel.purge("a") }
-    _ = broker.sleep(milliseconds: Journal.holesMilliseconds / 2)
+    _ = broker.rest(milliseconds: Journal.holesMilliseconds / 2)
     #expect(try broker.allocatedBytes(".lanes") > before / 2)
-    _ = broker.sleep(milliseconds: Journal.holesMilliseconds)
+    _ = broker.rest(milliseconds: Journal.holesMilliseconds)
     #expect(try broker.allocatedBytes(".lanes") < before / 2)
-    _ = broker.sleep(milliseconds: 10_000)
-    #expect(broker.sleep(milliseconds: Self.hour) == 0)
+    _ = broker.rest(milliseconds: 10_000)
+    #expect(broker.rest(milliseconds: Self.hour) == 0)
   }
 
   @Test func filesOfWhichLittleIsLeftAreMerged() throws {
@@ -129,10 +129,10 @@ import Testing
       try channel.publish(body, key: "q", isPersistent: true)
       try broker.age(channel)
     }
-    _ = broker.sleep(milliseconds: 20_000)
+    _ = broker.rest(milliseconds: 20_000)
     #expect(broker.journal.statistics.laneFilesMerged >= 4)
     #expect(try broker.files(".lanes").count <= 4)
-    #expect(broker.sleep(milliseconds: Self.hour) == 0)
+    #expect(broker.rest(milliseconds: Self.hour) == 0)
   }
 
   @Test func emptyQueuesGiveTheirMemoryBack() throws {
@@ -144,10 +144,10 @@ import Testing
     }
     for index in 0..<100 { _ = try channel.drain(Name("i\(index)")) }
     #expect(broker.queue("i7")?.lane.waiting.byteCount == 128)
-    #expect(broker.sleep(milliseconds: 10_000) < 10)
+    #expect(broker.rest(milliseconds: 10_000) < 10)
     for index in 0..<100 {
       #expect(broker.queue(Name("i\(index)"))?.lane.waiting.byteCount == 0)
     }
-    #expect(broker.sleep(milliseconds: Self.hour) == 0)
+    #expect(broker.rest(milliseconds: Self.hour) == 0)
   }
 }

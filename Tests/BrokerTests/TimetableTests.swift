@@ -170,7 +170,7 @@ import Testing
 
   @Test func theBrokerCallsWhoIsDue() throws {
     let broker = try TestBroker()
-    _ = broker.sleep(milliseconds: 10_000)
+    _ = broker.rest(milliseconds: 10_000)
     #expect(broker.broker.nextDue == nil)
     let sleepers = sleepers(10_000)
     let start = broker.broker.time + 10_000
@@ -179,7 +179,7 @@ import Testing
     }
     #expect(broker.broker.nextDue == start)
     // A turn for each of the hundred moments, and none besides.
-    #expect(broker.sleep(milliseconds: 20_000) == 100)
+    #expect(broker.rest(milliseconds: 20_000) == 100)
     for (index, sleeper) in sleepers.enumerated() {
       #expect(sleeper.calls == [start + Int64(index % 100)])
     }
@@ -190,7 +190,7 @@ import Testing
   @Test(arguments: [-3_600_000, 3_600_000] as [Int64])
   func whoWaitsForADateIsCalledThoughTheClockIsSet(step: Int64) throws {
     let broker = try TestBroker()
-    _ = broker.sleep(milliseconds: 10_000)
+    _ = broker.rest(milliseconds: 10_000)
     broker.turn()
     let core = broker.broker
     let begin = core.time
@@ -199,7 +199,7 @@ import Testing
     sleeper.next = { [unowned core] _ in core.now < date ? core.dates.time(of: date) : nil }
     core.deadlines.arm(sleeper, at: core.dates.time(of: date))
     broker.setClock(by: step)
-    _ = broker.sleep(milliseconds: 70_000)
+    _ = broker.rest(milliseconds: 70_000)
     let end = try #require(sleeper.calls.last)
     #expect(sleeper.calls.count <= 4 && core.nextDue == nil)
     #expect(end - begin >= 59_000 && end - begin <= 61_000)

@@ -11,7 +11,7 @@ import Testing
   /// What begins with a word of a client is over soon.
   private func calmDown(_ loop: TestLoop) {
     loop.settle()
-    #expect(loop.sleep(10_000) < 30)
+    #expect(loop.rest(10_000) < 30)
   }
 
   private func opened(_ loop: TestLoop, heartbeat: UInt16) throws -> TestClient {
@@ -40,10 +40,10 @@ import Testing
     calmDown(loop)
     _ = client.takeBytes()
     // One heartbeat in thirty seconds, and the end of the memory that it took; then the client is gone.
-    #expect(loop.sleep(60_000) <= 4)
+    #expect(loop.rest(60_000) <= 4)
     #expect(client.takeBytes().count == 2 * Wire.heartbeat.count)
     #expect(!client.isClosed)
-    #expect(loop.sleep(60_000) <= 5)
+    #expect(loop.rest(60_000) <= 5)
     #expect(client.isClosed)
     #expect(loop.loop.waitMilliseconds == nil)
   }
@@ -67,9 +67,9 @@ import Testing
     let client = try opened(loop, heartbeat: 0)
     _ = try client.call(.channelOpen(ChannelOpen()))
     _ = try client.call(.connectionCloseOk(ConnectionCloseOk()), on: 0)
-    #expect(loop.sleep(Loop.lingerMilliseconds - 100) > 0)
+    #expect(loop.rest(Loop.lingerMilliseconds - 100) > 0)
     #expect(!client.isClosed)
-    #expect(loop.sleep(200) > 0)
+    #expect(loop.rest(200) > 0)
     #expect(client.isClosed)
   }
 
@@ -91,9 +91,9 @@ import Testing
     let client = try opened(loop, heartbeat: 0)
     calmDown(loop)
     client.send(Array(Wire.method(.queueDeclare(QueueDeclare(queue: "q"))).dropLast()))
-    #expect(loop.sleep(loop.loop.settings.contentMilliseconds) < 20)
+    #expect(loop.rest(loop.loop.settings.contentMilliseconds) < 20)
     #expect(client.session.state == .open)
-    #expect(loop.sleep(100) > 0)
+    #expect(loop.rest(100) > 0)
     #expect(client.session.state == .closing)
   }
 
@@ -105,7 +105,7 @@ import Testing
     let alarm = Alarm()
     loop.broker.deadlines.arm(alarm, at: loop.loop.now + 5000)
     #expect(loop.loop.waitMilliseconds == 5000)
-    #expect(loop.sleep(4999) == 0 && alarm.calls == 0)
+    #expect(loop.rest(4999) == 0 && alarm.calls == 0)
     #expect(loop.loop.waitMilliseconds == 1)
     loop.turn(after: 1)
     #expect(alarm.calls == 1)

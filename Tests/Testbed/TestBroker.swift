@@ -111,7 +111,7 @@ package final class TestBroker {
 
   /// So much time passes in which no client says anything. Turns come when the broker wants them, or one
   /// of the log's threads has done something, as in its loop. Returns how many they were, but for one at the end, when somebody says something.
-  package func sleep(milliseconds: Int64) -> Int {
+  package func rest(milliseconds: Int64) -> Int {
     let end = now.monotonic + milliseconds
     var count = 0
     while true {

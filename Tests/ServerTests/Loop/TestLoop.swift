@@ -113,7 +113,7 @@ final class TestLoop {
 
   /// So much time passes in which no client does anything; turns come when the loop wants them. Returns how
   /// many they were, but for one at the end, when somebody does something.
-  func sleep(_ milliseconds: Int64) -> Int {
+  func rest(_ milliseconds: Int64) -> Int {
     let end = now.monotonic + milliseconds
     var count = 0
     while let wait = loop.waitMilliseconds, loop.now + wait <= end {
