@@ -16,12 +16,16 @@ extension Broker {
     let life = MessageView.life(in: properties)
     let size = body.byteCount
     var open = route
-    if route.queues.contains(where: { $0._withUnsafeGuaranteedRef { isFull($0, for: size) } }) {
-      open = Route(those: route.queues[...]) { !self.isFull($0, for: size) }
-      for queue in route.queues.lazy.map({ $0.takeUnretainedValue() })
-      where queue.settings?.sendsRefusedOn == true && isFull(queue, for: size) {
-        deadLetters.send(refused: names, properties: properties, body: body, by: queue)
-      }
+    var full: Set<ObjectIdentifier> = []
+    for queue in route.queues {
+      let queue = queue.takeUnretainedValue()
+      guard isFull(queue, for: size) else { continue }
+      full.insert(ObjectIdentifier(queue))
+      guard queue.settings?.sendsRefusedOn == true else { continue }
+      deadLetters.send(refused: names, properties: properties, body: body, by: queue)
+    }
+    if !full.isEmpty {
+      open = Route(those: route.queues[...]) { !full.contains(ObjectIdentifier($0)) }
     }
     guard open.count > 0 else { return false }
     for queue in open.queues { try queue.takeUnretainedValue().prepareLane(forPriority: priority) }

@@ -49,7 +49,7 @@ struct DeadLetter {
       if table[first] == nil { Self.set(first, .string(value.bytes), in: &table) }
       Self.set(Name("x-last-death-\(name)"), .string(value.bytes), in: &table)
     }
-    // A client may have sent as many values as a table can have: nothing is added to those.
+    // A client may have sent as many values as a table can have, or a frame: nothing is added to those.
     if !Self.isReadable(table) { table = unmarked }
     decoded.headers = table
     decoded.expiration = nil
@@ -125,9 +125,13 @@ struct DeadLetter {
 
   // MARK: Bytes
 
-  /// The table does not have more values than one may have. Small ones cannot.
+  /// Bytes of headers that fit into a frame of the usual size, with the other properties.
+  private static let headersMax = 120_000
+
+  /// The table fits into a frame, and does not have more values than one may have, as small ones cannot.
   private static func isReadable(_ table: FieldTable) -> Bool {
     let bytes = encoded { $0.append(table) }
+    guard bytes.count <= headersMax else { return false }
     guard bytes.count > FieldTable.valuesMax else { return true }
     do throws(MalformedInput) {
       var reader = ByteReader(bytes.span.bytes)

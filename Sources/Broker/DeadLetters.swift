@@ -32,6 +32,7 @@ final class DeadLetters {
   init(_ broker: Broker) {
     self.broker = broker
     journal = broker.journal
+    pending.meter = DeliveryMeter(broker)
   }
 
   /// Some can be sent on in the next turn.
@@ -71,8 +72,9 @@ final class DeadLetters {
     hasRunOut = true
   }
 
-  /// A log that has failed does not learn that a message moves: it stays until the restart.
-  private func canSend(_ entry: Entry) -> Bool { journal.failure == nil }
+  /// A log that has failed does not learn that a message moves: it stays until the restart. What the log does
+  /// not have goes on.
+  private func canSend(_ entry: Entry) -> Bool { journal.failure == nil || !entry.isDurable }
 
   // MARK: Those that wait
 
@@ -187,16 +189,17 @@ final class DeadLetters {
 
   private func store(_ letter: DeadLetter, _ body: UnsafeRawBufferPointer, in route: Route) {
     let (names, properties) = (letter.names, letter.properties)
+    let isPersistent = letter.isPersistent && journal.failure == nil
     if route.isPlain {
       return broker.store(
         names: names.span.bytes, properties: properties.span.bytes, body: body.bytes, in: route,
-        isDurable: letter.isPersistent && route.durableCount > 0)
+        isDurable: isPersistent && route.durableCount > 0)
     }
     do throws(BrokerError) {
       // What a full queue refuses is gone, as it would be for a publisher.
       _ = try broker.storeWithSettings(
         names: names.span.bytes, properties: properties.span.bytes, body: body.bytes, nil,
-        in: route, isPersistent: letter.isPersistent)
+        in: route, isPersistent: isPersistent)
     } catch {
       // No number is left for a lane.
     }

@@ -1,8 +1,8 @@
 import Base
 
 /// Shows, in slices between turns, the messages that have left their lanes and are not settled: what
-/// was given back to some lanes, what channels have not acknowledged, and what waits to be sent on. A message that changes its
-/// place meanwhile may be missed, or shown twice; whoever must not miss one is told by
+/// was given back to some lanes, what channels have not acknowledged, and what waits to be sent on. A message
+/// that changes its place meanwhile may be missed, or shown twice; whoever must not miss one is told by
 /// `Broker.walked` of each that does.
 struct OutstandingWalk {
   private var lanes: [Lane]
@@ -38,28 +38,27 @@ struct OutstandingWalk {
       if last == nil { lanes.removeLast() }
     }
     while steps > 0, let channel = channels.last {
-      var count = 0
-      let last = channel.unacknowledged.walk(behind: tag, atMost: Self.limit(steps)) { delivery in
-        count += 1
-        guard let lane = delivery.lane?.takeUnretainedValue() else { return }
-        body(&delivery.entry, lane)
-      }
-      steps -= 1 + count / Self.entriesPerStep
-      tag = last ?? 0
-      if last == nil { channels.removeLast() }
+      if walk(&channel.unacknowledged, &steps, body) { channels.removeLast() }
     }
-    while steps > 0, let letters {
-      var count = 0
-      let last = letters.pending.walk(behind: tag, atMost: Self.limit(steps)) { letter in
-        count += 1
-        guard let lane = letter.lane?.takeUnretainedValue() else { return }
-        body(&letter.entry, lane)
-      }
-      steps -= 1 + count / Self.entriesPerStep
-      tag = last ?? 0
-      if last == nil { self.letters = nil }
+    while steps > 0, let current = letters {
+      if walk(&current.pending, &steps, body) { letters = nil }
     }
     return lanes.isEmpty && channels.isEmpty && letters == nil
+  }
+
+  /// Returns whether all of a list was shown.
+  private mutating func walk(
+    _ list: inout Unacknowledged, _ steps: inout Int, _ body: (inout Entry, Lane) -> Void
+  ) -> Bool {
+    var count = 0
+    let last = list.walk(behind: tag, atMost: Self.limit(steps)) { delivery in
+      count += 1
+      guard let lane = delivery.lane?.takeUnretainedValue() else { return }
+      body(&delivery.entry, lane)
+    }
+    steps -= 1 + count / Self.entriesPerStep
+    tag = last ?? 0
+    return last == nil
   }
 
   private static func limit(_ steps: Int) -> Int {

@@ -219,11 +219,14 @@ import Testing
     #expect(try deaths(letter).map { $0["count"] } == [.int64(3)])
   }
 
-  /// Nothing can be added to headers that are as many as there may be; the message goes on all the same.
-  @Test func headersThatAreFullStayAsTheyAre() throws {
+  /// Nothing can be added to headers that are as many as there may be, or fill a frame; the message goes on
+  /// all the same.
+  @Test(arguments: [
+    FieldTable((0..<FieldTable.valuesMax).map { .init(name: Name("\($0)"), value: .void) }),
+    ["large": .bytes([UInt8](repeating: 7, count: 130_900))],
+  ])
+  func headersThatAreFullStayAsTheyAre(full: FieldTable) throws {
     try declare("a", to: "", key: "a")
-    let full = FieldTable(
-      (0..<FieldTable.valuesMax).map { .init(name: Name("\($0)"), value: .void) })
     try channel.publish("x", key: "a", headers: full)
     for _ in 0..<3 { try reject("a") }
     let letter = try #require(try channel.take("a"))
