@@ -24,7 +24,7 @@ public enum Sabotage: String, CaseIterable, Sendable {
   case keepsExclusiveQueue, keepsAutoDeleteQueue, revivesAutoDeleteQueue, opensLockedQueue
   // Whose turn it is.
   case servesLowestPriorityFirst, exceedsSharedPrefetch, countsGotMessages, namesWrongConsumer
-  case losesColdTurn, servesLowestLaneFirst, losesDeath
+  case losesColdTurn, servesLowestLaneFirst, losesDeath, delaysTwice
   // Bindings.
   case forgetsHeadersBinding, forgetsExchangeBinding, looksAtOneHeader
   // Damage.

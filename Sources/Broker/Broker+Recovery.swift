@@ -41,6 +41,7 @@ extension Broker: JournalReplay {
       count += remains.count
       lane.restore(remains, found)
     }
+    for vhost in vhosts.values { try vhost.delays?.recovered() }
     self.recovering = nil
     return count
   }
@@ -144,12 +145,21 @@ extension Broker: JournalReplay {
         "log position \(record.record.position) declares lane \(record.id) of queue"
           + " \(record.queue), which was not declared before it")
     }
+    let role = LaneRole(rawValue: record.role) ?? .ready
     let queue = Queue(
-      id: record.queue, lane: record.id, priority: record.priority, name: declared.name,
-      vhost: declared.vhost, isDurable: true, isAutoDelete: declared.isAutoDelete, owner: nil,
-      arguments: declared.arguments)
-    guard record.priority <= queue.settings?.priorityMax ?? 0 else {
-      throw Self.wrongPriority(record)
+      id: record.queue, lane: record.id, role: role, priority: record.priority,
+      name: declared.name, vhost: declared.vhost, isDurable: true,
+      isAutoDelete: declared.isAutoDelete, owner: nil, arguments: declared.arguments)
+    switch role {
+    case .ready:
+      guard record.priority <= queue.settings?.priorityMax ?? 0 else {
+        throw Self.wrongPriority(record)
+      }
+    case .delayed:
+      guard declared.name == role.queueName, declared.vhost.delays == nil else {
+        throw Self.wrongRole(record)
+      }
+      declared.vhost.adopt(Delays(queue))
     }
     declared.vhost.insert(queue)
     catalog.add(queue)
@@ -158,8 +168,16 @@ extension Broker: JournalReplay {
   }
 
   private func replayLane(_ record: LaneRecord, of queue: Queue) throws(JournalError) {
-    guard queue.canTake(laneOfPriority: record.priority) else { throw Self.wrongPriority(record) }
-    let lane = Lane(id: record.id, priority: record.priority, isDurable: true, broker: self)
+    guard record.role == queue.lane.role.rawValue else { throw Self.wrongRole(record) }
+    let isKnown =
+      switch queue.lane.role {
+      case .ready: queue.canTake(laneOfPriority: record.priority)
+      case .delayed: true
+      }
+    guard isKnown else { throw Self.wrongPriority(record) }
+    let lane = Lane(
+      id: record.id, role: queue.lane.role, priority: record.priority, isDurable: true,
+      broker: self)
     queue.add(lane)
     recovering?.lanes[record.id] = (lane, Self.recoveringLane(of: queue))
   }
@@ -172,6 +190,12 @@ extension Broker: JournalReplay {
     .inconsistent(
       "log position \(record.record.position) declares lane \(record.id) of priority"
         + " \(record.priority) of queue \(record.queue), which has one or has no such priority")
+  }
+
+  private static func wrongRole(_ record: LaneRecord) -> JournalError {
+    .inconsistent(
+      "log position \(record.record.position) declares lane \(record.id) of role \(record.role)"
+        + " of queue \(record.queue), which has none of it")
   }
 
   private func replayQueueDeleted(_ id: UInt32) {
@@ -188,12 +212,16 @@ extension Broker: JournalReplay {
 
   private func replayExchange(_ record: ExchangeRecord) throws(JournalError) {
     let vhost = try known(record.vhost, record.record)
-    guard let kind = Exchange.Kind(rawValue: record.type.description) else {
+    let form: ExchangeForm
+    do throws(BrokerError) {
+      form = try ExchangeForm(
+        type: record.type, arguments: record.arguments, name: record.name, vhost: record.vhost)
+    } catch {
       throw .unknown(
         "an exchange '\(record.name)' of type '\(record.type)'", position: record.record.position)
     }
     let exchange = Exchange(
-      id: record.id, name: record.name, kind: kind, isDurable: true,
+      id: record.id, name: record.name, type: record.type, form: form, isDurable: true,
       isAutoDelete: record.isAutoDelete, isInternal: record.isInternal,
       arguments: record.arguments)
     vhost.insert(exchange)

@@ -25,7 +25,7 @@ extension Broker {
       deadLetters.send(refused: names, properties: properties, body: body, by: queue)
     }
     if !full.isEmpty {
-      open = Route(those: route.queues[...]) { !full.contains(ObjectIdentifier($0)) }
+      open = route.only { !full.contains(ObjectIdentifier($0)) }
     }
     guard open.count > 0 else { return false }
     for queue in open.queues { try queue.takeUnretainedValue().prepareLane(forPriority: priority) }

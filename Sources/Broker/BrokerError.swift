@@ -16,6 +16,8 @@ public indirect enum BrokerError: Error, Equatable, Sendable {
   case isPredeclared(exchange: Name, in: Name)
   /// The exchange without a name takes part in no request but publishing.
   case isDefaultExchange
+  /// What waits for its time is nobody's before.
+  case isDelayedQueue(Name, in: Name)
   /// Only bindings lead to it.
   case isInternal(exchange: Name, in: Name)
   /// It is there, and a property is another one than that asked for.
@@ -58,6 +60,7 @@ public indirect enum BrokerError: Error, Equatable, Sendable {
   /// A message says that it is from another user than the one who sends it.
   case userMismatch(given: Name, user: Name)
   case refusedExpiration(String)
+  case refusedDelay(reason: String)
   case limitReached(Limit)
 
   // MARK: The broker's own failures

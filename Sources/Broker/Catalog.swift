@@ -235,7 +235,7 @@ final class Catalog {
   private static func record(_ exchange: Exchange, in vhost: VirtualHost) -> RawRecord {
     ExchangeRecord.raw(
       id: exchange.id, isAutoDelete: exchange.isAutoDelete, isInternal: exchange.isInternal,
-      vhost: vhost.name, name: exchange.name, type: Name(exchange.kind.rawValue),
+      vhost: vhost.name, name: exchange.name, type: exchange.type,
       arguments: exchange.arguments.encoded)
   }
 

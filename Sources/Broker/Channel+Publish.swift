@@ -117,6 +117,12 @@ extension Channel {
     let message = FilteredMessage(
       names: names, properties: properties, headers: block.headers, body: body)
     let wide = try vhost.route(vhost.publishable(exchange), keys: keys, message)
+    if !wide.delaying.isEmpty {
+      let isDelayed = try storeDelayed(
+        names, properties, body, selected?.hasBlind == true ? nil : draft, in: wide,
+        isPersistent: block.isPersistent)
+      guard !isDelayed else { return }
+    }
     guard let selected, selected.hasBlind else {
       return try store(
         names, properties, body, draft, in: wide, isPersistent: block.isPersistent,
@@ -128,6 +134,22 @@ extension Channel {
         names, bytes.bytes, body, draft, in: wide, isPersistent: block.isPersistent,
         isMandatory: isMandatory)
     }
+  }
+
+  /// Stores the message where it waits for its time, with all that it came with: it is routed then. Returns
+  /// whether that is all that becomes of it.
+  private func storeDelayed(
+    _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan, _ draft: RecordDraft?,
+    in route: Route, isPersistent: Bool
+  ) throws(BrokerError) -> Bool {
+    if isPersistent { try noteDurable() }
+    let isAlone = route.count == 0 && route.delaying.count == 1
+    for exchange in route.delaying {
+      try broker.storeDelayed(
+        names: names, properties: properties, body: body, isAlone ? draft : nil, at: exchange,
+        isPersistent: isPersistent)
+    }
+    return route.count == 0
   }
 
   private static func withBytes(

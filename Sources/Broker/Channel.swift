@@ -126,7 +126,7 @@ public final class Channel {
     _ name: Name, isAutomatic: Bool,
     _ body: (MessageView, _ tag: UInt64, _ isRedelivered: Bool, _ remaining: Int) -> Void
   ) throws(BrokerError) -> GetResult {
-    let queue = try vhost.accessible(resolved(name), by: peer)
+    let queue = try vhost.usable(resolved(name), by: peer)
     queue.times?.used()
     // What is coming back is taken in its order, and what is being purged is not seen.
     guard !queue.isHeld, queue.makeFrontAlive() else { return .notBefore(0) }
@@ -175,7 +175,7 @@ public final class Channel {
       try startReplies(tag, isAutomatic: isAutomatic)
       return tag
     }
-    let queue = try vhost.accessible(resolved(name), by: peer)
+    let queue = try vhost.usable(resolved(name), by: peer)
     guard consumers[tag] == nil, replies?.tag != tag else { throw .consumerTagInUse(tag) }
     guard consumers.count < broker.limits.consumersMax else {
       throw .limitReached(.consumers(max: broker.limits.consumersMax))

@@ -123,6 +123,14 @@ final class DeadLetters {
     return reasons.removeFirst()
   }
 
+  /// What leaves while `body` stores messages waits for its turn.
+  func whileHolding(_ body: () -> Void) {
+    let wasSending = isSending
+    isSending = true
+    body()
+    isSending = wasSending
+  }
+
   // MARK: Sending
 
   /// Stores the message where the queue's dead letters go, as one with its leaving, which `leave` notes.
@@ -183,26 +191,15 @@ final class DeadLetters {
       // Too many steps: as for a publisher, it reaches nobody.
       return nil
     }
-    let open = Route(those: route.queues[...]) { !$0.isDeleted && !letter.wentRound($0.name) }
-    return open.count > 0 ? open : nil
+    let open = route.only { !$0.isDeleted && !letter.wentRound($0.name) }
+    return open.isEmpty ? nil : open
   }
 
   private func store(_ letter: DeadLetter, _ body: UnsafeRawBufferPointer, in route: Route) {
     let (names, properties) = (letter.names, letter.properties)
-    let isPersistent = letter.isPersistent && journal.failure == nil
-    if route.isPlain {
-      return broker.store(
-        names: names.span.bytes, properties: properties.span.bytes, body: body.bytes, in: route,
-        isDurable: isPersistent && route.durableCount > 0)
-    }
-    do throws(BrokerError) {
-      // What a full queue refuses is gone, as it would be for a publisher.
-      _ = try broker.storeWithSettings(
-        names: names.span.bytes, properties: properties.span.bytes, body: body.bytes, nil,
-        in: route, isPersistent: isPersistent)
-    } catch {
-      // No number is left for a lane.
-    }
+    broker.storeMoved(
+      names: names.span.bytes, properties: properties.span.bytes, body: body.bytes, in: route,
+      isPersistent: letter.isPersistent && journal.failure == nil)
   }
 }
 
@@ -210,5 +207,52 @@ extension Broker {
   /// A message that was taken from its lane and is not locked leaves it for good.
   func bury(_ entry: Entry, of lane: Lane, for reason: DeathReason) {
     deadLetters.bury(entry, of: lane, for: reason)
+  }
+
+  /// Stores a message that no publisher waits for.
+  func storeMoved(
+    names: RawSpan, properties: RawSpan, body: RawSpan, in route: Route, isPersistent: Bool
+  ) {
+    do throws(BrokerError) {
+      for exchange in route.delaying {
+        try storeDelayed(
+          names: names, properties: properties, body: body, nil, at: exchange,
+          isPersistent: isPersistent)
+      }
+      guard route.count > 0 else { return }
+      if route.isPlain, !MessageView.hasExpiration(properties) {
+        return store(
+          names: names, properties: properties, body: body, in: route,
+          isDurable: isPersistent && route.durableCount > 0)
+      }
+      // What a full queue refuses is gone, as it would be for a publisher.
+      _ = try storeWithSettings(
+        names: names, properties: properties, body: body, nil, in: route,
+        isPersistent: isPersistent)
+    } catch {
+      // No number is left for a lane, or what waits is to wait longer than anything may.
+    }
+  }
+
+  /// A message waits for its time at an exchange that delays.
+  func storeDelayed(
+    names: RawSpan, properties: RawSpan, body: RawSpan, _ draft: RecordDraft?,
+    at delaying: DelayingExchange, isPersistent: Bool
+  ) throws(BrokerError) {
+    let delays = try delaying.vhost.neededDelays()
+    let (exchange, key) = RouteMemo.split(names)
+    guard exchange != delaying.name else {
+      return try delays.store(
+        names: names, properties: properties, body: body, draft, for: delaying.milliseconds,
+        isPersistent: isPersistent)
+    }
+    // It came over bindings, and goes on from there.
+    var moved = ByteBuffer()
+    moved.append(delaying.name)
+    moved.append(key)
+    let bytes = Array(moved.readable)
+    try delays.store(
+      names: bytes.span.bytes, properties: properties, body: body, for: delaying.milliseconds,
+      isPersistent: isPersistent)
   }
 }

@@ -10,7 +10,12 @@ public final class Exchange {
 
   let id: UInt32
   public let name: Name
+  /// As it was declared.
+  let type: Name
+  /// How it routes.
   let kind: Kind
+  /// Messages with the header `x-delay` wait here for their time.
+  let isDelaying: Bool
   /// Survives a restart.
   let isDurable: Bool
   /// Goes with its last binding.
@@ -46,17 +51,26 @@ public final class Exchange {
   private var index = HeadersIndex()
 
   init(
-    id: UInt32, name: Name, kind: Kind, isDurable: Bool, isAutoDelete: Bool = false,
-    isInternal: Bool = false, arguments: FieldTable = FieldTable()
+    id: UInt32, name: Name, type: Name, form: ExchangeForm, isDurable: Bool,
+    isAutoDelete: Bool = false, isInternal: Bool = false, arguments: FieldTable = FieldTable()
   ) {
     self.id = id
     self.name = name
-    self.kind = kind
+    self.type = type
+    kind = form.kind
+    isDelaying = form.isDelaying
     self.isDurable = isDurable
     self.isAutoDelete = isAutoDelete
     self.isInternal = isInternal
     self.arguments = arguments
     alternate = arguments["alternate-exchange"]?.text.map { Name($0) }
+  }
+
+  /// One of a kind that needs no arguments.
+  convenience init(id: UInt32, name: Name, kind: Kind, isDurable: Bool, isInternal: Bool = false) {
+    self.init(
+      id: id, name: name, type: Name(kind.rawValue), form: ExchangeForm(kind),
+      isDurable: isDurable, isInternal: isInternal)
   }
 
   /// One of those that every virtual host has.

@@ -5,6 +5,16 @@ import Journal
 package enum LaneRole: UInt32 {
   /// Its messages are for consumers, in their order.
   case ready = 0
+  /// Its messages wait for their time, at a place of the wheel of due times, which its priority says.
+  case delayed = 1
+
+  /// The queue that has them, if there is only one.
+  package var queueName: Name? {
+    switch self {
+    case .ready: nil
+    case .delayed: "amq.delayed"
+    }
+  }
 }
 
 /// One order of a queue's messages, with sequences of its own: what waits, what was given back, how far
@@ -12,8 +22,9 @@ package enum LaneRole: UInt32 {
 /// checkpoints speak of lanes by their ids; only the catalog says which queue has which.
 final class Lane {
   let id: UInt32
-  let role = LaneRole.ready
-  /// Of the messages in it; those of higher ones are served first.
+  let role: LaneRole
+  /// Of the messages in it; those of higher ones are served first. The place, for those that wait for their
+  /// time.
   let priority: UInt32
   /// Survives a restart.
   let isDurable: Bool
@@ -62,8 +73,11 @@ final class Lane {
     var count: UInt64
   }
 
-  init(id: UInt32, priority: UInt32, isDurable: Bool, broker: Broker) {
+  init(
+    id: UInt32, role: LaneRole = .ready, priority: UInt32, isDurable: Bool, broker: Broker
+  ) {
     self.id = id
+    self.role = role
     self.priority = priority
     self.isDurable = isDurable
     self.broker = broker
@@ -435,7 +449,12 @@ extension LaneRecord {
 
   /// Why the lane is none that this program has; nil if it is one.
   package var problem: RecordProblem? {
-    if LaneRole(rawValue: role) == nil { return .unknownLane("role \(role)") }
-    return priority <= Self.priorityMax ? nil : .unknownLane("priority \(priority)")
+    guard let role = LaneRole(rawValue: role) else { return .unknownLane("role \(role)") }
+    let isKnown =
+      switch role {
+      case .ready: priority <= Self.priorityMax
+      case .delayed: priority < DelayWheel.placeCount
+      }
+    return isKnown ? nil : .unknownLane("priority \(priority)")
   }
 }

@@ -33,6 +33,9 @@ public final class Queue {
   private static let laneBytes = 320
   /// Bytes of the bodies of what is ready, if they have to be known.
   var readyBytes = 0
+  // Unsafe but sound: the virtual host has both.
+  /// What waits for its time in the lanes; nil for a queue of messages for consumers.
+  unowned(unsafe) var delays: Delays?
   /// Where it is bound, so that deleting it costs what it is bound to.
   var bindings = BindingList()
   /// Whose bindings those are that go with their last one.
@@ -81,8 +84,8 @@ public final class Queue {
   var routeMark: UInt64 = 0
 
   init(
-    id: UInt32, lane laneID: UInt32, priority: UInt32 = 0, name: Name, vhost: VirtualHost,
-    isDurable: Bool, isAutoDelete: Bool, owner: Peer?, arguments: FieldTable
+    id: UInt32, lane laneID: UInt32, role: LaneRole = .ready, priority: UInt32 = 0, name: Name,
+    vhost: VirtualHost, isDurable: Bool, isAutoDelete: Bool, owner: Peer?, arguments: FieldTable
   ) {
     self.id = id
     self.name = name
@@ -95,7 +98,8 @@ public final class Queue {
     isExclusive = owner != nil
     self.arguments = arguments
     settings = QueueSettings(arguments)
-    let lane = Lane(id: laneID, priority: priority, isDurable: isDurable, broker: vhost.broker)
+    let lane = Lane(
+      id: laneID, role: role, priority: priority, isDurable: isDurable, broker: vhost.broker)
     self.lane = lane
     lanes = [lane]
     if let settings, settings.priorityMax > 0 { levels = QueueLevels(lane) }
@@ -173,8 +177,14 @@ public final class Queue {
   /// A block that the queue waited for is in memory, or could not be read.
   func fetched() {
     fetching = nil
-    times?.look()
+    lookAgain()
     touch()
+  }
+
+  /// Whoever waits for a time may find that messages can leave.
+  private func lookAgain() {
+    times?.look()
+    delays?.look()
   }
 
   /// The next message is no longer too large.
@@ -186,7 +196,7 @@ public final class Queue {
   /// What could not be read may be readable now.
   func tryAgain() {
     isTryingAgain = false
-    times?.look()
+    lookAgain()
     touch()
   }
 
@@ -217,7 +227,7 @@ public final class Queue {
     holds -= 1
     guard holds == 0 else { return }
     holder = nil
-    if !isDeleted { times?.look() }
+    if !isDeleted { lookAgain() }
     // A turn that was kept for a message which has been purged ends.
     if hasReady || waiter != nil, !isDeleted { touch() }
   }

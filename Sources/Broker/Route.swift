@@ -1,5 +1,12 @@
 import Base
 
+/// An exchange on a message's way that keeps it back.
+struct DelayingExchange {
+  let name: Name
+  let vhost: VirtualHost
+  let milliseconds: Int64
+}
+
 /// The queues that a message goes to, each once.
 final class Route {
   /// Kept alive by the virtual host: any change of bindings or queues drops its routes.
@@ -13,6 +20,8 @@ final class Route {
   let needsMessage: Bool
   /// It is the same for all keys.
   let isKeyless: Bool
+  /// Exchanges where the message waits for its time.
+  let delaying: [DelayingExchange]
 
   init(_ walk: RouteWalk) {
     queues = walk.queues
@@ -21,13 +30,15 @@ final class Route {
     plainCount = walk.hasSettings ? .max : walk.queues.count
     needsMessage = walk.needsMessage
     isKeyless = walk.isKeyless
+    delaying = walk.delaying
   }
 
   /// Those of some queues that are still there.
   init(
     those queues: ContiguousArray<Unmanaged<Queue>>.SubSequence,
-    where isWanted: (Queue) -> Bool = { !$0.isDeleted }
+    delaying: [DelayingExchange] = [], where isWanted: (Queue) -> Bool = { !$0.isDeleted }
   ) {
+    self.delaying = delaying
     self.queues = ContiguousArray(queues.filter { $0._withUnsafeGuaranteedRef(isWanted) })
     count = self.queues.count
     let hasSettings = self.queues.contains { $0._withUnsafeGuaranteedRef { $0.settings != nil } }
@@ -37,7 +48,15 @@ final class Route {
     isKeyless = false
   }
 
+  /// The same with these of the queues only.
+  func only(_ isWanted: (Queue) -> Bool) -> Route {
+    Route(those: queues[...], delaying: delaying, where: isWanted)
+  }
+
   var isPlain: Bool { plainCount == count }
+
+  /// It leads nowhere.
+  var isEmpty: Bool { count == 0 && delaying.isEmpty }
 
   /// What it takes of the memory.
   var bytes: Int { 96 + queues.capacity * MemoryLayout<Unmanaged<Queue>>.stride }

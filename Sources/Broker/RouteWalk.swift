@@ -17,6 +17,8 @@ struct RouteWalk {
   private(set) var hasFound = false
   /// An exchange or a filter on the way looks at the message.
   private(set) var needsMessage = false
+  /// Those at which the message waits for its time: the walk does not go on there.
+  private(set) var delaying: [DelayingExchange] = []
   /// There is none to look at: the walk ends where one is needed.
   let isWithoutMessage: Bool
   /// No exchange on the way looks at the key.
@@ -37,7 +39,7 @@ struct RouteWalk {
   mutating func next() -> Exchange? {
     guard let exchange = exchanges.popLast() else { return nil }
     hasFound = false
-    if exchange.kind == .headers { needsMessage = true }
+    if exchange.kind == .headers || exchange.isDelaying { needsMessage = true }
     if exchange.kind != .fanout { isKeyless = false }
     return exchange
   }
@@ -59,6 +61,12 @@ struct RouteWalk {
     return add(binding.destination)
   }
 
+  /// The message waits at the exchange that is being visited.
+  mutating func wait(at exchange: DelayingExchange) {
+    hasFound = true
+    delaying.append(exchange)
+  }
+
   mutating func add(_ destination: Destination) -> Bool {
     switch destination {
     case .queue(let queue): add(queue)
@@ -69,7 +77,7 @@ struct RouteWalk {
   /// A binding that fits leads to the queue; returns whether the walk goes on.
   mutating func add(_ queue: Queue) -> Bool {
     // Bindings of what is deleted are taken out little by little.
-    guard !queue.isDeleted else { return step() }
+    guard !queue.isDeleted, queue.delays == nil else { return step() }
     hasFound = true
     guard queue.routeMark != mark else { return step() }
     queue.routeMark = mark

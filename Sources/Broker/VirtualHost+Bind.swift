@@ -11,7 +11,7 @@ extension VirtualHost {
     let queueName = try channel.resolved(name)
     let key = name.isEmpty && key.isEmpty ? queueName : key
     let exchange = try exchange(source)
-    let queue = try accessible(queueName, by: channel.peer)
+    let queue = try usable(queueName, by: channel.peer)
     return try bind(.queue(queue), to: exchange, key, arguments)
   }
 
@@ -22,7 +22,7 @@ extension VirtualHost {
     let queueName = try channel.resolved(name)
     let key = name.isEmpty && key.isEmpty ? queueName : key
     guard queues[queueName] != nil else { return broker.catalog.known }
-    let queue = try accessible(queueName, by: channel.peer)
+    let queue = try usable(queueName, by: channel.peer)
     return try unbind(.queue(queue), from: source, key, arguments, by: channel.peer)
   }
 

@@ -121,7 +121,7 @@ extension VirtualHost {
   ) throws(BrokerError) -> (Int, Committed) {
     let name = try channel.resolved(name)
     guard queues[name] != nil else { return (0, broker.catalog.known) }
-    let queue = try accessible(name, by: channel.peer)
+    let queue = try usable(name, by: channel.peer)
     if ifUnused, queue.consumerCount > 0 {
       throw .inUse(.queue(name, in: self.name))
     }
@@ -148,9 +148,8 @@ extension VirtualHost {
     if wanted.isPassive {
       return .whenDurable(try exchange(name).declaredAt)
     }
-    guard let kind = Exchange.Kind(rawValue: wanted.type.description) else {
-      throw .unknownExchangeType(wanted.type)
-    }
+    let form = try ExchangeForm(
+      type: wanted.type, arguments: wanted.arguments, name: name, vhost: self.name)
     if let current = exchanges[name] {
       try requireEquivalent(current, wanted)
       return .whenDurable(current.declaredAt)
@@ -168,9 +167,9 @@ extension VirtualHost {
         reason: "{unacceptable_type,\(alternate.typeName)}")
     }
     let exchange = Exchange(
-      id: try broker.takeExchangeID(isDurable: wanted.isDurable), name: name, kind: kind,
-      isDurable: wanted.isDurable,
-      isAutoDelete: wanted.isAutoDelete, isInternal: wanted.isInternal,
+      id: try broker.takeExchangeID(isDurable: wanted.isDurable), name: name, type: wanted.type,
+      form: form, isDurable: wanted.isDurable, isAutoDelete: wanted.isAutoDelete,
+      isInternal: wanted.isInternal,
       arguments: wanted.arguments)
     insert(exchange)
     return exchange.isDurable ? broker.catalog.append(exchange, in: self) : .now
@@ -179,10 +178,10 @@ extension VirtualHost {
   private func requireEquivalent(
     _ current: Exchange, _ wanted: ExchangeDeclaration
   ) throws(BrokerError) {
-    guard wanted.type.description == current.kind.rawValue else {
+    guard wanted.type == current.type else {
       throw .existsOtherwise(
         .exchange(current.name, in: name), property: "type", wanted: wanted.type.description,
-        present: current.kind.rawValue)
+        present: current.type.description)
     }
     for (argument, received, present) in [
       ("durable", wanted.isDurable, current.isDurable),
@@ -193,11 +192,12 @@ extension VirtualHost {
         .exchange(current.name, in: name), property: argument, wanted: "\(received)",
         present: "\(present)")
     }
-    let received = wanted.arguments["alternate-exchange"]
-    let present = current.arguments["alternate-exchange"]
-    guard received == present else {
+    for argument in ExchangeForm.arguments {
+      let received = wanted.arguments[argument]
+      let present = current.arguments[argument]
+      guard received != present else { continue }
       throw .existsWithArgument(
-        .exchange(current.name, in: name), argument: "alternate-exchange",
+        .exchange(current.name, in: name), argument: argument,
         wanted: QueueArguments.described(received, beside: present),
         present: QueueArguments.described(present, beside: received))
     }

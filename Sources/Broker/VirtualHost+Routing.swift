@@ -39,7 +39,7 @@ extension VirtualHost {
     // Clients make chains of any length: they are followed without recursion.
     while let next = walk.next() {
       if walk.isAtItsEnd { return }
-      visit(next, keys, message, &walk)
+      try visit(next, keys, message, &walk)
       guard !walk.isTooLong else {
         throw .limitReached(
           .routingSteps(from: exchange.name, in: name, max: broker.limits.routingStepsMax))
@@ -49,7 +49,14 @@ extension VirtualHost {
 
   private func visit(
     _ exchange: Exchange, _ keys: [Name], _ message: FilteredMessage, _ walk: inout RouteWalk
-  ) {
+  ) throws(BrokerError) {
+    if exchange.isDelaying {
+      let delay = try MessageDelay.milliseconds(in: message.headerTable)
+      guard delay == 0 else {
+        return walk.wait(
+          at: DelayingExchange(name: exchange.name, vhost: self, milliseconds: delay))
+      }
+    }
     for key in keys {
       guard walk.step() else { return }
       if exchange.name.isEmpty {

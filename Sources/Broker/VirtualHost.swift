@@ -19,6 +19,8 @@ public final class VirtualHost {
   private(set) var bindingGeneration = 0
   var routes = RouteCache()
   var routeMark: UInt64 = 0
+  /// What waits for its time; nil before there was something.
+  private(set) var delays: Delays?
   /// Channels that wait for direct replies, by their address.
   private var replyChannels: [Name: Channel] = [:]
   /// What consumers of direct replies are said to consume from.
@@ -66,6 +68,13 @@ public final class VirtualHost {
     guard !queue.isExclusive || queue.owner === peer || Sabotage.is(.opensLockedQueue) else {
       throw .locked(queue: name, in: self.name)
     }
+    return queue
+  }
+
+  /// The same for what a client does with a queue's messages, or with where they come from.
+  func usable(_ name: Name, by peer: Peer) throws(BrokerError) -> Queue {
+    let queue = try accessible(name, by: peer)
+    guard queue.delays == nil else { throw .isDelayedQueue(name, in: self.name) }
     return queue
   }
 
@@ -199,6 +208,14 @@ public final class VirtualHost {
     if Sabotage.is(.keepsStaleRoutes) { return }
     bindingGeneration += 1
     routes.removeAll()
+  }
+
+  // MARK: Delays
+
+  @discardableResult
+  func adopt(_ delays: Delays) -> Delays {
+    self.delays = delays
+    return delays
   }
 
   // MARK: Direct replies

@@ -18,6 +18,7 @@ final class JournalCensus {
     /// nil if that is lost.
     fileprivate(set) var queueDeclaration: RawRecord?
     /// Of its messages; 0 where its declaration is lost.
+    fileprivate(set) var role = LaneRole.ready
     fileprivate(set) var priority: UInt32 = 0
     let messages = RecoveringLane()
     /// Without a sound checkpoint: what the log does not settle.
@@ -238,11 +239,16 @@ final class JournalCensus {
       malformed.append((declared.record.position, problem))
     } else if let queue = queues[declared.queue] {
       add(declared.id, of: declared.queue, queue)
-      lanes[declared.id]?.priority = declared.priority
+      describe(declared)
     } else if mayMissDeclarations, believed(declared.queue) > 0 {
       add(declared.id, of: declared.queue, nil)
-      lanes[declared.id]?.priority = declared.priority
+      describe(declared)
     }
+  }
+
+  private func describe(_ declared: LaneRecord) {
+    lanes[declared.id]?.role = LaneRole(rawValue: declared.role) ?? .ready
+    lanes[declared.id]?.priority = declared.priority
   }
 
   private func takeDeleted(_ queue: UInt32) {

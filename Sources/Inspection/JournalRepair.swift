@@ -74,6 +74,11 @@ package final class JournalRepair {
     {
       return declaration
     }
+    if let name = lane.role.queueName, names.insert(name).inserted {
+      return QueueRecord.raw(
+        id: lane.queueID ?? 0, isAutoDelete: false, vhost: "/", name: name,
+        arguments: FieldTable().encoded)
+    }
     var name = "repaired-\(lane.id)"
     while !names.insert(Name(name)).inserted { name += "-again" }
     // Its lanes may be of several priorities, though nothing else is known of it.
@@ -171,7 +176,7 @@ package final class JournalRepair {
       let queue = outcome.declaration.word
       if declared.insert(queue).inserted { outcome.declaration.append(to: &catalog) }
       LaneRecord.raw(
-        id: outcome.lane.id, queue: queue, role: LaneRole.ready.rawValue,
+        id: outcome.lane.id, queue: queue, role: outcome.lane.role.rawValue,
         priority: outcome.lane.priority
       ).append(to: &catalog)
       for record in records { record.append(to: &catalog) }

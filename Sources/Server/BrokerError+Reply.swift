@@ -14,6 +14,7 @@ extension PeerError {
       case .reservedName(.exchange(let name, _)): .reservedExchangeName(exchange: name)
       case .isPredeclared(let name, let vhost): .systemExchange(exchange: name, vhost: vhost)
       case .isDefaultExchange: .defaultExchange
+      case .isDelayedQueue(let name, let vhost): .delayedQueue(queue: name, vhost: vhost)
       case .isInternal(let name, let vhost): .internalExchange(exchange: name, vhost: vhost)
       case .existsOtherwise(.queue(let name, let vhost), let property, let wanted, let present):
         .inequivalentQueueFlag(
@@ -54,6 +55,7 @@ extension PeerError {
       case .refusedMessage(let reason): .invalidHeader(reason: reason)
       case .userMismatch(let given, let user): .userIdMismatch(given: given, user: user)
       case .refusedExpiration(let value): .invalidExpiration(value: value)
+      case .refusedDelay(let reason): .invalidDelay(reason: reason)
       case .limitReached(let limit): PeerError(limit)
       case .journalFailed(let reason): .journalFailed(reason: reason)
       case .unreadable(let queue): .messageUnreadable(queue: queue)

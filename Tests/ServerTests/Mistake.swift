@@ -60,7 +60,8 @@ struct Mistake: CustomTestStringConvertible, Sendable {
 }
 
 extension Mistake {
-  static let all = framing + content + methods + names + declarations + equivalence + consumers
+  static let all =
+    framing + content + methods + names + declarations + equivalence + consumers + delays
 
   // MARK: Frames
 
@@ -287,6 +288,30 @@ extension Mistake {
       .exchangeDeclare(
         ExchangeDeclare(
           exchange: "x", type: "direct", arguments: ["alternate-exchange": .string("y")]))),
+  ]
+
+  private static let declareDelaying = Method.exchangeDeclare(
+    ExchangeDeclare(exchange: "x", type: "fanout", arguments: ["x-delay": .bool(true)]))
+
+  private static func delayed(by delay: FieldValue) -> [UInt8] {
+    var properties = BasicProperties()
+    properties.headers = ["x-delay": delay]
+    return Wire.publish(
+      BasicPublish(exchange: "x", routingKey: "q"), body: [1], properties: properties.bytes
+    ).flatMap(\.self)
+  }
+
+  private static let delays = [
+    Mistake(
+      "invalid-delay", with: ["expected an integer, got longstr"], by: publishID,
+      after: [Wire.method(declareDelaying)], delayed(by: .string("soon"))),
+    Mistake(
+      "invalid-delay", with: ["315360000001 is more than 315360000000, ten years"], by: publishID,
+      after: [Wire.method(declareDelaying)], delayed(by: .int64(315_360_000_001))),
+    Mistake(
+      "delayed-queue", with: ["amq.delayed", "/"], by: BasicGet.id,
+      after: [Wire.method(declareDelaying), delayed(by: .int32(1000))],
+      Wire.method(.basicGet(BasicGet(queue: "amq.delayed")))),
   ]
 
   private static let replies: Name = "amq.rabbitmq.reply-to"

@@ -58,6 +58,7 @@ import Testing
 
   /// One seed in a thousand finds them, and a unit test finds them each time.
   private static let unitTest: [Sabotage: String] = [
+    .delaysTwice: "whereverTheLogEndsAMessageIsInOnePlace",
     .forgetsChangesDuringSnapshot: "whatChangesMeanwhileIsThereAfterACrash",
     .forgetsExceptions: "messagesThatLeftFromTheMiddleOfABlockStayAway",
     .losesDeath: "whereverTheLogEndsALetterIsInOnePlace",

@@ -13,15 +13,19 @@ package final class TestBroker {
   package let directory: TemporaryDirectory
   private let wake: JournalWake
   private let workers: [any Worker]
-  private var now = Moment(monotonic: 1000, wall: 1_700_000_000_000)
+  /// The date at which a broker starts, unless a test wants another.
+  package static let firstDate: Int64 = 1_700_000_000_000
+  private var now: Moment
   /// Ends those who use the broker; what it holds lives as long as the broker.
   package var atClose: [() -> Void] = []
   private var isClosed = false
 
   package init(
     in directory: TemporaryDirectory? = nil, settings: Journal.Settings = .quick,
-    limits: BrokerLimits = BrokerLimits(), disk: any Disk = SystemDisk()
+    limits: BrokerLimits = BrokerLimits(), disk: any Disk = SystemDisk(),
+    date: Int64 = TestBroker.firstDate
   ) throws {
+    now = Moment(monotonic: 1000, wall: date)
     let directory = try directory ?? TemporaryDirectory()
     let wake = try JournalWake()
     var random = SeededRandom(1)

@@ -452,6 +452,20 @@ extension PeerError {
       .accessRefused, "deletion of system exchange '\(exchange)' in vhost '\(vhost)' not allowed")
   }
 
+  /// 406: "invalid header 'x-delay': {reason}"
+  public static func invalidDelay(reason: some CustomStringConvertible) -> PeerError {
+    PeerError(.preconditionFailed, "invalid header 'x-delay': \(reason)")
+  }
+
+  /// 403: "operation not permitted on the queue of delayed messages '{queue}' in vhost '{vhost}'"
+  public static func delayedQueue(
+    queue: some CustomStringConvertible, vhost: some CustomStringConvertible
+  ) -> PeerError {
+    PeerError(
+      .accessRefused,
+      "operation not permitted on the queue of delayed messages '\(queue)' in vhost '\(vhost)'")
+  }
+
   /// 403: "operation not permitted on the default exchange"
   public static let defaultExchange = PeerError(
     .accessRefused, "operation not permitted on the default exchange")
