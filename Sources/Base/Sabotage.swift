@@ -25,6 +25,8 @@ public enum Sabotage: String, CaseIterable, Sendable {
   // Whose turn it is.
   case servesLowestPriorityFirst, exceedsSharedPrefetch, countsGotMessages, namesWrongConsumer
   case losesColdTurn, servesLowestLaneFirst, losesDeath
+  // What was delivered, and how often.
+  case forgetsDeliveryCounts, deliversOnceTooOften, leavesCountsOutOfCheckpoint, forgetsLogFailure
   // Bindings.
   case forgetsHeadersBinding, forgetsExchangeBinding, looksAtOneHeader
   // Damage.
