@@ -172,6 +172,28 @@ final class DeliveryCounts {
   }
 }
 
+extension Lane {
+  /// What that costs beside what it costs where nothing is counted: an entry of a table, or storing the
+  /// message in other queues.
+  var stepsToTakeBack: Int {
+    guard let counts, !isDeleted else { return 0 }
+    return counts.limit == nil ? 1 : 4
+  }
+
+  @inline(never)
+  func takeBackCounted(_ entry: Entry) {
+    guard let counts, !isDeleted else { return giveBack(entry) }
+    let isLogged = entry.isDurable && journal.failure == nil
+    guard counts.comesBack(entry, isLogged: isLogged) else {
+      return queue.broker.deadLetters.buryLocked(entry, of: self, for: .deliveryLimit)
+    }
+    if isLogged { markUnlogged() }
+    var entry = entry
+    entry.flags.insert(.cameBack)
+    giveBack(entry)
+  }
+}
+
 extension DeliveryCount {
   package var text: String { "\(sequence)=\(count)" }
 }

@@ -356,26 +356,6 @@ final class Lane {
     if counts == nil { giveBack(entry) } else { takeBackCounted(entry) }
   }
 
-  /// What that costs beside what it costs where nothing is counted: an entry of a table, or storing the
-  /// message in other queues.
-  var stepsToTakeBack: Int {
-    guard let counts, !isDeleted else { return 0 }
-    return counts.limit == nil ? 1 : 4
-  }
-
-  @inline(never)
-  private func takeBackCounted(_ entry: Entry) {
-    guard let counts, !isDeleted else { return giveBack(entry) }
-    let isLogged = entry.isDurable && journal.failure == nil
-    guard counts.comesBack(entry, isLogged: isLogged) else {
-      return broker.deadLetters.buryLocked(entry, of: self, for: .deliveryLimit)
-    }
-    if isLogged { markUnlogged() }
-    var entry = entry
-    entry.flags.insert(.cameBack)
-    giveBack(entry)
-  }
-
   /// A locked message comes back, before all that was never delivered, in the old order.
   func giveBack(_ entry: Entry) {
     unacknowledgedCount -= 1
@@ -459,7 +439,7 @@ final class Lane {
   }
 
   @inline(__always)
-  private func markUnlogged() {
+  func markUnlogged() {
     if !isUnlogged {
       isUnlogged = true
       broker.noteUnlogged(self)

@@ -12,8 +12,8 @@ final class Background: Sendable {
     var problems = ProblemList()
     /// The last answer of `watch`, so that the operator is told of each change once.
     var watched: String?
-    /// It was noted that the log failed, or could not be.
-    var isFailureMarked = false
+    /// Whether it was noted that the log failed; nil until that is known.
+    var isFailureMarked: Bool?
     /// After a spare segment could not be made.
     var backoff = Backoff()
     /// The time when the core last asked for something, in monotonic milliseconds.
@@ -127,18 +127,13 @@ final class Background: Sendable {
     wake()
   }
 
-  func noteMarked() {
-    state.withLock { $0.isFailureMarked = true }
+  func noteMarked(_ isMarked: Bool) {
+    state.withLock { $0.isFailureMarked = isMarked }
     wake()
   }
 
-  /// Whether it was noted that the log failed, or could not be; once.
-  func takeMarked() -> Bool {
-    state.withLock { state in
-      defer { state.isFailureMarked = false }
-      return state.isFailureMarked
-    }
-  }
+  /// Whether it was noted that the log failed; nil until that is known.
+  var isFailureMarked: Bool? { state.withLock { $0.isFailureMarked } }
 
   /// Makes the spare segments that are missing, or finds out why that cannot be done. `now` is monotonic
   /// milliseconds.

@@ -27,6 +27,9 @@ extension Journal {
     background.markFailure()
   }
 
+  /// The next start will know that the log failed.
+  package var isFailureMarked: Bool { background.isFailureMarked == true }
+
   /// The log has records of all that the last life's failure left open.
   public func failureWasTold() {
     failureToldAt = endPosition
@@ -45,12 +48,13 @@ extension Background {
     submit { [self] in
       do throws(SystemError) {
         try FailureMark.make(files)
+        noteMarked(true)
       } catch {
         note(
           "it could not be noted that the journal failed: \(error); what is delivered from now on may come"
             + " again after the restart without being marked as redelivered")
+        noteMarked(false)
       }
-      noteMarked()
     }
   }
 

@@ -87,7 +87,7 @@ extension Journal {
     progress.loaded = takeLoaded()
     // A round waits for a checkpoint, which nobody goes on with when the log has failed.
     progress.hasCommitted = takeCommit(now: now)
-    if isMarkingFailure, background.takeMarked() {
+    if isMarkingFailure, background.isFailureMarked != nil {
       isMarkingFailure = false
       progress.hasCommitted = true
     }

@@ -58,8 +58,12 @@ import Testing
 
   /// One seed in a thousand finds them, and a unit test finds them each time.
   private static let unitTest: [Sabotage: String] = [
+    .deliversOnceTooOften: "withoutAPlaceForDeadLettersItIsGone",
     .forgetsChangesDuringSnapshot: "whatChangesMeanwhileIsThereAfterACrash",
     .forgetsExceptions: "messagesThatLeftFromTheMiddleOfABlockStayAway",
+    .forgetsDeliveryCounts: "countsSurviveACrash",
+    .forgetsLogFailure: "theNoteGoesWhenTheLogKnows",
+    .leavesCountsOutOfCheckpoint: "countsOfWhatMovedAreInTheCheckpoint",
     .losesDeath: "whereverTheLogEndsALetterIsInOnePlace",
     .makesHolesEarly: "eachSealWaitsForItsOwnPosition",
     .misnamesFirstRecord: "whatStandsBehindALargeRecordIsFoundFromItsSegmentOn",
