@@ -9,6 +9,8 @@ public struct FieldTableCursor: ~Escapable {
   public private(set) var name = 0..<0
   /// Where its value is, with its type letter.
   public private(set) var value = 0..<0
+  /// A table with one value more than what was come to would have too many.
+  var isFull: Bool { valuesLeft == 0 }
 
   /// `bytes` begin with the table's length.
   @_lifetime(copy bytes)

@@ -6,6 +6,8 @@ public enum Frame {
   /// Bytes of a frame that are not its payload.
   public static let overhead = 8
   public static let end: UInt8 = 0xCE
+  /// Bytes of a content header in front of the properties.
+  public static let contentHeaderSize = 12
 
   public static let method: UInt8 = 1
   public static let header: UInt8 = 2
@@ -57,7 +59,7 @@ extension ByteBuffer {
   ) {
     append(Frame.header)
     append(channel)
-    append(UInt32(12 + properties.count))
+    append(UInt32(Frame.contentHeaderSize + properties.count))
     append(Frame.basicClass)
     append(UInt16(0))
     append(UInt64(bodySize))

@@ -39,9 +39,14 @@ extension Broker: JournalReplay {
     for (lane, found) in recovering.lanes.values {
       let remains = try found.remains(journal)
       count += remains.count
+      if journal.isAfterFailure { takeForDelivered(lane.id, found) }
       lane.restore(remains, found)
     }
+<<<<<<< HEAD
     for vhost in vhosts.values { try vhost.delays?.recovered() }
+=======
+    if journal.isAfterFailure { journal.failureWasTold() }
+>>>>>>> f849eb5395b93acb57126a9e832a3c1ae3d1b601
     self.recovering = nil
     return count
   }
@@ -64,6 +69,7 @@ extension Broker: JournalReplay {
     case .delivered(let delivered):
       if Sabotage.is(.forgetsDeliveredAtReplay) { return }
       recovering?.lanes[delivered.lane]?.found.deliveredUpTo = delivered.sequence
+    case .deliveryCounts(let counts): replayCounts(counts)
     case .queue, .queueDeleted, .exchange, .exchangeDeleted, .binding, .bindingRemoved, .lane,
       .laneState, .ids, .laneAlive, .ignorable:
       if !isBeforeCheckpoint { try replayCatalog(known) }
@@ -104,6 +110,17 @@ extension Broker: JournalReplay {
     }
   }
 
+  /// The log could not be told of deliveries, and is told now.
+  private func takeForDelivered(_ lane: UInt32, _ found: RecoveringLane) {
+    found.deliveredUpTo = max(found.deliveredUpTo, found.nextSequence - 1)
+    guard found.deliveredUpTo > 0, !Sabotage.is(.forgetsLogFailure) else { return }
+    DeliveredRecord.append(to: journal, lane: lane, sequence: found.deliveredUpTo)
+  }
+
+  private func replayCounts(_ record: DeliveryCountsRecord) {
+    recovering?.lanes[record.lane]?.found.addCounts(record.counts)
+  }
+
   private func replayCatalog(_ record: BrokerRecord) throws(JournalError) {
     switch record {
     case .ids(let ids):
@@ -112,6 +129,7 @@ extension Broker: JournalReplay {
     case .lane(let lane): try replayLane(lane)
     case .laneState(let state): recovering?.lanes[state.lane]?.found.setState(state)
     case .laneAlive(let alive): recovering?.lanes[alive.lane]?.found.addAlive(alive.ranges)
+    case .deliveryCounts(let counts): replayCounts(counts)
     case .queueDeleted(let deletion): replayQueueDeleted(deletion.id)
     case .exchange(let exchange): try replayExchange(exchange)
     case .exchangeDeleted(let deletion): replayExchangeDeleted(deletion.id)

@@ -69,6 +69,7 @@ public final class Broker {
   var isIdleLookWanted = false
   let deliveryChunks = DeliveryChunks()
   private(set) lazy var deadLetters = DeadLetters(self)
+  var countedProperties = CountedProperties()
   /// What the account has of blocks that are kept for loans.
   var countedLoans = 0
   /// What all consumers take.
@@ -197,10 +198,21 @@ public final class Broker {
 
   private func commit() {
     guard !journal.isCommitting, journal.failure == nil else { return }
-    for lane in unlogged { lane.logProgress() }
-    unlogged.removeAll(keepingCapacity: true)
+    logProgress(countsMax: limits.deliveryCountsPerCommit)
     if mover == nil, journal.wantsCheckpoint(now: time) { beginCheckpoint() }
     journal.commit(now: now)
+  }
+
+  /// Tells the log what left lanes, and how often messages came back, of which some may be left.
+  private func logProgress(countsMax: Int) {
+    var left = countsMax
+    var unfinished: [Lane] = []
+    for lane in unlogged {
+      lane.logProgress()
+      if !lane.logCounts(&left) { unfinished.append(lane) }
+    }
+    unlogged.removeAll(keepingCapacity: true)
+    unlogged += unfinished
   }
 
   /// Writes all that exists into a checkpoint, from now on; no round is being taken.
@@ -239,8 +251,7 @@ public final class Broker {
         underway.advance()
       }
     }
-    for lane in unlogged { lane.logProgress() }
-    unlogged = []
+    logProgress(countsMax: .max)
     for vhost in vhosts.values {
       for queue in vhost.queues.values { queue.tightenHorizon() }
     }

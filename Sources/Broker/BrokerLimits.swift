@@ -26,6 +26,8 @@ public struct BrokerLimits: Equatable, Sendable {
   public var choreStepsPerTurn = 8192
   /// Steps in a turn of checkpoints and of rounds of spilling.
   public var walkStepsPerTurn = 4096
+  /// Counts of deliveries that one commit writes: others are for the next.
+  public var deliveryCountsPerCommit = 16_384
   /// Steps in a turn of what is due by itself.
   public var dueStepsPerTurn = 4096
 

@@ -219,6 +219,10 @@ final class Catalog {
     LaneAliveRecord.raw(lane: lane, ranges: ranges.map(SequenceRange.init)).append(to: &bytes)
   }
 
+  func append(_ counts: [DeliveryCount], of lane: UInt32, to bytes: inout [UInt8]) {
+    DeliveryCountsRecord.raw(lane: lane, counts: counts).append(to: &bytes)
+  }
+
   // MARK: The bytes
 
   private static func record(_ queue: Queue) -> RawRecord {

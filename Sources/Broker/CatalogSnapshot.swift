@@ -19,6 +19,8 @@ final class CatalogSnapshot: Chore {
   private enum QueuePart {
     /// The messages of one of its lanes behind this sequence.
     case lane(Int, behind: UInt64)
+    /// How often messages of that lane came back.
+    case counts(Int, DeliveryCounts.Place?)
     case bindings
   }
 
@@ -168,6 +170,7 @@ final class CatalogSnapshot: Chore {
     }
     switch current.part {
     case .lane(let index, let behind): takeLane(current.queue, index, behind: behind, &steps)
+    case .counts(let index, let place): takeCounts(current.queue, index, place, &steps)
     case .bindings: if !take(current.queue.bindings, &steps) { queue = nil }
     }
   }
@@ -199,7 +202,7 @@ final class CatalogSnapshot: Chore {
     }
     let lane = queue.lanes[index]
     guard lane.snapshot.number == number, lane.snapshot.upTo > 0 else {
-      self.queue = (queue, .lane(index + 1, behind: 0))
+      self.queue = (queue, .counts(index, .moved(behind: 0)))
       return
     }
     if behind == 0 { moved.append(lane) }
@@ -215,8 +218,25 @@ final class CatalogSnapshot: Chore {
       self.queue = (queue, .lane(index, behind: last))
     } else {
       flushAlive(lane.id)
-      self.queue = (queue, .lane(index + 1, behind: 0))
+      self.queue = (queue, .counts(index, .moved(behind: 0)))
     }
+  }
+
+  private func takeCounts(
+    _ queue: Queue, _ index: Int, _ place: DeliveryCounts.Place?, _ steps: inout Int
+  ) {
+    let lane = queue.lanes[index]
+    var place = place
+    guard lane.snapshot.number == number, place != nil, let counts = lane.counts,
+      !Sabotage.is(.leavesCountsOutOfCheckpoint)
+    else {
+      self.queue = (queue, .lane(index + 1, behind: 0))
+      return
+    }
+    let some = counts.some(from: &place)
+    steps -= 1 + some.count / Self.entriesPerStep
+    if !some.isEmpty { catalog.append(some, of: lane.id, to: &bytes) }
+    self.queue = (queue, .counts(index, place))
   }
 
   private func add(_ range: ClosedRange<UInt64>, of lane: UInt32) {

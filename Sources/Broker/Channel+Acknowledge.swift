@@ -93,7 +93,7 @@ extension Channel {
   func giveBack(_ delivery: PendingDelivery) {
     guard let lane = delivery.lane else { return }
     lane._withUnsafeGuaranteedRef { lane in
-      lane.giveBack(delivery.entry)
+      lane.takeBack(delivery.entry)
       if lane.isDeleted { broker.forgetIfDone(lane.queue) }
     }
     release(delivery.consumer)
@@ -199,6 +199,7 @@ final class ChannelWork: Chore {
       {
         held.append(queue)
       }
+      budget -= first.lane?.takeUnretainedValue().stepsToTakeBack ?? 0
       channel.giveBack(channel.unacknowledged.removeFirst())
     }
     return false

@@ -92,9 +92,13 @@ public final class Channel {
     nextTag &+= 1
     if consumer.line != nil { consumer.leaveLine() }
     let named = Sabotage.is(.namesWrongConsumer) ? anyConsumer(but: consumer) : consumer
-    outlet.deliver(
-      MessageView(record, in: entry.location.block), to: named, on: self, tag: tag,
-      isRedelivered: entry.isRedelivered)
+    let view = MessageView(record, in: entry.location.block)
+    if entry.cameBack {
+      deliverAgain(view, entry, of: lane, to: named, tag: tag)
+    } else {
+      outlet.deliver(
+        view, to: named, on: self, tag: tag, isRedelivered: entry.isRedelivered)
+    }
     if consumer.isAutomatic {
       lane.settle(entry)
     } else {
@@ -105,6 +109,24 @@ public final class Channel {
           tag: tag, entry: entry, lane: .passUnretained(lane),
           consumer: .passUnretained(consumer)))
     }
+  }
+
+  /// A message of which it is counted how often it came back.
+  @inline(never)
+  private func deliverAgain(
+    _ view: MessageView, _ entry: Entry, of lane: Lane, to consumer: Consumer, tag: UInt64
+  ) {
+    outlet.deliver(
+      view, with: properties(of: view, entry, in: lane), to: consumer, on: self, tag: tag,
+      isRedelivered: entry.isRedelivered)
+  }
+
+  /// As they are delivered; valid until the next call.
+  private func properties(
+    of view: MessageView, _ entry: Entry, in lane: Lane
+  ) -> UnsafeRawBufferPointer {
+    broker.countedProperties.of(
+      view.properties(behind: view.names), count: lane.counts?.count(of: entry) ?? 0)
   }
 
   /// For a defect: another consumer if there is one.
@@ -120,11 +142,14 @@ public final class Channel {
     case notBefore(Int)
   }
 
-  /// Takes one message for `basic.get` and shows it to `body` with its tag and the messages that
-  /// remain ready.
+  /// Takes one message for `basic.get` and shows it to `body` with the properties that it is to have for the
+  /// client, its tag and the messages that remain ready.
   public func get(
     _ name: Name, isAutomatic: Bool,
-    _ body: (MessageView, _ tag: UInt64, _ isRedelivered: Bool, _ remaining: Int) -> Void
+    _ body: (
+      MessageView, _ properties: UnsafeRawBufferPointer, _ tag: UInt64, _ isRedelivered: Bool,
+      _ remaining: Int
+    ) -> Void
   ) throws(BrokerError) -> GetResult {
     let queue = try vhost.usable(resolved(name), by: peer)
     queue.times?.used()
@@ -134,8 +159,11 @@ public final class Channel {
     guard let record = queue.lane.nextRecord() else {
       if queue.isUnreadable { throw .unreadable(queue: queue.name) }
       if queue.fetching != nil { return .notBefore(0) }
-      if let reason = broker.journal.failure { throw .journalFailed(reason: reason) }
-      return .notBefore(queue.horizonPosition)
+      guard let reason = broker.journal.failure else {
+        return .notBefore(queue.horizonPosition)
+      }
+      guard broker.journal.isMarkingFailure else { throw .journalFailed(reason: reason) }
+      return .notBefore(0)
     }
     if broker.isOutputExhausted, MessageView(record).bodySize > Broker.smallMessageBytes {
       return .notBefore(0)
@@ -144,8 +172,9 @@ public final class Channel {
     var entry = lane.take()
     let tag = nextTag
     nextTag += 1
+    let view = MessageView(record, in: entry.location.block)
     body(
-      MessageView(record, in: entry.location.block), tag, entry.isRedelivered, queue.readyCount)
+      view, properties(of: view, entry, in: lane), tag, entry.isRedelivered, queue.readyCount)
     if queue.times != nil { queue.lookAtFront() }
     if isAutomatic {
       lane.settle(entry)

@@ -6,6 +6,7 @@ enum DeathReason: String {
   case rejected
   case expired
   case maxLength = "maxlen"
+  case deliveryLimit = "delivery_limit"
 }
 
 /// A message as it is sent on from the queue in which it died: with what has become of it among its headers,

@@ -24,6 +24,8 @@ package struct Entry: BitwiseCopyable {
     static let counted = Flags(rawValue: 8)
     /// It has a time of its own, or its queue gives it one, and is looked at before it is delivered.
     static let expires = Flags(rawValue: 16)
+    /// It was given back: its lane knows how often (`DeliveryCounts`).
+    static let cameBack = Flags(rawValue: 32)
     /// It has left the queue; only recovery keeps such entries for a while.
     static let settled = Flags(rawValue: 4)
   }
@@ -54,6 +56,7 @@ package struct Entry: BitwiseCopyable {
   @inline(__always) var isRedelivered: Bool { flags.contains(.redelivered) }
   @inline(__always) var isCounted: Bool { flags.contains(.counted) }
   @inline(__always) var expires: Bool { packed & UInt64(Flags.expires.rawValue) != 0 }
+  @inline(__always) var cameBack: Bool { packed & UInt64(Flags.cameBack.rawValue) != 0 }
   var isSettled: Bool { flags.contains(.settled) }
 }
 

@@ -65,6 +65,8 @@ final class Lane {
   private(set) var doomedCount = 0
   /// The last checkpoint that has it, with what had moved up to there when the queue's turn came.
   var snapshot: (number: Int, upTo: UInt64) = (0, 0)
+  /// How often its messages came back; nil where nobody counts that.
+  private(set) var counts: DeliveryCounts?
   /// A message in the log is damaged: it and what is behind it do not move.
   var staysInLog = false
 
@@ -87,6 +89,7 @@ final class Lane {
   /// Its queue's beginning: what has a lane is there from then on.
   func join(_ queue: Queue) {
     holder = queue
+    counts = queue.deliveryCounting.map { DeliveryCounts($0) }
   }
 
   var queue: Queue { holder.unsafelyUnwrapped }
@@ -102,6 +105,7 @@ final class Lane {
   /// Of what it notes of messages.
   var byteCount: Int {
     waiting.byteCount + returned.byteCount + settled.capacity * MemoryLayout<SettledRange>.stride
+      + (counts?.byteCount ?? 0)
   }
 
   // MARK: Messages
@@ -123,8 +127,13 @@ final class Lane {
       hasTTL || found.runs.contains { $0.run.earliestExpiry != LaneBlock.neverExpires }
     for (run, left) in found.runs { waiting.append(run, left: left) }
     let bytes = state.bodyBytes(of: found.entries)
+    counts?.restore(state.movedCounts)
     for entry in found.entries {
       var entry = recovered(entry)
+      if let count = state.counts[entry.sequence], let counts {
+        counts.restore(count, of: entry.sequence)
+        entry.flags.formUnion([.cameBack, .redelivered])
+      }
       if bytes != nil { entry.flags.insert(.counted) }
       if hasTTL { entry.flags.insert(.expires) }
       expires = expires || entry.expires
@@ -153,6 +162,11 @@ final class Lane {
   /// repaired does not say which messages expire.
   private func opened(_ entry: Entry, of run: LaneRun) -> Entry {
     var entry = Sabotage.is(.forgetsMovedRedelivered) ? entry : recovered(entry)
+    // What a file says of it is of an earlier time.
+    entry.flags.remove(.cameBack)
+    if let counts, counts.opens(entry.sequence) {
+      entry.flags.formUnion([.cameBack, .redelivered])
+    }
     let mayExpire = run.earliestExpiry != LaneBlock.neverExpires
     if queue.settings?.messageTTL != nil
       || mayExpire && journal.pointer(entry.location).map({ MessageView($0).hasExpiration }) == true
@@ -229,8 +243,13 @@ final class Lane {
   /// Tells the log that messages up to this one, and some more, may have been delivered.
   @inline(never)
   private func reserve(_ sequence: UInt64) -> Bool {
-    // A log that failed learns nothing more; what is there is served all the same.
-    if journal.failure != nil || Sabotage.is(.deliversBeforeLog) { return true }
+    if Sabotage.is(.deliversBeforeLog) { return true }
+    // A log that failed learns nothing more; what is there is served once that is noted beside it.
+    if journal.failure != nil {
+      guard journal.isMarkingFailure else { return true }
+      broker.noteReserving(queue)
+      return false
+    }
     horizon.reached(journal.durablePosition)
     if let wanted = horizon.wants(sequence) {
       DeliveredRecord.append(to: journal, lane: id, sequence: wanted)
@@ -317,6 +336,7 @@ final class Lane {
   @inline(__always)
   func settle(_ entry: Entry) {
     journal.release(entry.location.block)
+    if entry.cameBack { forgetCount(entry.sequence) }
     if entry.isDurable {
       horizon.delivered(entry.sequence)
       noteSettled(entry.sequence)
@@ -335,8 +355,19 @@ final class Lane {
 
   /// Messages that wait on disk are deleted.
   private func settle(_ run: LaneRun) {
+    counts?.left(upTo: run.last)
     journal.release(run.block, count: Int(run.count))
     noteSettled(SettledRange(first: run.first, count: run.last - run.first + 1))
+  }
+
+  @inline(never)
+  private func forgetCount(_ sequence: UInt64) { counts?.forget(sequence) }
+
+  /// A client gives a locked message back, or loses it. Where that is counted, it leaves for good when it
+  /// was delivered too often.
+  @inline(__always)
+  func takeBack(_ entry: Entry) {
+    if counts == nil { giveBack(entry) } else { takeBackCounted(entry) }
   }
 
   /// A locked message comes back, before all that was never delivered, in the old order.
@@ -387,6 +418,7 @@ final class Lane {
     isDeleted = true
     settled = []
     lastSettled.count = 0
+    counts?.removeAll()
   }
 
   /// An empty lane gives back what it keeps.
@@ -421,7 +453,7 @@ final class Lane {
   }
 
   @inline(__always)
-  private func markUnlogged() {
+  func markUnlogged() {
     if !isUnlogged {
       isUnlogged = true
       broker.noteUnlogged(self)
@@ -439,6 +471,15 @@ final class Lane {
     Settlements.append(journal, lane: id, ranges: &settled)
     settled.removeAll(keepingCapacity: settled.count <= 64)
     queue.countEntries()
+  }
+
+  /// Writes how often messages came back to the log, at most so many. Returns false if some are left, which
+  /// is to be asked for again.
+  func logCounts(_ left: inout Int) -> Bool {
+    guard let counts, isDurable, !isDeleted else { return true }
+    if counts.log(to: journal, lane: id, &left) { return true }
+    isUnlogged = true
+    return false
   }
 }
 

@@ -7,6 +7,11 @@ public protocol Outlet: AnyObject {
   func deliver(
     _ message: MessageView, to consumer: Consumer, on channel: Channel, tag: UInt64,
     isRedelivered: Bool)
+  /// The same with other properties than its own, if they fit into a frame of this client. They are valid
+  /// only during the call as well.
+  func deliver(
+    _ message: MessageView, with properties: UnsafeRawBufferPointer, to consumer: Consumer,
+    on channel: Channel, tag: UInt64, isRedelivered: Bool)
   /// The broker ended a consumer, because its queue is gone.
   func consumerCancelled(_ tag: Name, on channel: Channel)
   /// The broker ended a consumer, because the next message of its queue is damaged.

@@ -20,6 +20,9 @@ public final class Queue {
   public let arguments: FieldTable
   /// What its arguments ask for; nil if that is nothing.
   let settings: QueueSettings?
+  /// How it counts deliveries; nil if it does not. No part of the settings, since messages are put into it
+  /// as into any queue.
+  let deliveryCounting: DeliveryCounting?
   /// When its messages expire, or it does; nil if neither is asked for.
   var times: QueueTimes?
   // Unsafe but sound: one of `lanes`; reached for every message, and so without counting references.
@@ -98,8 +101,13 @@ public final class Queue {
     isExclusive = owner != nil
     self.arguments = arguments
     settings = QueueSettings(arguments)
+<<<<<<< HEAD
     let lane = Lane(
       id: laneID, role: role, priority: priority, isDurable: isDurable, broker: vhost.broker)
+=======
+    deliveryCounting = DeliveryCounting(arguments)
+    let lane = Lane(id: laneID, priority: priority, isDurable: isDurable, broker: vhost.broker)
+>>>>>>> f849eb5395b93acb57126a9e832a3c1ae3d1b601
     self.lane = lane
     lanes = [lane]
     if let settings, settings.priorityMax > 0 { levels = QueueLevels(lane) }

@@ -12,6 +12,8 @@ public enum QueueArguments {
     /// The same above zero.
     case positiveLife
     case priority
+    /// Any whole number.
+    case number
     case flag
     case text
     case queueType
@@ -25,12 +27,7 @@ public enum QueueArguments {
     "x-max-length-bytes": .count, "x-max-priority": .priority, "x-overflow": .overflow,
     "x-dead-letter-exchange": .text, "x-dead-letter-routing-key": .text,
     "x-single-active-consumer": .flag, "x-queue-type": .queueType, "x-queue-mode": .anything,
-    "x-queue-version": .anything, "x-delivery-limit": .anything,
-  ]
-
-  /// What is accepted, so that existing clients run, and has no effect in this version.
-  public static let withoutEffect: [Name] = [
-    "x-delivery-limit"
+    "x-queue-version": .anything, "x-delivery-limit": .number,
   ]
 
   /// The arguments, if their values are possible.
@@ -52,6 +49,8 @@ public enum QueueArguments {
   private static func problem(_ value: FieldValue, _ rule: Rule) -> String? {
     switch rule {
     case .anything: return nil
+    case .number:
+      return value.integer == nil ? "{unacceptable_type,\(value.typeName)}" : nil
     case .flag:
       if case .bool = value { return nil }
       return "{unacceptable_type,\(value.typeName)}"

@@ -3,7 +3,7 @@ import Base
 import Journal
 
 /// What stands several times in a record, with fields of fixed size; `Specs/Tables/records.txt` has all.
-package protocol RecordItem {
+package protocol RecordItem: BitwiseCopyable {
   static var size: Int { get }
   init(at place: UnsafeRawPointer)
   var text: String { get }

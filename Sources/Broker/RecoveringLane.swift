@@ -18,6 +18,8 @@ package final class RecoveringLane {
   package private(set) var movedUpTo: UInt64 = 0
   package private(set) var nextSequence: UInt64 = 1
   package var deliveredUpTo: UInt64 = 0
+  /// How often messages came back, by their sequences; some may be of none that is alive.
+  package private(set) var counts: [UInt64: UInt32] = [:]
   /// Bytes of the bodies of `entries` by their sequences; nil where nobody counts them.
   private var sizes: [UInt64: UInt32]?
 
@@ -50,6 +52,26 @@ package final class RecoveringLane {
     for range in ranges where range.count > 0 {
       found.append(range.first...range.first + range.count - 1)
     }
+  }
+
+  /// What the checkpoint, or a record of the log, says.
+  package func addCounts(_ added: RecordList<DeliveryCount>) {
+    for count in added { counts[count.sequence] = max(counts[count.sequence] ?? 1, count.count) }
+  }
+
+  /// Those of messages that are in lane files, in their order.
+  var movedCounts: [DeliveryCount] {
+    let alive = alive
+    return counts.keys.filter { $0 <= movedUpTo && alive.contains($0) }.sorted()
+      .map { DeliveryCount(sequence: $0, count: counts[$0] ?? 0) }
+  }
+
+  private func forgetCounts(first: UInt64, count: UInt64) {
+    guard count > UInt64(counts.count) else {
+      for sequence in first..<first + count { counts[sequence] = nil }
+      return
+    }
+    counts = counts.filter { $0.key < first || $0.key - first >= count }
   }
 
   private func sortAlive() {
@@ -87,6 +109,7 @@ package final class RecoveringLane {
     guard count > 0 else { return }
     // Also of messages that need not survive: what comes now must not have their sequences.
     nextSequence = max(nextSequence, first + count)
+    if !counts.isEmpty { forgetCounts(first: first, count: count) }
     if first <= movedUpTo, !Sabotage.is(.skipsMovedSettlementAtReplay) {
       if !found.isEmpty { sortAlive() }
       sorted.remove(first...min(first + count - 1, movedUpTo))

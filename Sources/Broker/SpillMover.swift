@@ -87,6 +87,7 @@ extension Lane {
     moved(upTo: last)
     // Those that were taken meanwhile were the first.
     let count = waiting.removeUnmoved(upTo: last) { entry in
+      if entry.cameBack { counts?.moves(entry.sequence) }
       journal.release(entry.location.block)
     }
     guard count > 0 else {

@@ -37,6 +37,12 @@ struct SpreadDictionary<Key: SpreadKey, Value> {
     }
   }
 
+  /// Of the small dictionaries; `part` shows one. There may be more when values are added, and one alone
+  /// when all were removed; a key that stays is in the same one as long as there are several.
+  var partCount: Int { parts.count }
+
+  func part(_ index: Int) -> [Key: Value] { parts[index] }
+
   /// Takes some values out, a small part of all; none if there are none.
   mutating func removeSome() -> [Value] {
     guard let part = parts.lastIndex(where: { !$0.isEmpty }) else { return [] }

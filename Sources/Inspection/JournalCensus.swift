@@ -138,7 +138,9 @@ final class JournalCensus {
       } else {
         let known = try BrokerRecord(record)
         if known.isOfCatalog, isBeforeCheckpoint { return }
-        if !isInCheckpoint || known.isOfCatalog { take(known, record) }
+        if !isInCheckpoint || known.isInCheckpoint {
+          take(known, record, isVouchedFor: !isInCheckpoint || isCheckpointSound)
+        }
       }
     } catch {
       // A checkpoint that nothing vouches for holds anything.
@@ -197,12 +199,14 @@ final class JournalCensus {
 
   // MARK: The catalog
 
-  private func take(_ known: BrokerRecord, _ record: RecordView) {
+  private func take(_ known: BrokerRecord, _ record: RecordView, isVouchedFor: Bool) {
     switch known {
     case .message(let message): takeMessage(message)
     case .settle(let settle): takeSettled(settle)
     case .delivered(let delivered):
       lanes[delivered.lane]?.messages.deliveredUpTo = delivered.sequence
+    case .deliveryCounts(let counts):
+      if isVouchedFor { lanes[counts.lane]?.messages.addCounts(counts.counts) }
     case .ids(let ids):
       nextQueueID = max(nextQueueID, believed(ids.nextQueue))
       nextLaneID = max(nextLaneID, believed(ids.nextLane))

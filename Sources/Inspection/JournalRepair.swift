@@ -250,13 +250,26 @@ package final class JournalRepair {
       lane.messages.movedUpTo, lastKept, alive.ranges.last?.upperBound ?? 0)
     let next = max(lane.messages.nextSequence, movedUpTo + 1)
     // Deliveries may have stood where the log is damaged.
-    let isDeliveredKnown = census.damage.isEmpty && census.isProven
+    let isDeliveredKnown = census.damage.isEmpty && census.isProven && !survey.isAfterFailure
     let delivered = isDeliveredKnown ? lane.messages.deliveredUpTo : next - 1
     return [
       LaneStateRecord.raw(
         lane: lane.id, nextSequence: next, deliveredUpTo: delivered, movedUpTo: movedUpTo),
       LaneAliveRecord.raw(lane: lane.id, ranges: alive.ranges.map(SequenceRange.init)),
-    ]
+    ] + counts(lane.messages, of: lane.id, alive)
+  }
+
+  private static let countsPerRecord = 1 << 16
+
+  private func counts(
+    _ messages: RecoveringLane, of lane: UInt32, _ alive: SequenceSet
+  ) -> [RawRecord] {
+    let kept = messages.counts.filter { alive.contains($0.key) }.sorted { $0.key < $1.key }
+      .map { DeliveryCount(sequence: $0.key, count: $0.value) }
+    return stride(from: 0, to: kept.count, by: Self.countsPerRecord).map { start in
+      DeliveryCountsRecord.raw(
+        lane: lane, counts: Array(kept[start..<min(kept.count, start + Self.countsPerRecord)]))
+    }
   }
 
   private func ids() -> [UInt8] {

@@ -54,6 +54,8 @@ package final class JournalSurvey {
   package private(set) var laneFiles: [LaneFile] = []
   /// What the next start removes: rounds and checkpoints that were not over, scratch files.
   package private(set) var leftovers: [String] = []
+  /// The log failed in the last life.
+  package private(set) var isAfterFailure = false
   /// Names that no journal has.
   package private(set) var strangers: [String] = []
   var identity: UInt64?
@@ -68,6 +70,7 @@ package final class JournalSurvey {
     try readSegments(names)
     try readLanes(names.lanes)
     leftovers += names.unfinishedCheckpoints + names.unfinishedLanes.map(\.name)
+    isAfterFailure = names.hasFailureMark
     strangers = names.strangers
   }
 

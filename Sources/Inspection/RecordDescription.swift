@@ -65,6 +65,7 @@ package struct RecordDescription {
     switch known {
     case .settle(let record): lanes.contains(record.lane)
     case .delivered(let record): lanes.contains(record.lane)
+    case .deliveryCounts(let record): lanes.contains(record.lane)
     case .queue(let record): queues.contains(record.id)
     case .queueDeleted(let record): queues.contains(record.id)
     case .lane(let record): queues.contains(record.queue)

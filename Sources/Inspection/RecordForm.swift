@@ -31,10 +31,15 @@ extension BrokerRecord {
   /// Whether a checkpoint has it, or what it does, so that the log before the checkpoint says nothing new.
   var isOfCatalog: Bool {
     switch self {
-    case .message, .settle, .delivered: false
+    case .message, .settle, .delivered, .deliveryCounts: false
     case .queue, .queueDeleted, .exchange, .exchangeDeleted, .binding, .bindingRemoved, .lane,
       .laneState, .ids, .laneAlive, .ignorable:
       true
     }
+  }
+
+  /// Whether checkpoints have it.
+  var isInCheckpoint: Bool {
+    if case .deliveryCounts = self { true } else { isOfCatalog }
   }
 }

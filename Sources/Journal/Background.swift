@@ -12,6 +12,8 @@ final class Background: Sendable {
     var problems = ProblemList()
     /// The last answer of `watch`, so that the operator is told of each change once.
     var watched: String?
+    /// Whether it was noted that the log failed; nil until that is known.
+    var isFailureMarked: Bool?
     /// After a spare segment could not be made.
     var backoff = Backoff()
     /// The time when the core last asked for something, in monotonic milliseconds.
@@ -23,7 +25,7 @@ final class Background: Sendable {
 
   private let state = Mutex(State())
   private let worker: any Worker
-  private let files: SegmentFiles
+  let files: SegmentFiles
   private let settings: Journal.Settings
   private let lanes: any LaneRecords
   private let watch: @Sendable () -> String?
@@ -119,6 +121,19 @@ final class Background: Sendable {
 
   /// Problems of this thread that were not yet reported to the operator; each is returned once.
   func takeProblems() -> [String] { state.withLock { $0.problems.take() } }
+
+  func note(_ problem: String) {
+    state.withLock { $0.problems.add(problem) }
+    wake()
+  }
+
+  func noteMarked(_ isMarked: Bool) {
+    state.withLock { $0.isFailureMarked = isMarked }
+    wake()
+  }
+
+  /// Whether it was noted that the log failed; nil until that is known.
+  var isFailureMarked: Bool? { state.withLock { $0.isFailureMarked } }
 
   /// Makes the spare segments that are missing, or finds out why that cannot be done. `now` is monotonic
   /// milliseconds.

@@ -87,6 +87,10 @@ extension Journal {
     progress.loaded = takeLoaded()
     // A round waits for a checkpoint, which nobody goes on with when the log has failed.
     progress.hasCommitted = takeCommit(now: now)
+    if isMarkingFailure, background.isFailureMarked != nil {
+      isMarkingFailure = false
+      progress.hasCommitted = true
+    }
     progress.moved = takeSpill()
     return progress
   }
@@ -97,6 +101,7 @@ extension Journal {
     switch result {
     case .durable(let end):
       durablePosition = end
+      unmarkFailure()
       takeClaims()
       stuckReason = nil
       commitBackoff.succeeded()
@@ -110,7 +115,7 @@ extension Journal {
       stuckReason = reason
       commitBackoff.failed(at: now)
     case .failed(let reason):
-      failure = reason
+      fail(reason)
     }
     return true
   }
@@ -181,7 +186,7 @@ extension Journal {
       try files.sync(from: segments.first * settings.segmentBytes, to: durablePosition)
       syncedPosition = durablePosition
     } catch {
-      failure = "\(error)"
+      fail("\(error)")
     }
   }
 }

@@ -12,6 +12,8 @@ public struct Recovery: Equatable, Sendable {
   public var wasClean = true
   /// There was no log before.
   public var isNew = false
+  /// The log failed in the last life: all messages are taken for delivered.
+  public var isAfterFailure = false
 }
 
 /// What the broker does with each of its records at recovery.
@@ -82,7 +84,9 @@ extension Journal {
         settings: settings, environment: environment, files: files, firstSegment: firstSegment,
         lanes: lanes, wake: wake)
     }
+    journal.isAfterFailure = names.hasFailureMark
     var recovery = try journal.run(reader, checkpoint, replay(journal))
+    recovery.isAfterFailure = names.hasFailureMark
     recovery.isNew = list.headers.isEmpty && checkpoint == nil
     try journal.resume(after: reader, &list, now: now)
     return (journal, recovery)

@@ -143,6 +143,12 @@ public final class Journal {
   var isClosing = false
   /// Set when a commit failed; nothing is accepted then.
   public internal(set) var failure: String?
+  /// That it failed is being noted beside the log: what the log was to be told of before waits.
+  public internal(set) var isMarkingFailure = false
+  /// The log failed in the last life, so that it does not know what was delivered.
+  public internal(set) var isAfterFailure = false
+  /// Once the log is durable up to there, it knows.
+  var failureToldAt: Int?
 
   /// Problems since the last `takeProblems`, not yet reported to the operator.
   var problems = ProblemList()

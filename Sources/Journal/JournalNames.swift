@@ -15,6 +15,8 @@ package struct JournalNames {
     /// What a round that was not over has left, and files of transient messages.
     case unfinishedLanes(UInt32)
     case unfinishedCheckpoint(Int)
+    /// The log failed in the last life.
+    case failureMark
     /// Ends like a file of the journal, and is none.
     case foreign
     /// Has nothing to do with the journal.
@@ -27,6 +29,7 @@ package struct JournalNames {
   package private(set) var lanes: [(name: String, number: UInt32)] = []
   package private(set) var unfinishedLanes: [(name: String, number: UInt32)] = []
   package private(set) var unfinishedCheckpoints: [String] = []
+  package private(set) var hasFailureMark = false
   package private(set) var strangers: [String] = []
   /// With what is wrong.
   package private(set) var foreign: [(name: String, text: String)] = []
@@ -55,6 +58,7 @@ package struct JournalNames {
     case .lanes(let number): lanes.append((name, number))
     case .unfinishedLanes(let number): unfinishedLanes.append((name, number))
     case .unfinishedCheckpoint: unfinishedCheckpoints.append(name)
+    case .failureMark: hasFailureMark = true
     case .foreign: foreign.append((name, Self.isNotOurs))
     case .stranger: strangers.append(name)
     }
@@ -81,6 +85,7 @@ package struct JournalNames {
   // MARK: Kinds
 
   package static func kind(of name: String) -> Kind {
+    if name == FailureMark.name { return .failureMark }
     guard let dot = name.lastIndex(of: ".") else { return .stranger }
     let stem = name[..<dot]
     switch name[dot...] {

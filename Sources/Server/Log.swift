@@ -43,13 +43,6 @@ package struct Log: Sendable {
     write(kind.level, text)
   }
 
-  /// A warning that is given the first time only that something called `key` happens.
-  func once(_ key: @autoclosure () -> String, _ text: @autoclosure () -> String) {
-    guard isTold(.warning) else { return }
-    if case .writer(let writer) = destination, !writer.isNew(key()) { return }
-    write(.warning, text)
-  }
-
   private func isTold(_ level: Level) -> Bool { level.rank >= self.level.rank }
 
   private func write(_ level: Level, _ text: () -> String) {

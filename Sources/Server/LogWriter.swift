@@ -10,8 +10,6 @@ final class LogWriter: Sendable {
   /// Most that waits to be written.
   static let bytesMax = 1 << 20
   static let linesMax = 10_000
-  /// Things that are told once: so many are remembered, and others are not told.
-  static let keysMax = 256
   /// How long the end of the process waits for a reader.
   static let patienceMilliseconds: Int64 = 2000
 
@@ -21,7 +19,6 @@ final class LogWriter: Sendable {
     /// Lines that found no room since the buffer was taken.
     var dropped = 0
     var repetition = LogRepetition()
-    var keys: Set<String> = []
     /// The thread is writing what it took.
     var isWriting = false
     var isStopping = false
@@ -61,13 +58,6 @@ final class LogWriter: Sendable {
     // The thread waits no longer than until the summary is due.
     if isDue { work.signal() }
     return isAdmitted
-  }
-
-  /// Whether nothing called `key` was told before.
-  func isNew(_ key: String) -> Bool {
-    state.withLock { state in
-      state.keys.count < Self.keysMax && state.keys.insert(key).inserted
-    }
   }
 
   private static func put(_ line: String, in state: inout State) -> Bool {

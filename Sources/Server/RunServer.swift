@@ -201,6 +201,11 @@ private struct Server {
           + " \(recovery.bytes >> 20) MiB"
           + (recovery.wasClean ? "" : "; the broker had not stopped in order"))
     }
+    if recovery.isAfterFailure {
+      log.warning(
+        "the journal had failed: what was acknowledged since then comes again, and all messages are"
+          + " marked as redelivered, since any may have been delivered")
+    }
     return broker
   }
 

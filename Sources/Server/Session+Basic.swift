@@ -46,10 +46,10 @@ extension Session {
 
   private func get(_ arguments: BasicGet, _ channel: SessionChannel) throws(BrokerError) {
     let result = try channel.core.get(arguments.queue, isAutomatic: arguments.noAck) {
-      message, tag, isRedelivered, remaining in
+      message, properties, tag, isRedelivered, remaining in
       let names = message.names
-      let properties = message.properties(behind: names)
-      let body = message.body(behind: properties)
+      let own = message.properties(behind: names)
+      let body = message.body(behind: own)
       out.append(Frame.method)
       out.append(channel.number)
       out.append(UInt32(4 + 9 + names.count + 4))
@@ -60,7 +60,8 @@ extension Session {
       out.append(names)
       out.append(UInt32(clamping: remaining))
       out.append(Frame.end)
-      appendContent(on: channel.number, properties, body, in: message.block)
+      appendContent(
+        on: channel.number, fitting(properties, else: own), body, in: message.block)
       markDirty()
     }
     switch result {
@@ -74,14 +75,42 @@ extension Session {
 }
 
 extension Session: Outlet {
-  /// basic.deliver, content header and body.
   func deliver(
     _ message: MessageView, to consumer: Consumer, on channel: Channel, tag: UInt64,
     isRedelivered: Bool
   ) {
     let names = message.names
     let properties = message.properties(behind: names)
-    let body = message.body(behind: properties)
+    deliver(
+      names, properties, message.body(behind: properties), in: message.block, to: consumer,
+      on: channel, tag: tag, isRedelivered: isRedelivered)
+  }
+
+  func deliver(
+    _ message: MessageView, with properties: UnsafeRawBufferPointer, to consumer: Consumer,
+    on channel: Channel, tag: UInt64, isRedelivered: Bool
+  ) {
+    let names = message.names
+    let own = message.properties(behind: names)
+    deliver(
+      names, fitting(properties, else: own), message.body(behind: own), in: message.block,
+      to: consumer, on: channel, tag: tag, isRedelivered: isRedelivered)
+  }
+
+  /// Properties that the broker has added to, if they fit into one frame as they must.
+  private func fitting(
+    _ properties: UnsafeRawBufferPointer, else own: UnsafeRawBufferPointer
+  ) -> UnsafeRawBufferPointer {
+    Frame.overhead + Frame.contentHeaderSize + properties.count <= frameMax ? properties : own
+  }
+
+  /// basic.deliver, content header and body.
+  @inline(__always)
+  private func deliver(
+    _ names: UnsafeRawBufferPointer, _ properties: UnsafeRawBufferPointer,
+    _ body: UnsafeRawBufferPointer, in block: UInt32, to consumer: Consumer, on channel: Channel,
+    tag: UInt64, isRedelivered: Bool
+  ) {
     let tagBytes = consumer.tagBytes
     let methodSize = 4 &+ tagBytes.count &+ 9 &+ names.count
     if body.count <= wholeBodyMax {
@@ -118,7 +147,7 @@ extension Session: Outlet {
       out.append(UInt8(isRedelivered ? 1 : 0))
       out.append(names)
       out.append(Frame.end)
-      appendContent(on: channel.number, properties, body, in: message.block)
+      appendContent(on: channel.number, properties, body, in: block)
     }
     if out.count >= outputLook { outputGrew() }
     markDirty()

@@ -210,21 +210,11 @@ extension Session {
     wanted.isAutoDelete = arguments.autoDelete
     wanted.arguments = arguments.arguments
     let (status, committed) = try channel.core.vhost.declareQueue(wanted, on: channel.core)
-    if !wanted.isPassive, !wanted.arguments.entries.isEmpty { tellWithoutEffect(wanted, status) }
     answer(
       .queueDeclareOk(
         .init(
           queue: status.name, messageCount: UInt32(clamping: status.readyCount),
           consumerCount: UInt32(clamping: status.consumerCount))), channel,
       noWait: arguments.noWait, committed)
-  }
-
-  private func tellWithoutEffect(_ wanted: QueueDeclaration, _ status: QueueStatus) {
-    for name in QueueArguments.withoutEffect where wanted.arguments[name] != nil {
-      log.once(
-        "argument \(name)",
-        "\(peerName): queue '\(status.name)' was declared with \(name), which has no effect in"
-          + " this version; this is not told again of other queues")
-    }
   }
 }

@@ -112,10 +112,11 @@ extension Channel {
   func take(_ queue: Name, isAutomatic: Bool = true) throws(BrokerError) -> Delivery? {
     var result: Delivery?
     while true {
-      let outcome = try get(queue, isAutomatic: isAutomatic) { view, tag, isRedelivered, _ in
+      let outcome = try get(queue, isAutomatic: isAutomatic) {
+        view, properties, tag, isRedelivered, _ in
         result = Delivery(
           consumer: "", channel: number, tag: tag, isRedelivered: isRedelivered,
-          message: Message(view))
+          message: Message(view, properties))
       }
       guard case .notBefore(let position) = outcome else { return result }
       waitForLog(position)

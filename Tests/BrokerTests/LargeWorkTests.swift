@@ -106,7 +106,7 @@ import Testing
     let other = try consumed()
     let own = broker.connect().open()
     broker.turn { other.close() }
-    let result = try own.get("q", isAutomatic: true) { _, _, _, _ in }
+    let result = try own.get("q", isAutomatic: true) { _, _, _, _, _ in }
     #expect(result == .notBefore(0))
     _ = finish()
     #expect(try own.take("q")?.text == "0")

@@ -27,6 +27,9 @@ import Testing
     mutating func table() -> FieldTable {
       flag() ? FieldTable() : [Name("x-\(short())"): .int32(7)]
     }
+    mutating func counts() -> [DeliveryCount] {
+      (0..<random.next() % 5).map { _ in DeliveryCount(sequence: number(), count: short()) }
+    }
     mutating func ranges() -> [SequenceRange] {
       (0..<random.next() % 5).map { _ in SequenceRange(first: number(), count: number()) }
     }
@@ -116,6 +119,7 @@ import Testing
       IdsRecord.raw(
         nextQueue: samples.short(), nextExchange: samples.short(), nextLane: samples.short()),
       LaneAliveRecord.raw(lane: samples.short(), ranges: ranges),
+      DeliveryCountsRecord.raw(lane: samples.short(), counts: samples.counts()),
     ]
     let settle = RawRecord(
       kind: 17, word: 4, payload: bytes(ranges) { $0.append(to: &$1) })
@@ -159,6 +163,8 @@ import Testing
         kind: 17, word: fields.lane, payload: bytes(Array(fields.ranges)) { $0.append(to: &$1) })
     case .delivered(let fields):
       return RawRecord(kind: 18, word: fields.lane, payload: bytes([fields.sequence]))
+    case .deliveryCounts(let fields):
+      return DeliveryCountsRecord.raw(lane: fields.lane, counts: Array(fields.counts))
     case .queue(let fields):
       return QueueRecord.raw(
         id: fields.id, isAutoDelete: fields.isAutoDelete, vhost: fields.vhost, name: fields.name,
@@ -196,6 +202,7 @@ import Testing
     let payload = size - Record.headerSize
     switch kind {
     case BrokerRecord.Kind.laneAlive.rawValue: return payload >= 0 && payload % 16 == 0
+    case BrokerRecord.Kind.deliveryCounts.rawValue: return payload >= 0 && payload % 12 == 0
     default: return false
     }
   }

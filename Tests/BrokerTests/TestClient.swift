@@ -62,10 +62,12 @@ struct Message: Equatable {
     self.body = Array(body)
   }
 
-  init(_ view: MessageView) {
+  /// With the properties that the client gets.
+  init(_ view: MessageView, _ properties: UnsafeRawBufferPointer) {
     let names = view.names
-    let properties = view.properties(behind: names)
-    self.init(names: names, properties: properties, body: view.body(behind: properties))
+    self.init(
+      names: names, properties: properties,
+      body: view.body(behind: view.properties(behind: names)))
   }
 
   var text: String { String(decoding: body, as: UTF8.self) }
@@ -95,11 +97,20 @@ private final class RecordingOutlet: Outlet {
     _ message: MessageView, to consumer: Consumer, on channel: Channel, tag: UInt64,
     isRedelivered: Bool
   ) {
+    deliver(
+      message, with: message.properties(behind: message.names), to: consumer, on: channel,
+      tag: tag, isRedelivered: isRedelivered)
+  }
+
+  func deliver(
+    _ message: MessageView, with properties: UnsafeRawBufferPointer, to consumer: Consumer,
+    on channel: Channel, tag: UInt64, isRedelivered: Bool
+  ) {
     note(
       .delivered(
         Delivery(
           consumer: consumer.tag, channel: channel.number, tag: tag,
-          isRedelivered: isRedelivered, message: Message(message))))
+          isRedelivered: isRedelivered, message: Message(message, properties))))
     guard let left = room else { return }
     room = left > 1 ? left - 1 : nil
     if left == 1 { peer.roomFilled() }

@@ -46,16 +46,6 @@ def test_health_checks_are_no_warnings(tmp_path):
         assert not broker.lines("warning")
 
 
-def test_argument_without_effect_is_told_once(tmp_path):
-    with serving(tmp_path) as broker:
-        with pika.BlockingConnection(pika.URLParameters(broker.url)) as connection:
-            channel = connection.channel()
-            arguments = {"x-delivery-limit": 5}
-            for number in range(100):
-                channel.queue_declare(f"q{number % 10}", arguments=arguments)
-        assert len(broker.lines("x-delivery-limit, which has no effect")) == 1
-
-
 def test_words_of_clients_do_no_harm(tmp_path):
     with serving(tmp_path) as broker:
         evil = "\x9b2J\u2028forged\u202e\x1b[31m" + "n" * 30_000

@@ -129,7 +129,6 @@ def test_unused_queue_expires(connection, channel, fresh):
     assert raised.value.reply_code == 404
 
 
-@pytest.mark.delivery_counts
 def test_quorum_queue_works_and_counts_deliveries(channel, fresh):
     name = fresh("quorum")
     channel.queue_declare(name, durable=True, arguments={"x-queue-type": "quorum"})

@@ -15,7 +15,7 @@ import Testing
       ("000000000000001f.lanes", .lanes(0x1f)),
       ("000000000000001f.lanes.new", .unfinishedLanes(0x1f)),
       ("000000000000001f.scratch", .unfinishedLanes(0x1f)),
-      ("000000000000001f.scratch.new", .unfinishedLanes(0x1f)),
+      ("000000000000001f.scratch.new", .unfinishedLanes(0x1f)), ("log-failed", .failureMark),
     ]
     for (name, kind) in kinds { #expect(JournalNames.kind(of: name) == kind, "\(name)") }
     let foreign = [
@@ -28,7 +28,7 @@ import Testing
     for name in foreign { #expect(JournalNames.kind(of: name) == .foreign, "\(name)") }
     let strangers = [
       "", ".", "lost+found", "notes.txt", "000000000000001f.lanes.bak", "000000000000001f.lane",
-      "1f.scratch", "000000000000001f.lanes.new.new", "x.new", "segment",
+      "log-failed.bak", "1f.scratch", "000000000000001f.lanes.new.new", "x.new", "segment",
     ]
     for name in strangers { #expect(JournalNames.kind(of: name) == .stranger, "\(name)") }
   }

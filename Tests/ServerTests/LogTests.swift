@@ -154,15 +154,13 @@ import Testing
     let writer = try LogWriter(descriptor: pipe.writes.raw)
     let log = Log(level: .warning, writer: writer)
     for number in 0..<50 { log.tell(.lost, of: "10.0.0.1:\(number) -> b:1", "lost \(number)") }
-    log.once("key", "told once")
-    log.once("key", "told twice")
     log.info("not told")
     log.error("the last words")
     writer.close()
     let lines = pipe.lines(upTo: "more in the last").map { $0.dropFirst(25) }
     let expected =
       (0..<20).map { "warning lost \($0)" } + [
-        "warning told once", "error   the last words",
+        "error   the last words",
         "warning … and 30 more in the last 10 s: open connections lost: 30 of 10.0.0.1",
       ]
     #expect(lines.map(String.init) == expected)

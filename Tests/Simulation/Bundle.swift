@@ -95,6 +95,10 @@ private final class DeafOutlet: Outlet {
     _ message: MessageView, to consumer: Consumer, on channel: Channel, tag: UInt64,
     isRedelivered: Bool
   ) {}
+  func deliver(
+    _ message: MessageView, with properties: UnsafeRawBufferPointer, to consumer: Consumer,
+    on channel: Channel, tag: UInt64, isRedelivered: Bool
+  ) {}
   func consumerCancelled(_ tag: Name, on channel: Channel) {}
   func consumerFailed(_ tag: Name, of queue: Name, on channel: Channel) {}
   func confirmed(upTo sequence: UInt64, isMultiple: Bool, on channel: Channel) {}

@@ -56,7 +56,8 @@ final class Life {
     var made: Broker?
     let recovered: Int
     do throws(JournalError) {
-      (journal, _) = try Journal.open(
+      let recovery: Recovery
+      (journal, recovery) = try Journal.open(
         directory: World.directory, settings: world.scenario.settings, environment: environment,
         now: world.now, lanes: BrokerRecords(), wake: { wake.isSet = true },
         replay: { journal in
@@ -72,6 +73,7 @@ final class Life {
         })
       guard let made else { invariantFailed("the journal was not replayed") }
       recovered = try made.endRecovery()
+      world.oracle.recovered(isAfterFailure: recovery.isAfterFailure)
       loop = Loop(
         broker: made, settings: world.scenario.loopSettings, log: world.log)
       // Now and then a turn that has just begun has taken long already.

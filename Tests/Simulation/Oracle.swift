@@ -72,6 +72,17 @@ final class Oracle {
     return queue
   }
 
+  /// The next start will know what was delivered by now: by the log, or by what stands beside a log that
+  /// failed.
+  var isToldOfDeliveries: Bool { journal.map { $0.failure == nil || $0.isFailureMarked } ?? true }
+
+  /// The broker has read its log. `isAfterFailure`: it found that the log had failed before.
+  func recovered(isAfterFailure: Bool) {
+    guard isAfterFailure else { return }
+    coverage.note(.startsAfterFailure)
+    for queue in queues.values { queue.takeForDelivered() }
+  }
+
   // MARK: What the broker says
 
   /// A session has written something; returns whose message it is, if a queue gave it.

@@ -411,6 +411,11 @@ final class QueueModel {
     uncertainCount = uncertain == 0 && existence != nil ? 0 : nil
   }
 
+  /// All that is there comes again marked as redelivered.
+  func takeForDelivered() {
+    for copy in copies.values { copy.redelivered = .yes }
+  }
+
   private func decideExistence(_ bound: DurableBound) {
     guard existence != nil else { return }
     let sure = history.lastIndex { $0.since.isSure(bound) }

@@ -298,7 +298,7 @@ final class SimulatedConnection {
     for heard in unsent { heard.bytes -= count }
     while let first = unsent.first, first.bytes <= 0 {
       unsent.removeFirst()
-      first.copy?.seen(isSaid: oracle.journal?.failure == nil)
+      first.copy?.seen(isSaid: oracle.isToldOfDeliveries)
       body(first.event)
     }
   }

@@ -10,6 +10,7 @@ package enum BrokerRecord {
     case message = 16
     case settle = 17
     case delivered = 18
+    case deliveryCounts = 19
     case queue = 32
     case queueDeleted = 33
     case exchange = 34
@@ -26,6 +27,7 @@ package enum BrokerRecord {
       case .message: "message"
       case .settle: "settle"
       case .delivered: "delivered"
+      case .deliveryCounts: "delivery-counts"
       case .queue: "queue"
       case .queueDeleted: "queue-deleted"
       case .exchange: "exchange"
@@ -46,8 +48,8 @@ package enum BrokerRecord {
       case .exchange: 3
       case .binding: 1
       case .bindingRemoved: 1
-      case .message, .settle, .delivered, .queueDeleted, .exchangeDeleted, .lane, .laneState, .ids,
-        .laneAlive:
+      case .message, .settle, .delivered, .deliveryCounts, .queueDeleted, .exchangeDeleted, .lane,
+        .laneState, .ids, .laneAlive:
         0
       }
     }
@@ -55,8 +57,8 @@ package enum BrokerRecord {
     /// Whether it stands in the log, and not in checkpoints alone.
     package var isInLog: Bool {
       switch self {
-      case .message, .settle, .delivered, .queue, .queueDeleted, .exchange, .exchangeDeleted,
-        .binding, .bindingRemoved, .lane:
+      case .message, .settle, .delivered, .deliveryCounts, .queue, .queueDeleted, .exchange,
+        .exchangeDeleted, .binding, .bindingRemoved, .lane:
         true
       case .laneState, .ids, .laneAlive: false
       }
@@ -74,6 +76,8 @@ package enum BrokerRecord {
         record.size == 16 + 16 * Int(record.count)
       case .delivered:
         record.size == 24
+      case .deliveryCounts:
+        record.size >= 16
       case .queue:
         (22..<Record.catalogSizeMax).contains(record.size)
       case .queueDeleted:
@@ -101,6 +105,7 @@ package enum BrokerRecord {
   case message(MessageRecord)
   case settle(SettleRecord)
   case delivered(DeliveredRecord)
+  case deliveryCounts(DeliveryCountsRecord)
   case queue(QueueRecord)
   case queueDeleted(QueueDeletedRecord)
   case exchange(ExchangeRecord)
@@ -130,6 +135,7 @@ package enum BrokerRecord {
       case .message: self = .message(try MessageRecord(record))
       case .settle: self = .settle(try SettleRecord(record))
       case .delivered: self = .delivered(try DeliveredRecord(record))
+      case .deliveryCounts: self = .deliveryCounts(try DeliveryCountsRecord(record))
       case .queue: self = .queue(try QueueRecord(record))
       case .queueDeleted: self = .queueDeleted(try QueueDeletedRecord(record))
       case .exchange: self = .exchange(try ExchangeRecord(record))
@@ -153,6 +159,8 @@ package enum BrokerRecord {
       "message, \(fields.bodySize) bytes, exchange \"\(fields.exchange)\" key \"\(fields.routingKey)\"\(fields.destinations.text(behind: ", to"))"
     case .settle(let fields): "settled, lane \(fields.lane):\(fields.ranges.text(behind: ""))"
     case .delivered(let fields): "delivered, lane \(fields.lane) up to \(fields.sequence)"
+    case .deliveryCounts(let fields):
+      "delivery counts, lane \(fields.lane):\(fields.counts.text(behind: ""))"
     case .queue(let fields): "queue \(fields.id) declared: \"\(fields.vhost)\" \"\(fields.name)\""
     case .queueDeleted(let fields): "queue \(fields.id) deleted"
     case .exchange(let fields):
@@ -232,6 +240,36 @@ package struct MessagePlace: RecordItem, Equatable {
   func append(to bytes: inout [UInt8]) {
     bytes.append(littleEndian: lane)
     bytes.append(littleEndian: sequence)
+  }
+}
+
+/// What a list of delivery-count holds.
+package struct DeliveryCount: RecordItem, Equatable {
+  package static let size = 12
+  package let sequence: UInt64
+  package let count: UInt32
+
+  @inline(__always)
+  package init(sequence: UInt64, count: UInt32) {
+    self.sequence = sequence
+    self.count = count
+  }
+
+  @inline(__always)
+  package init(at place: UnsafeRawPointer) {
+    sequence = place.loadUnaligned(fromByteOffset: 0, as: UInt64.self)
+    count = place.loadUnaligned(fromByteOffset: 8, as: UInt32.self)
+  }
+
+  @inline(__always)
+  func write(at place: UnsafeMutableRawPointer) {
+    place.storeBytes(of: sequence, toByteOffset: 0, as: UInt64.self)
+    place.storeBytes(of: count, toByteOffset: 8, as: UInt32.self)
+  }
+
+  func append(to bytes: inout [UInt8]) {
+    bytes.append(littleEndian: sequence)
+    bytes.append(littleEndian: count)
   }
 }
 
@@ -340,6 +378,31 @@ package struct DeliveredRecord {
   static func append(to journal: Journal, lane: UInt32, sequence: UInt64) {
     let (_, payload) = journal.append(kind: 18, word: lane, payloadSize: 8)
     payload.storeBytes(of: sequence, toByteOffset: 0, as: UInt64.self)
+  }
+}
+
+/// Record 19, delivery-counts. How often these messages came back to the lane that counts it. Of what is said of a message the highest count holds.
+package struct DeliveryCountsRecord {
+  package let record: RecordView
+
+  /// Throws when the payload is not that of kind 19.
+  package init(_ record: RecordView) throws(MalformedInput) {
+    self.record = record
+    var walk = PayloadWalk(record)
+    try walk.skipItems(of: 12)
+    try walk.end()
+  }
+
+  package var lane: UInt32 { record.word }
+  package var counts: RecordList<DeliveryCount> {
+    RecordList(record.base + 16, count: (record.size - 16) / DeliveryCount.size)
+  }
+
+  /// The record's bytes.
+  package static func raw(lane: UInt32, counts: [DeliveryCount]) -> RawRecord {
+    var payload: [UInt8] = []
+    for item in counts { item.append(to: &payload) }
+    return RawRecord(kind: 19, word: lane, payload: payload)
   }
 }
 

@@ -175,6 +175,9 @@ final class JournalListing {
       end         \(end)
 
       """)
+    if survey.isAfterFailure {
+      Console.show("failed      yes; the broker will mark all messages as redelivered\n")
+    }
     if !survey.leftovers.isEmpty {
       Console.show("leftovers   \(survey.leftovers.joined(separator: " "))\n")
     }

@@ -63,6 +63,9 @@ enum JournalVerify {
     let log = verification.log
     text += "log: \(HumanWords.count(log.records, "record")), from \(log.start) to \(log.end)"
     text += log.isClean || log.records == 0 ? "\n" : "; not stopped in order\n"
+    if verification.survey.isAfterFailure {
+      text += "the log had failed: the broker will mark all messages as redelivered\n"
+    }
     let files = verification.survey.laneFiles.count
     text +=
       "\(HumanWords.count(files, "lane file")): \(HumanWords.count(verification.blocks, "block"))"
