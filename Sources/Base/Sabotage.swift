@@ -24,13 +24,9 @@ public enum Sabotage: String, CaseIterable, Sendable {
   case keepsExclusiveQueue, keepsAutoDeleteQueue, revivesAutoDeleteQueue, opensLockedQueue
   // Whose turn it is.
   case servesLowestPriorityFirst, exceedsSharedPrefetch, countsGotMessages, namesWrongConsumer
-<<<<<<< HEAD
   case losesColdTurn, servesLowestLaneFirst, losesDeath, delaysTwice
-=======
-  case losesColdTurn, servesLowestLaneFirst, losesDeath
   // What was delivered, and how often.
   case forgetsDeliveryCounts, deliversOnceTooOften, leavesCountsOutOfCheckpoint, forgetsLogFailure
->>>>>>> f849eb5395b93acb57126a9e832a3c1ae3d1b601
   // Bindings.
   case forgetsHeadersBinding, forgetsExchangeBinding, looksAtOneHeader
   // Damage.

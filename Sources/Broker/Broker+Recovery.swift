@@ -42,11 +42,8 @@ extension Broker: JournalReplay {
       if journal.isAfterFailure { takeForDelivered(lane.id, found) }
       lane.restore(remains, found)
     }
-<<<<<<< HEAD
     for vhost in vhosts.values { try vhost.delays?.recovered() }
-=======
     if journal.isAfterFailure { journal.failureWasTold() }
->>>>>>> f849eb5395b93acb57126a9e832a3c1ae3d1b601
     self.recovering = nil
     return count
   }

@@ -101,13 +101,9 @@ public final class Queue {
     isExclusive = owner != nil
     self.arguments = arguments
     settings = QueueSettings(arguments)
-<<<<<<< HEAD
     let lane = Lane(
       id: laneID, role: role, priority: priority, isDurable: isDurable, broker: vhost.broker)
-=======
     deliveryCounting = DeliveryCounting(arguments)
-    let lane = Lane(id: laneID, priority: priority, isDurable: isDurable, broker: vhost.broker)
->>>>>>> f849eb5395b93acb57126a9e832a3c1ae3d1b601
     self.lane = lane
     lanes = [lane]
     if let settings, settings.priorityMax > 0 { levels = QueueLevels(lane) }

@@ -58,11 +58,8 @@ import Testing
 
   /// One seed in a thousand finds them, and a unit test finds them each time.
   private static let unitTest: [Sabotage: String] = [
-<<<<<<< HEAD
     .delaysTwice: "whereverTheLogEndsAMessageIsInOnePlace",
-=======
     .deliversOnceTooOften: "withoutAPlaceForDeadLettersItIsGone",
->>>>>>> f849eb5395b93acb57126a9e832a3c1ae3d1b601
     .forgetsChangesDuringSnapshot: "whatChangesMeanwhileIsThereAfterACrash",
     .forgetsExceptions: "messagesThatLeftFromTheMiddleOfABlockStayAway",
     .forgetsDeliveryCounts: "countsSurviveACrash",
