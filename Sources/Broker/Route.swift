@@ -14,6 +14,9 @@ final class Route {
   /// It is the same for all keys.
   let isKeyless: Bool
 
+  /// To no queue.
+  static var nowhere: Route { Route(those: []) }
+
   init(_ walk: RouteWalk) {
     queues = walk.queues
     count = queues.count
