@@ -58,6 +58,8 @@ import Testing
 
   /// One seed in a thousand finds them, and a unit test finds them each time.
   private static let unitTest: [Sabotage: String] = [
+    .commitsInParts: "aCommitIsWholeWhereverTheLogEnds",
+    .settlesBehindCommit: "aCommitIsWholeWhereverTheLogEnds",
     .forgetsChangesDuringSnapshot: "whatChangesMeanwhileIsThereAfterACrash",
     .forgetsExceptions: "messagesThatLeftFromTheMiddleOfABlockStayAway",
     .losesDeath: "whereverTheLogEndsALetterIsInOnePlace",
