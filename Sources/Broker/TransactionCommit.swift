@@ -52,6 +52,8 @@ final class TransactionCommit: Chore {
   private static let stepsPerLetter = 24
   private static let bytesPerStep = 1024
   private static let postponedMax = 3
+  /// One that costs no more is done in any turn.
+  private static let postponedMin = 512
 
   init(_ channel: Channel, _ transaction: Transaction) {
     self.channel = channel
@@ -115,7 +117,9 @@ final class TransactionCommit: Chore {
 
   /// A large commit begins with a turn, unless all turns are long.
   private func isPostponed(_ steps: inout Int) -> Bool {
-    guard broker.isTurnLong(), postponedCount < Self.postponedMax else { return false }
+    guard cost > Self.postponedMin, postponedCount < Self.postponedMax, broker.isTurnLong() else {
+      return false
+    }
     postponedCount += 1
     steps = 0
     return true
