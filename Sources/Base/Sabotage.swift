@@ -17,6 +17,8 @@ public enum Sabotage: String, CaseIterable, Sendable {
   case reusesLaneIDs
   // Groups.
   case appliesOpenGroup, endsGroupEarly, forgetsGroup
+  // Transactions.
+  case commitsInParts, settlesBehindCommit
   // Queues.
   case dropsSettlement, deliversBeforeLog, forgetsRedelivered, requeuesOutOfOrder
   case acknowledgesNeighbour, keepsStaleRoutes, miscountsReady

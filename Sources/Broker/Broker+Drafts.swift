@@ -47,8 +47,13 @@ extension Channel {
   public func publish(
     _ draft: RecordDraft, names: RawSpan, isMandatory: Bool, properties: RawSpan
   ) throws(BrokerError) {
-    if isConfirming { noteConfirm() }
     let body = draft.body
+    if mode != .plain {
+      if let transaction {
+        return try add(names, isMandatory, properties, body.bytes, draft, to: transaction)
+      }
+      noteConfirm()
+    }
     try publishChecked(names, isMandatory, properties, body.bytes, draft)
   }
 

@@ -25,6 +25,13 @@ extension Broker {
     throw .limitReached(.memory(for: what, used: used, max: account.budgetBytes))
   }
 
+  /// Whether transactions may take more.
+  func requireTransactionRoom() throws(BrokerError) {
+    guard account.isOverBudget(.transactions) else { return }
+    throw .limitReached(
+      .transactionMemory(used: account[.transactions], max: account.budgetBytes))
+  }
+
   /// Larger messages wait while output is exhausted.
   static let smallMessageBytes = 64 << 10
 

@@ -273,6 +273,10 @@ public final class Broker {
     if wideStoreCount == 0 { retired = [] }
   }
 
+  /// Routes that a commit has found are kept; see `retire`.
+  func commitBegan() { wideStoreBegan(bytes: 0) }
+  func commitEnded() { wideStoreEnded(bytes: 0) }
+
   /// The queue was deleted; routes that are being stored to may have it.
   func retire(_ queue: Queue) {
     if wideStoreCount > 0 { retired.append(queue) }

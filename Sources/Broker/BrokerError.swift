@@ -46,6 +46,17 @@ public indirect enum BrokerError: Error, Equatable, Sendable {
   /// Nothing with this tag is unacknowledged on the channel.
   case unknownDelivery(UInt64)
 
+  // MARK: Transactions
+
+  /// The channel has no transactions to commit or to roll back.
+  case isNotTransactional
+  /// The channel confirms publishes, and cannot have transactions as well.
+  case isConfirming
+  /// The channel has transactions, and cannot confirm publishes as well.
+  case isTransactional
+  /// A queue has no room for the messages of a commit, of which nothing has happened.
+  case refusesCommit(queue: Name, in: Name)
+
   // MARK: Refused
 
   case unknownExchangeType(Name)
@@ -100,6 +111,14 @@ public indirect enum BrokerError: Error, Equatable, Sendable {
     case routingSteps(from: Name, in: Name, max: Int)
     /// Numbers that the log has for durable queues or exchanges; `kind` is which.
     case numbers(kind: String, max: UInt32)
+    /// Messages and answers of a transaction.
+    case transactionOperations(max: Int)
+    /// Bytes of a transaction's messages.
+    case transactionBytes(max: Int)
+    /// Steps of a commit.
+    case transactionSteps(count: Int, max: Int)
+    /// Bytes of the transactions of all clients.
+    case transactionMemory(used: Int, max: Int)
     /// Bytes of memory; `what` was asked for, such as "a queue".
     case memory(for: String, used: Int, max: Int)
   }

@@ -15,6 +15,13 @@ public struct BrokerLimits: Equatable, Sendable {
   public var routingKeysMax = 256
   /// Look-ups for one message: routing keys times exchanges, patterns that begin like a key, headers.
   public var routingStepsMax = 50_000
+  /// Messages, and deliveries that are answered, of one transaction.
+  public var transactionOperationsMax = 8192
+  /// Bytes of the messages of one transaction, besides the largest of them.
+  public var transactionBytesMax = 8 << 20
+  /// What a commit costs, which is done in one turn: steps of up to half a microsecond. A message takes one for
+  /// itself, one for each KiB that is copied, and one for each queue; see `TransactionCommit`.
+  public var transactionStepsMax = 20_000
   /// Bytes of direct replies for a connection whose output is full; more are dropped.
   public var unreadReplyBytesMax = 16 << 20
   /// Memory above which publishers are blocked; its parts have budgets from it.

@@ -4,9 +4,16 @@ extension Channel {
   /// So many deliveries are settled where they are acknowledged; more are settled in slices.
   private static let settledAtOnce = 64
 
-  /// Deletes the message with this tag, or all up to it; tag 0 with `isMultiple` means all.
-  @inline(__always)
+  /// Deletes the message with this tag, or all up to it; tag 0 with `isMultiple` means all. With transactions
+  /// that waits for the commit.
   public func acknowledge(_ tag: UInt64, isMultiple: Bool) throws(BrokerError) {
+    guard let transaction else { return try acknowledgeAtOnce(tag, isMultiple: isMultiple) }
+    try answer(tag, isMultiple, .acknowledge, in: transaction)
+  }
+
+  /// The same on a channel that is known to have no transactions.
+  @inline(__always)
+  public func acknowledgeAtOnce(_ tag: UInt64, isMultiple: Bool) throws(BrokerError) {
     if isMultiple {
       try acknowledgeAll(upTo: tag)
     } else {
@@ -29,8 +36,12 @@ extension Channel {
     }
   }
 
-  /// Gives the message with this tag, or all up to it, back to its queue, or drops it.
+  /// Gives the message with this tag, or all up to it, back to its queue, or drops it. With transactions that
+  /// waits for the commit.
   public func reject(_ tag: UInt64, isMultiple: Bool, requeues: Bool) throws(BrokerError) {
+    if let transaction {
+      return try answer(tag, isMultiple, requeues ? .giveBack : .discard, in: transaction)
+    }
     if isMultiple {
       let last = try lastTag(tag)
       return begin(requeues ? .giveBack(upTo: last) : .discard(upTo: last), for: peer)
@@ -40,9 +51,12 @@ extension Channel {
     creditLine.move()
   }
 
-  /// Gives all that is not acknowledged back to its queues.
+  /// Gives all that is not acknowledged back to its queues, but for what the next commit acknowledges.
   public func recover() {
-    begin(.giveBack(upTo: nextTag - 1), for: peer)
+    guard transaction?.answers.isEmpty == false else {
+      return begin(.giveBack(upTo: nextTag - 1), for: peer)
+    }
+    begin(.giveBackUnanswered(behind: 0, upTo: nextTag - 1), for: peer)
   }
 
   /// The upper tag of a range, which must itself be unacknowledged; 0 stands for all that there are
@@ -64,9 +78,9 @@ extension Channel {
   }
 
   /// The client does not want the message, and nobody else is to have it from its queue.
-  func discard(_ delivery: PendingDelivery) {
+  func discard(_ delivery: PendingDelivery, kept: UnsafeRawPointer? = nil) {
     guard let lane = delivery.lane?.takeUnretainedValue() else { return }
-    broker.deadLetters.buryLocked(delivery.entry, of: lane, for: .rejected)
+    broker.deadLetters.buryLocked(delivery.entry, of: lane, for: .rejected, kept: kept)
     if lane.isDeleted { broker.forgetIfDone(lane.queue) }
     release(delivery.consumer)
   }
@@ -123,6 +137,8 @@ final class ChannelWork: Chore {
   enum Step {
     case acknowledge(upTo: UInt64)
     case giveBack(upTo: UInt64)
+    /// But for those that the channel's transaction answers.
+    case giveBackUnanswered(behind: UInt64, upTo: UInt64)
     case discard(upTo: UInt64)
     /// The channel's consumers end, its deliveries come back, and queues go with their last consumer.
     case endConsumers
@@ -163,6 +179,8 @@ final class ChannelWork: Chore {
         switch step {
         case .acknowledge(let last): acknowledge(upTo: last, &budget)
         case .giveBack(let last): giveBack(upTo: last, &budget)
+        case .giveBackUnanswered(let tag, let last):
+          giveBackUnanswered(behind: tag, upTo: last, &budget)
         case .discard(let last): discard(upTo: last, &budget)
         case .endConsumers: endConsumers(&budget)
         case .leaveQueues: leaveQueues(&budget)
@@ -194,15 +212,33 @@ final class ChannelWork: Chore {
     budget -= 1
     for _ in 0..<Self.deliveriesPerStep {
       guard let first = channel.unacknowledged.first, first.tag <= last else { return true }
-      if let queue = first.lane?.takeUnretainedValue().queue, queue !== held.last,
-        queue.hold(for: self)
-      {
-        held.append(queue)
-      }
+      hold(first)
       budget -= first.lane?.takeUnretainedValue().stepsToTakeBack ?? 0
       channel.giveBack(channel.unacknowledged.removeFirst())
     }
     return false
+  }
+
+  private func giveBackUnanswered(
+    behind tag: UInt64, upTo last: UInt64, _ budget: inout Int
+  ) -> Bool {
+    budget -= 1
+    guard let next = channel.unacknowledged.next(behind: tag), next.tag <= last else { return true }
+    steps[0] = .giveBackUnanswered(behind: next.tag, upTo: last)
+    guard channel.transaction?.answers(next.tag) != true,
+      let delivery = channel.unacknowledged.remove(next.tag)
+    else { return false }
+    hold(delivery)
+    channel.giveBack(delivery)
+    return false
+  }
+
+  /// The delivery's queue serves nobody before all have come back.
+  private func hold(_ delivery: PendingDelivery) {
+    guard let queue = delivery.lane?.takeUnretainedValue().queue, queue !== held.last,
+      queue.hold(for: self)
+    else { return }
+    held.append(queue)
   }
 
   private func endConsumers(_ budget: inout Int) -> Bool {

@@ -47,7 +47,12 @@ extension Channel {
   public func publish(
     names: RawSpan, isMandatory: Bool, properties: RawSpan, body: RawSpan
   ) throws(BrokerError) {
-    if isConfirming { noteConfirm() }
+    if mode != .plain {
+      if let transaction {
+        return try add(names, isMandatory, properties, body, nil, to: transaction)
+      }
+      noteConfirm()
+    }
     let size = properties.byteCount
     let flags =
       size >= 2
@@ -105,30 +110,18 @@ extension Channel {
     _ names: RawSpan, _ isMandatory: Bool, _ block: PropertyBlock, _ properties: RawSpan,
     _ body: RawSpan, _ draft: RecordDraft?, _ route: Route
   ) throws(BrokerError) {
-    let headers = properties.extracting(block.headers)
-    let selected = try SenderSelection(in: headers, keysMax: broker.limits.routingKeysMax)
-    guard route.needsMessage || selected != nil else {
-      return try store(
-        names, properties, body, draft, in: route, isPersistent: block.isPersistent,
-        isMandatory: isMandatory)
-    }
-    let (exchange, key) = RouteMemo.split(names)
-    let keys = selected?.keys(with: key) ?? [key]
-    let message = FilteredMessage(
-      names: names, properties: properties, headers: block.headers, body: body)
-    let wide = try vhost.route(vhost.publishable(exchange), keys: keys, message)
+    let (wide, stripped) = try routeWithHeaders(names, block, properties, body, route)
     if !wide.delaying.isEmpty {
       let isDelayed = try storeDelayed(
-        names, properties, body, selected?.hasBlind == true ? nil : draft, in: wide,
+        names, properties, body, stripped == nil ? draft : nil, in: wide,
         isPersistent: block.isPersistent)
       guard !isDelayed else { return }
     }
-    guard let selected, selected.hasBlind else {
+    guard let stripped else {
       return try store(
         names, properties, body, draft, in: wide, isPersistent: block.isPersistent,
         isMandatory: isMandatory)
     }
-    let stripped = SenderSelection.strippingBlind(from: properties)
     try Self.withBytes(stripped) { (bytes) throws(BrokerError) in
       try store(
         names, bytes.bytes, body, draft, in: wide, isPersistent: block.isPersistent,
@@ -152,7 +145,25 @@ extension Channel {
     return route.count == 0
   }
 
-  private static func withBytes(
+  /// The route of a message that has headers, or whose route needs it, and its properties without blind
+  /// copies if it has some. `route` is that of all messages with these names.
+  func routeWithHeaders(
+    _ names: RawSpan, _ block: PropertyBlock, _ properties: RawSpan, _ body: RawSpan,
+    _ route: Route
+  ) throws(BrokerError) -> (Route, stripped: [UInt8]?) {
+    let headers = properties.extracting(block.headers)
+    let selected = try SenderSelection(in: headers, keysMax: broker.limits.routingKeysMax)
+    guard route.needsMessage || selected != nil else { return (route, nil) }
+    let (exchange, key) = RouteMemo.split(names)
+    let keys = selected?.keys(with: key) ?? [key]
+    let message = FilteredMessage(
+      names: names, properties: properties, headers: block.headers, body: body)
+    let wide = try vhost.route(vhost.publishable(exchange), keys: keys, message)
+    guard let selected, selected.hasBlind else { return (wide, nil) }
+    return (wide, SenderSelection.strippingBlind(from: properties))
+  }
+
+  static func withBytes(
     _ array: [UInt8], _ body: (UnsafeRawBufferPointer) throws(BrokerError) -> Void
   ) throws(BrokerError) {
     let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: array.count, alignment: 1)
@@ -161,14 +172,14 @@ extension Channel {
     try body(UnsafeRawBufferPointer(copy))
   }
 
-  private func checkUser(_ block: PropertyBlock, _ properties: RawSpan) throws(BrokerError) {
+  func checkUser(_ block: PropertyBlock, _ properties: RawSpan) throws(BrokerError) {
     guard block.flags.contains(.userID) else { return }
     let given = Name(copying: properties.extracting(block.userID))
     guard given == peer.user else { throw .userMismatch(given: given, user: peer.user) }
   }
 
   /// Milliseconds in decimal digits.
-  private func checkExpiration(_ block: PropertyBlock, _ properties: RawSpan) throws(BrokerError) {
+  func checkExpiration(_ block: PropertyBlock, _ properties: RawSpan) throws(BrokerError) {
     guard block.flags.contains(.expiration) else { return }
     let text = Name(copying: properties.extracting(block.expiration)).description
     guard let milliseconds = Int64(text), milliseconds >= 0 else {
@@ -195,7 +206,7 @@ extension Channel {
 
   /// The route of any message, unless it says that it needs one.
   @inline(__always)
-  private func route(_ names: RawSpan) throws(BrokerError) -> Route {
+  func route(_ names: RawSpan) throws(BrokerError) -> Route {
     if let route = lastRoute.find(names, generation: vhost.bindingGeneration) { return route }
     return try findRoute(names)
   }
@@ -297,7 +308,7 @@ extension Channel {
     noteUnconfirmed()
   }
 
-  private func unroutable(
+  func unroutable(
     _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan, _ draft: RecordDraft?,
     isMandatory: Bool
   ) {

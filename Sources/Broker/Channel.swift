@@ -43,8 +43,20 @@ public final class Channel {
   private var channelPrefetch = 0
   public private(set) var isFlowing = true
 
+  /// What publishes lead to, beside messages in queues.
+  enum Mode {
+    case plain
+    /// Each is confirmed.
+    case confirming
+    /// They wait for a commit.
+    case transactional
+  }
+
+  private(set) var mode = Mode.plain
   /// Publishes are confirmed.
-  public private(set) var isConfirming = false
+  public var isConfirming: Bool { mode == .confirming }
+  /// What waits for a commit; nil on a channel without transactions.
+  private(set) var transaction: Transaction?
   var confirms = ConfirmState()
   var lastRoute = RouteMemo()
   /// The consumer of direct replies and the token that addresses it.
@@ -313,6 +325,7 @@ public final class Channel {
     // Consumers take nothing any more.
     isFlowing = false
     endReplies()
+    transaction?.forget()
     guard !consumers.isEmpty || unacknowledged.count > 0 else { return }
     broker.noteClosing(self)
     begin({ $0.close() }, for: peer)
@@ -350,9 +363,18 @@ public final class Channel {
     work = nil
   }
 
-  // MARK: Confirms
+  // MARK: Modes
 
-  public func startConfirming() {
-    isConfirming = true
+  /// Publishes are confirmed from now on.
+  public func startConfirming() throws(BrokerError) {
+    guard mode != .transactional else { throw .isTransactional }
+    mode = .confirming
+  }
+
+  /// Publishes and acknowledgements wait for commits from now on.
+  public func startTransactions() throws(BrokerError) {
+    guard mode != .confirming else { throw .isConfirming }
+    mode = .transactional
+    if transaction == nil { transaction = Transaction(self) }
   }
 }

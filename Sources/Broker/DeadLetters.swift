@@ -41,8 +41,7 @@ final class DeadLetters {
   /// A message that was taken from its lane, and is not locked, leaves it.
   func bury(_ entry: Entry, of lane: Lane, for reason: DeathReason) {
     guard lane.queue.settings?.deadLetters != nil else { return lane.settle(entry) }
-    if !isSending, pending.count == 0, canSend(entry), let record = journal.pointer(entry.location)
-    {
+    if mayPass, canSend(entry), let record = journal.pointer(entry.location) {
       return send(entry, record, of: lane, for: reason) { lane.settle(entry) }
     }
     var entry = entry
@@ -50,13 +49,17 @@ final class DeadLetters {
     hold(entry, of: lane, for: reason)
   }
 
-  /// A locked message leaves its queue.
-  func buryLocked(_ entry: Entry, of lane: Lane, for reason: DeathReason) {
+  /// Nobody has to go before. What dies in a commit is a part of that, whoever waits.
+  private var mayPass: Bool { !isSending && (pending.count == 0 || journal.isInGroup) }
+
+  /// A locked message leaves its queue. Its record is where `kept` says if its block may have left memory.
+  func buryLocked(
+    _ entry: Entry, of lane: Lane, for reason: DeathReason, kept: UnsafeRawPointer? = nil
+  ) {
     guard !lane.isDeleted, lane.queue.settings?.deadLetters != nil else {
       return lane.settleLocked(entry)
     }
-    if !isSending, pending.count == 0, canSend(entry), let record = journal.pointer(entry.location)
-    {
+    if mayPass, canSend(entry), let record = kept ?? journal.pointer(entry.location) {
       return send(entry, record, of: lane, for: reason) { lane.settleLocked(entry) }
     }
     var entry = entry
@@ -154,7 +157,7 @@ final class DeadLetters {
       store(letter, body, in: route)
       return leave()
     }
-    journal.group {
+    journal.joinGroup {
       store(letter, body, in: route)
       leave()
       if !Sabotage.is(.losesDeath) { lane.logProgress() }

@@ -25,6 +25,8 @@ public struct MemoryAccount {
     case input
     /// Bodies that have not arrived to their end.
     case bodies
+    /// What clients have asked for in transactions and not committed.
+    case transactions
     /// Bytes that clients have not taken yet.
     case output
   }
@@ -36,7 +38,7 @@ public struct MemoryAccount {
   /// The same for a kind whose growth is held back in two steps.
   private static let hardShareOfOne = 2
 
-  private var bytes = InlineArray<10, Int>(repeating: 0)
+  private var bytes = InlineArray<11, Int>(repeating: 0)
   /// All kinds together.
   public private(set) var total = 0
   /// All that does not go by itself when memory is needed.

@@ -25,6 +25,8 @@ public protocol Outlet: AnyObject {
   func returned(
     names: UnsafeRawBufferPointer, properties: UnsafeRawBufferPointer,
     body: UnsafeRawBufferPointer, in block: UInt32?, on channel: Channel)
+  /// A commit that has gone on between turns has failed, and nothing of it has happened.
+  func commitFailed(_ error: BrokerError, on channel: Channel)
   /// What the connection asked for goes on between turns: it is to ask for nothing more, and to be
   /// answered nothing, while its peer `isWorking`.
   func workBegan()
@@ -71,6 +73,14 @@ public final class Peer {
 
   /// Memory of what the connection has not acknowledged.
   public var deliveryBytes: Int { deliveryMeter.bytes }
+
+  /// Memory of what it has asked for in transactions and not committed.
+  public private(set) var transactionBytes = 0
+
+  func count(transaction delta: Int) {
+    transactionBytes += delta
+    broker.account.add(delta, to: .transactions)
+  }
 
   /// The output is full: no more deliveries until `roomMade`.
   @inline(__always)

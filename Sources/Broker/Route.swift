@@ -23,6 +23,9 @@ final class Route {
   /// Exchanges where the message waits for its time.
   let delaying: [DelayingExchange]
 
+  /// To no queue.
+  static var nowhere: Route { Route(those: []) }
+
   init(_ walk: RouteWalk) {
     queues = walk.queues
     count = queues.count

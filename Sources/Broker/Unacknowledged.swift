@@ -139,6 +139,19 @@ struct Unacknowledged: ~Copyable {
     return base[index].lane != nil
   }
 
+  /// The delivery with this tag; nil if there is none.
+  func delivery(_ tag: UInt64) -> PendingDelivery? {
+    guard let (_, base, index) = find(tag), base[index].lane != nil else { return nil }
+    return base[index]
+  }
+
+  /// The first delivery with a tag above this one.
+  mutating func next(behind tag: UInt64) -> PendingDelivery? {
+    var next: PendingDelivery?
+    _ = walk(behind: tag, atMost: 1) { next = $0 }
+    return next
+  }
+
   /// Takes out the first delivery.
   @inline(__always)
   mutating func removeFirst() -> PendingDelivery {

@@ -16,4 +16,9 @@ extension Journal {
     if !Sabotage.is(.endsGroupEarly) { GroupEndRecord.append(to: self, begin: UInt64(begin)) }
     isInGroup = false
   }
+
+  /// As `group`, or, within one, a part of that.
+  public func joinGroup(_ body: () -> Void) {
+    if isInGroup { body() } else { group(body) }
+  }
 }

@@ -57,6 +57,9 @@ extension Journal {
   @inline(__always)
   public func isResident(_ index: UInt32) -> Bool { blocks[Int(index)].base != nil }
 
+  /// Bytes of memory that the block takes when it is in memory.
+  public func byteCount(of index: UInt32) -> Int { blocks[Int(index)].capacity }
+
   /// The block could not be read the last time; `forgetFailures` lets it be tried again.
   public func hasFailed(_ index: UInt32) -> Bool { blocks[Int(index)].hasFailed }
 

@@ -138,7 +138,7 @@ public final class Journal {
   public internal(set) var stuckReason: String?
   var commitBackoff = Backoff()
   /// What is appended belongs to a group.
-  var isInGroup = false
+  public internal(set) var isInGroup = false
   /// Nothing more is appended but the end.
   var isClosing = false
   /// Set when a commit failed; nothing is accepted then.

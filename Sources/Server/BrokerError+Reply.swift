@@ -51,6 +51,10 @@ extension PeerError {
         // Clients know the types by the names of the modules that implement them elsewhere.
         .argumentOfOtherType(
           argument: argument, queue: name, vhost: vhost, type: "rabbit_\(type)_queue")
+      case .isNotTransactional: .notTransactional
+      case .isConfirming: .confirmToTransactions
+      case .isTransactional: .transactionsToConfirm
+      case .refusesCommit(let name, let vhost): .commitRefused(queue: name, vhost: vhost)
       case .malformedProperties(let reason): .malformedHeader(reason: reason)
       case .refusedMessage(let reason): .invalidHeader(reason: reason)
       case .userMismatch(let given, let user): .userIdMismatch(given: given, user: user)
@@ -78,6 +82,10 @@ extension PeerError {
       case .routingSteps(let name, let vhost, let max):
         .routingTooLong(exchange: name, vhost: vhost, limit: max)
       case .numbers(let kind, let max): .noNumberLeft(kind: kind, limit: max)
+      case .transactionOperations(let max): .transactionTooLong(limit: max)
+      case .transactionBytes(let max): .transactionTooLarge(limit: max)
+      case .transactionSteps(let count, let max): .commitTooLong(count: count, limit: max)
+      case .transactionMemory(let used, let max): .transactionsTooLarge(used: used, limit: max)
       case .memory(let what, let used, let max): .outOfMemory(what: what, used: used, limit: max)
       }
   }

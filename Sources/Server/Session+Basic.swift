@@ -199,6 +199,12 @@ extension Session: Outlet {
     return place + bytes.count
   }
 
+  func commitFailed(_ error: BrokerError, on channel: Channel) {
+    delayedReply = nil
+    guard let own = channels[Int(channel.number)] else { return }
+    fail(PeerError(error), TxCommit.id, on: own)
+  }
+
   func workBegan() {
     if pause == .none { pause = .untilDurable(0) }
   }

@@ -4,7 +4,6 @@ import Broker
 
 extension Session {
   private static let publishID: UInt32 = 60 << 16 | 40
-  private static let ackID: UInt32 = 60 << 16 | 80
   /// A message that is not larger is left where it is until all of it is there; larger ones are put
   /// together from what arrives.
   private static let fusedBytesMax = 16 << 10
@@ -79,7 +78,7 @@ extension Session {
     if id == Self.publishID {
       return fastPublish(bytes, offset, size, channel)
     }
-    if id == Self.ackID, size == 13, bytes.byte(offset &+ 20) == Frame.end {
+    if id == channel.ackID, size == 13, bytes.byte(offset &+ 20) == Frame.end {
       fastAcknowledge(bytes, offset, channel)
       return 21
     }
@@ -90,7 +89,7 @@ extension Session {
   private func fastAcknowledge(_ bytes: RawSpan, _ offset: Int, _ channel: SessionChannel) {
     let tag = bytes.bigEndian64(offset &+ 11)
     do throws(BrokerError) {
-      try channel.core.acknowledge(tag, isMultiple: bytes.byte(offset &+ 19) & 1 != 0)
+      try channel.core.acknowledgeAtOnce(tag, isMultiple: bytes.byte(offset &+ 19) & 1 != 0)
     } catch {
       fail(PeerError(error), BasicAck.id, on: channel)
     }

@@ -60,6 +60,9 @@ extension Connection {
     return bytes
   }
 
+  /// What the client asked for last goes on between turns.
+  package var isWorking: Bool { (conversation as? Session)?.peer?.isWorking == true }
+
   /// No more is delivered, or no more requests are taken, before some was sent.
   package var isOutputFull: Bool {
     guard let session = conversation as? Session else { return conversation.isOutputFull }

@@ -129,9 +129,17 @@ extension Session {
           names: Self.wireNames(arguments.exchange, arguments.routingKey),
           isMandatory: arguments.mandatory))
     case .confirmSelect(let arguments):
-      channel.core.startConfirming()
+      try channel.core.startConfirming()
       answer(.confirmSelectOk(.init()), channel, noWait: arguments.noWait, .now)
-    case .txSelect, .txCommit, .txRollback: fail(.transactions, method.id, on: channel)
+    case .txSelect:
+      try channel.startTransactions()
+      send(.txSelectOk(.init()), on: channel.number)
+    case .txCommit:
+      let committed = try channel.core.commit()
+      reply(.txCommitOk(.init()), on: channel.number, committed)
+    case .txRollback:
+      try channel.core.rollback()
+      send(.txRollbackOk(.init()), on: channel.number)
     default: try performBasic(method, channel)
     }
   }

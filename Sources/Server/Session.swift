@@ -24,7 +24,7 @@ final class Session {
   /// The method that paused was not answered: its frame is to be parsed again.
   var isRepeating = false
   /// What is sent when the log is durable up to where `pause` says.
-  private var delayedReply: (method: Method, channel: UInt16)?
+  var delayedReply: (method: Method, channel: UInt16)?
   /// Consumers that the broker ended, of which the client is told behind the answer to what it asked.
   private var endedConsumers: [(tag: Name, channel: UInt16)] = []
   /// A request is being performed, and not answered yet.

@@ -9,6 +9,9 @@ final class SessionChannel {
   let core: Channel
   /// We sent channel.close: everything but close-ok is discarded.
   var isClosing = false
+  /// Class and method of an acknowledgement that takes effect at once; with transactions none does.
+  private(set) var ackID = SessionChannel.plainAckID
+  private static let plainAckID: UInt32 = 60 << 16 | 80
   var content = Content.none
   /// The body so far, when it does not arrive in one piece: of a large one only its beginning.
   private(set) var body = ByteBuffer()
@@ -36,6 +39,11 @@ final class SessionChannel {
   init(_ core: Channel) {
     self.core = core
     number = core.number
+  }
+
+  func startTransactions() throws(BrokerError) {
+    try core.startTransactions()
+    ackID = 0
   }
 
   /// Bytes of the properties of a message that is arriving.

@@ -18,7 +18,7 @@ import Testing
     try channel.declare("durable", isDurable: true)
     try channel.declare("transient")
     broker.durableTurn()
-    channel.startConfirming()
+    try channel.startConfirming()
   }
 
   private func publish(_ count: Int, to key: Name, isPersistent: Bool = true) throws {
@@ -79,7 +79,7 @@ import Testing
     var random = SeededRandom(3)
     let other = broker.connect()
     let theirs = other.open(2)
-    theirs.startConfirming()
+    try theirs.startConfirming()
     var counts: [UInt64] = [0, 0]
     for turn in 0..<300 {
       try broker.turn {
@@ -125,7 +125,7 @@ import Testing
     broker.durableTurn()
     #expect(client.events() == [])
     let next = client.open(1)
-    next.startConfirming()
+    try next.startConfirming()
     try broker.turn { try next.publish("m", key: "transient") }
     #expect(client.events() == [confirmed(1, isMultiple: false)])
   }
@@ -170,7 +170,7 @@ import Testing
     #expect(error == .journalFailed(reason: "the disk is gone"))
     channel.close()
     let next = client.open(2)
-    next.startConfirming()
+    try next.startConfirming()
     try broker.turn { try next.publish("transient", key: "durable") }
     #expect(client.events() == [.confirmed(1, isMultiple: false, on: 2)])
     #expect(try next.drain("durable").map(\.text) == ["m", "m", "m", "transient"])

@@ -389,7 +389,7 @@ import Testing
         try channel.consume(Name("\(state)"), tag: "b", isAutomatic: state & 2 != 0)
         try channel.consume(DirectRepliesTests.queue, tag: "replies", isAutomatic: true)
       }
-      if state & 4 != 0 { channel.startConfirming() }
+      if state & 4 != 0 { try channel.startConfirming() }
       for index in 0..<9 {
         try channel.publish("\(index)", key: Name("\(state)"), isPersistent: state & 2 != 0)
       }

@@ -176,7 +176,7 @@ import Testing
   @Test func whatIsRefusedIsSentOnWhereTheQueueSaysSo() throws {
     try declareTarget()
     try declare("work", ["x-max-length": .int64(1), "x-overflow": .string("reject-publish-dlx")])
-    channel.startConfirming()
+    try channel.startConfirming()
     try broker.turn { for number in 0..<3 { try channel.publish("\(number)", key: "work") } }
     #expect(client.events().filter { if case .refused = $0 { true } else { false } }.count == 2)
     let letters = try channel.drain("dead")

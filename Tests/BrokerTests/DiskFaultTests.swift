@@ -43,7 +43,7 @@ import Testing
       broker = try TestBroker(in: directory, settings: settings, disk: disk)
       client = broker.connect()
       channel = client.open()
-      channel.startConfirming()
+      try channel.startConfirming()
       try channel.declare("q", isDurable: true)
     }
 
@@ -80,7 +80,7 @@ import Testing
           for each in (isMultiple ? 1 : sequence)...sequence
           where !ledger.confirmed.contains(each) { refused.insert(each) }
         case .delivered(let delivery): tags.append((delivery.tag, delivery.text))
-        case .cancelled, .returned: break
+        case .cancelled, .returned, .commitFailed: break
         }
       }
     }
@@ -165,7 +165,7 @@ import Testing
         "\(number):" + String(repeating: "x", count: 4000), key: "q", isPersistent: true)
     }
     try broker.moveOut(channel)
-    channel.startConfirming()
+    try channel.startConfirming()
     disk.fail(.write, ".segment", code: 5)
     try broker.turn { try channel.publish("lost", key: "q", isPersistent: true) }
     broker.work(2)
@@ -199,7 +199,7 @@ import Testing
     try channel.declare("q", isDurable: true)
     broker.durableTurn()
     broker.drainWorkers()
-    channel.startConfirming()
+    try channel.startConfirming()
     disk.fail(operation, ".segment", code: 28)
     let body = [UInt8](repeating: 1, count: 20_000)
     for _ in 0..<10 {

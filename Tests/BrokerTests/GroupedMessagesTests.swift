@@ -77,7 +77,7 @@ import Testing
   }
 
   @Test func messagesOfGroupsAreConfirmedTogetherAndWithOneCommit() throws {
-    channel.startConfirming()
+    try channel.startConfirming()
     broker.durableTurn()
     _ = client.events()
     let commits = broker.journal.statistics.commits

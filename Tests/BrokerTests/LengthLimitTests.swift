@@ -117,7 +117,7 @@ import Testing
   @Test(arguments: ["reject-publish", "reject-publish-dlx"])
   func aFullQueueRefuses(overflow: String) throws {
     try declare(["x-max-length": .int64(2), "x-overflow": .string(overflow)])
-    channel.startConfirming()
+    try channel.startConfirming()
     try broker.turn { try publish(0..<4) }
     #expect(
       client.events() == [
@@ -132,7 +132,7 @@ import Testing
   @Test func aRefusedPublishIsNeverConfirmedAlone() throws {
     try declare(["x-max-length": .int64(1), "x-overflow": .string("reject-publish")])
     try channel.declare("other")
-    channel.startConfirming()
+    try channel.startConfirming()
     try broker.turn { try publish(0..<1) }
     try broker.turn { try publish(1..<2) }
     #expect(
@@ -155,7 +155,7 @@ import Testing
     try declare(["x-max-length": .int64(1), "x-overflow": .string("reject-publish")])
     try channel.declare("other")
     for queue in ["q", "other"] as [Name] { try channel.bind(queue, to: "amq.fanout") }
-    channel.startConfirming()
+    try channel.startConfirming()
     try broker.turn {
       for body in ["a", "b"] { try channel.publish(body, to: "amq.fanout", key: "") }
     }

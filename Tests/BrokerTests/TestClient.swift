@@ -45,6 +45,7 @@ enum Event: Equatable {
   case confirmed(UInt64, isMultiple: Bool, on: UInt16)
   case refused(UInt64, isMultiple: Bool, on: UInt16)
   case returned(Message, on: UInt16)
+  case commitFailed(BrokerError, on: UInt16)
 }
 
 struct Message: Equatable {
@@ -117,6 +118,10 @@ private final class RecordingOutlet: Outlet {
   }
 
   func workBegan() {}
+
+  func commitFailed(_ error: BrokerError, on channel: Channel) {
+    note(.commitFailed(error, on: channel.number))
+  }
 
   func consumerFailed(_ tag: Name, of queue: Name, on channel: Channel) {
     consumerCancelled(tag, on: channel)

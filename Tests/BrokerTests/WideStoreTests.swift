@@ -27,7 +27,7 @@ import Testing
       try another.bind(name, to: "amq.fanout")
     }
     broker.durableTurn()
-    channel.startConfirming()
+    try channel.startConfirming()
   }
 
   private func queue(_ number: Int) -> Queue { broker.queue(Name("q\(number)"))! }

@@ -60,6 +60,10 @@ import Testing
       .refusedForType("a", queue: "n", in: "v", type: "classic"),
       "argument-of-other-type", ["a", "n", "v", "rabbit_classic_queue"]
     ),
+    (.isNotTransactional, "not-transactional", []),
+    (.isConfirming, "confirm-to-transactions", []),
+    (.isTransactional, "transactions-to-confirm", []),
+    (.refusesCommit(queue: "n", in: "v"), "commit-refused", ["n", "v"]),
     (.malformedProperties(reason: "r"), "malformed-header", ["r"]),
     (.refusedMessage(reason: "r"), "invalid-header", ["r"]),
     (.userMismatch(given: "g", user: "u"), "user-id-mismatch", ["g", "u"]),
@@ -81,6 +85,10 @@ import Testing
       ["n", "v", "5"]
     ),
     (.limitReached(.numbers(kind: "queue", max: 5)), "no-number-left", ["queue", "5"]),
+    (.limitReached(.transactionOperations(max: 5)), "transaction-too-long", ["5"]),
+    (.limitReached(.transactionBytes(max: 5)), "transaction-too-large", ["5"]),
+    (.limitReached(.transactionSteps(count: 6, max: 5)), "commit-too-long", ["6", "5"]),
+    (.limitReached(.transactionMemory(used: 6, max: 5)), "transactions-too-large", ["6", "5"]),
     (
       .limitReached(.memory(for: "a queue", used: 6, max: 5)), "out-of-memory",
       ["a queue", "6", "5"]

@@ -184,9 +184,17 @@ extension Mistake {
   private static let methods = [
     Mistake(
       "prefetch-size", with: ["7"], .basicQos(BasicQos(prefetchSize: 7, prefetchCount: 0))),
-    Mistake("transactions", .txSelect(TxSelect())),
-    Mistake("transactions", .txCommit(TxCommit())),
-    Mistake("transactions", .txRollback(TxRollback())),
+    Mistake("not-transactional", .txCommit(TxCommit())),
+    Mistake("not-transactional", .txRollback(TxRollback())),
+    Mistake(
+      "confirm-to-transactions", after: [.confirmSelect(ConfirmSelect(noWait: true))],
+      .txSelect(TxSelect())),
+    Mistake(
+      "transactions-to-confirm", after: [.txSelect(TxSelect())],
+      .confirmSelect(ConfirmSelect(noWait: false))),
+    Mistake(
+      "unknown-delivery-tag", with: ["9"], after: [.txSelect(TxSelect())],
+      .basicAck(BasicAck(deliveryTag: 9))),
     Mistake("unknown-delivery-tag", with: ["9"], .basicAck(BasicAck(deliveryTag: 9))),
     Mistake("unknown-delivery-tag", with: ["0"], .basicNack(BasicNack(deliveryTag: 0))),
     Mistake("unknown-delivery-tag", with: ["1"], .basicReject(BasicReject(deliveryTag: 1))),

@@ -107,5 +107,6 @@ private final class DeafOutlet: Outlet {
     names: UnsafeRawBufferPointer, properties: UnsafeRawBufferPointer,
     body: UnsafeRawBufferPointer, in block: UInt32?, on channel: Channel
   ) {}
+  func commitFailed(_ error: BrokerError, on channel: Channel) {}
   func workBegan() {}
 }

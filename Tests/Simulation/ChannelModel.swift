@@ -24,6 +24,8 @@ final class ChannelModel {
   /// The broker closed it, and the client has not answered.
   var isClosing = false
   var isConfirming = false
+  /// What it has asked for since its last commit; nil without transactions.
+  var transaction: TransactionModel?
   /// Publishes since confirms were selected, those that are not confirmed yet at the end.
   private(set) var unconfirmed: [Message] = []
   private(set) var publishCount: UInt64 = 0
@@ -85,6 +87,11 @@ final class ChannelModel {
     return Array(deliveries[...index])
   }
 
+  /// The client may acknowledge this delivery.
+  func mayAnswer(_ tag: UInt64) -> Bool {
+    deliveries.contains { $0.tag == tag } && transaction?.answered.contains(tag) != true
+  }
+
   /// The channel is over: what was locked comes back. Returns the queues that consumers left.
   func giveUp() -> [QueueModel] {
     let queues = consumers.sorted { $0.key < $1.key }.map(\.value.queue)
@@ -93,6 +100,7 @@ final class ChannelModel {
     giveBack(deliveries)
     deliveries = []
     expected = []
+    transaction = nil
     return queues
   }
 
@@ -116,6 +124,8 @@ final class ConnectionModel {
   var hasRoom: () -> Bool = { true }
   /// The broker has not answered yet what it asked for last.
   var isWaiting: () -> Bool = { false }
+  /// What it asked for last goes on between turns.
+  var isWorking: () -> Bool = { false }
   private unowned let oracle: Oracle
 
   init(name: String, oracle: Oracle) {

@@ -10,6 +10,7 @@ struct Command {
     /// The answer to the broker's closing of the channel.
     case closeChannelOk
     case confirmSelect
+    case selectTransactions, commit, rollback
     /// `isShared`: for all consumers of the channel together.
     case prefetch(Int, isShared: Bool)
     case publish(Message)
@@ -58,6 +59,9 @@ struct Command {
       .channelClose(ChannelClose(replyCode: 200, replyText: "bye", classId: 0, methodId: 0))
     case .closeChannelOk: .channelCloseOk(ChannelCloseOk())
     case .confirmSelect: .confirmSelect(ConfirmSelect())
+    case .selectTransactions: .txSelect(TxSelect())
+    case .commit: .txCommit(TxCommit())
+    case .rollback: .txRollback(TxRollback())
     case .prefetch(let count, let isShared):
       .basicQos(BasicQos(prefetchSize: 0, prefetchCount: UInt16(count), global: isShared))
     case .consume(let queue, let tag, let isAutomatic, let priority):

@@ -7,6 +7,7 @@ package struct Coverage: Sendable {
     case startsAfterFailure
     case postponedBatches, blockedPublishers, throttledPublishers
     case publishes, largePublishes, confirms, refusals, returns, deliveries, redeliveries, gets
+    case transactions, rollbacks
     case acknowledgements, requeues, recovers, purges, deletions, channelErrors, disconnects
     case pausedForLog, fullOutputs, unreadableMessages
     case commits, checkpoints, segmentsRecycled, blocksDropped, blocksReadBack

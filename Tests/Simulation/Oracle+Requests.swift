@@ -9,6 +9,7 @@ extension Oracle {
   func took(
     _ command: Command, from connection: ConnectionModel, refused: String?
   ) throws(BrokenPromise) {
+    finishCommits()
     if isRotten { try explainCancelled(before: command) }
     guard !connection.isClosed else { return }
     if case .connect = command.action { return }
@@ -52,7 +53,7 @@ extension Oracle {
     switch command.action {
     case .mistake, .openChannel: return true
     case .acknowledge(let tag, let isMultiple), .reject(let tag, let isMultiple, _):
-      return !(isMultiple && tag == 0) && !channel.deliveries.contains { $0.tag == tag }
+      return !(isMultiple && tag == 0) && !channel.mayAnswer(tag)
     default: return obstacle(command.action, connection) != nil
     }
   }
@@ -102,7 +103,7 @@ extension Oracle {
     case .mistake: isRight = true
     case .acknowledge(let tag, let isMultiple), .reject(let tag, let isMultiple, _):
       // A client that acknowledged all may hear of what was underway.
-      isRight = channel.settle(tag, isMultiple: isMultiple) == nil
+      isRight = !channel.mayAnswer(tag) && !(isMultiple && tag == 0)
     case .inspect(let name):
       guard text.hasPrefix("NOT_FOUND") else { break }
       if queue(name).existence == nil { return try queue(name).observed(exists: false) }
@@ -134,6 +135,14 @@ extension Oracle {
     case .confirmSelect:
       channel.isConfirming = true
       channel.expected.append(ExpectedReply(name: "confirm.select-ok"))
+    case .selectTransactions:
+      channel.transaction = TransactionModel()
+      channel.expected.append(ExpectedReply(name: "tx.select-ok"))
+    case .commit: beginCommit(channel)
+    case .rollback:
+      coverage.note(.rollbacks)
+      channel.transaction = TransactionModel()
+      channel.expected.append(ExpectedReply(name: "tx.rollback-ok"))
     case .prefetch(let count, let isShared):
       if isShared { channel.sharedPrefetch = count } else { channel.prefetch = count }
       channel.expected.append(ExpectedReply(name: "basic.qos-ok"))
@@ -157,8 +166,10 @@ extension Oracle {
           name: isAutomatic ? "basic.get automatic" : "basic.get", queue: queue(name)))
     case .acknowledge(let tag, let isMultiple):
       coverage.note(.acknowledgements)
+      guard channel.transaction == nil else { return try answer(tag, isMultiple, channel) }
       remove(try settled(tag, isMultiple, channel))
     case .reject(let tag, let isMultiple, let requeues):
+      if channel.transaction != nil, !requeues { return try answer(tag, isMultiple, channel) }
       let deliveries = try settled(tag, isMultiple, channel)
       guard requeues else { return remove(deliveries) }
       coverage.note(.requeues, deliveries.count)
@@ -254,6 +265,7 @@ extension Oracle {
   private func publish(_ message: Message, _ channel: ChannelModel) {
     coverage.note(.publishes)
     if message.size > 256 << 10 { coverage.note(.largePublishes) }
+    if let transaction = channel.transaction { return transaction.messages.append(message) }
     channel.published(message)
     let destinations = route(message)
     message.destinations = destinations
@@ -264,7 +276,7 @@ extension Oracle {
     }
   }
 
-  private func route(_ message: Message) -> [QueueModel] {
+  func route(_ message: Message) -> [QueueModel] {
     if message.exchange.isEmpty { return [queue(message.key)].filter(\.exists) }
     var names: Set<String> = []
     var seen: Set<String> = [message.exchange]

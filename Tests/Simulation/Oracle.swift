@@ -35,6 +35,8 @@ final class Oracle {
   private(set) var turn = 0
   /// The turn in which consumers were last cancelled for damage, until it is seen that this is told.
   var cancelledForDamage: Int?
+  /// Channels whose commits go on between turns.
+  var committing: [ChannelModel] = []
   /// Removals that the log was not told yet.
   var unlogged: [Copy] = []
   /// Deliveries since they were last compared with the queues.
@@ -90,6 +92,7 @@ final class Oracle {
     _ event: ClientEvent, on connection: ConnectionModel
   ) throws(BrokenPromise) -> Copy? {
     guard !connection.isClosed else { return nil }
+    finishCommits()
     switch event {
     case .content(let content): return try heard(content, on: connection)
     case .method(let method, let number):
@@ -359,6 +362,7 @@ final class Oracle {
   /// All that could be delivered in a turn was.
   func turned() throws(BrokenPromise) {
     turn += 1
+    finishCommits()
     try explainCancelled(before: nil)
     if let since = cancelledForDamage, turn > since + 1 {
       try promise(isDamageTold(), "damage is told", "consumers were cancelled without a word")
@@ -424,6 +428,8 @@ final class Oracle {
 
   /// The broker is gone. `isOrderly`: everything that it knew is durable.
   func crash(_ kind: CrashKind, isOrderly: Bool) {
+    finishCommits()
+    committing = []
     let written = DurableBound(position: isOrderly ? .max - 1 : journal?.durablePosition ?? 0)
     let bound = isOrderly || kind == .kill ? written : syncedBound
     if isOrderly { logged() }

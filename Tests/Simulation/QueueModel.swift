@@ -42,12 +42,21 @@ final class Copy {
   /// After a crash it may be there or not.
   var isUncertain = false
   var redelivered = Redelivered.no
+  /// The commits that have stored and removed it, if that was in transactions.
+  let storedBy: CommitModel?
+  var removedBy: CommitModel?
+  /// While it is uncertain: what it says of a commit.
+  var doubt: CommitDoubt?
   /// A client has got it.
   var isSeen = false
   /// A client has got it when the log could not be told any more.
   var isSeenUnsaid = false
 
-  init(_ message: Message, in queue: QueueModel, order: Int, isDurable: Bool, position: Int) {
+  init(
+    _ message: Message, in queue: QueueModel, order: Int, isDurable: Bool, position: Int,
+    by commit: CommitModel?
+  ) {
+    storedBy = commit
     self.message = message
     self.queue = queue
     self.order = order
@@ -244,13 +253,15 @@ final class QueueModel {
 
   // MARK: Messages
 
-  func publish(_ message: Message, at position: Int) {
+  @discardableResult
+  func publish(_ message: Message, at position: Int, by commit: CommitModel? = nil) -> Copy {
     let copy = Copy(
       message, in: self, order: nextOrder, isDurable: isDurable && message.isPersistent,
-      position: position)
+      position: position, by: commit)
     nextOrder += 1
     ready.append(copy)
     copies[message.id] = copy
+    return copy
   }
 
   func copy(of message: Message) -> Copy? { copies[message.id] }
@@ -263,11 +274,13 @@ final class QueueModel {
           "messages leave a queue in its order",
           "\(name) gave m\(copy.message.id) before m\(first.message.id)")
       }
+      try first.doubt?.seen(first, isThere: false)
       forget(first)
       ready.removeFirst()
     }
     ready.removeFirst()
     if copy.isUncertain {
+      try copy.doubt?.seen(copy, isThere: true)
       copy.isUncertain = false
       // What a recovery found is durable.
       copy.stored = Durability(position: 0, isPromised: true)
@@ -355,12 +368,16 @@ final class QueueModel {
       "\(name) counted \(count) more than can still come")
     if count == uncertain {
       for copy in ready where copy.isUncertain {
+        try copy.doubt?.seen(copy, isThere: true)
         copy.isUncertain = false
         copy.stored = Durability(position: 0, isPromised: true)
       }
       uncertainCount = 0
     } else if count == 0 {
-      for copy in ready where copy.isUncertain { forget(copy) }
+      for copy in ready where copy.isUncertain {
+        try copy.doubt?.seen(copy, isThere: false)
+        forget(copy)
+      }
       ready.removeAll { $0.place == .gone }
     }
   }
@@ -392,6 +409,7 @@ final class QueueModel {
         copy.place = .gone
         continue
       }
+      copy.doubt = doubt(of: copy, bound)
       let isSure = !copy.isUncertain && copy.removed == nil && copy.stored.isSure(bound)
       copy.isUncertain = !isSure
       if isSure { copy.stored = Durability(position: 0, isPromised: true) }
@@ -414,6 +432,15 @@ final class QueueModel {
   /// All that is there comes again marked as redelivered.
   func takeForDelivered() {
     for copy in copies.values { copy.redelivered = .yes }
+  }
+
+  /// What seeing the copy, or missing it, will say of a commit: where nothing else can be the cause.
+  private func doubt(of copy: Copy, _ bound: DurableBound) -> CommitDoubt? {
+    if copy.isUncertain { return copy.removed == nil ? copy.doubt : nil }
+    guard copy.removed != nil else {
+      return copy.stored.isSure(bound) ? nil : copy.storedBy.map { .stored($0) }
+    }
+    return copy.stored.isSure(bound) ? copy.removedBy.map { .removed($0) } : nil
   }
 
   private func decideExistence(_ bound: DurableBound) {

@@ -5,7 +5,7 @@ import Arbitrary
 /// what the broker has done.
 final class SimulatedChannel {
   enum Part: CaseIterable {
-    case publisher, consumer, getter, meddler
+    case publisher, consumer, getter, meddler, transactor
   }
 
   private enum Phase {
@@ -23,6 +23,8 @@ final class SimulatedChannel {
   private var phase = Phase.open
   /// Deliveries that were not acknowledged, by their tags.
   private var tags: [UInt64] = []
+  /// Those that were acknowledged in the transaction.
+  private var answered: [UInt64] = []
   /// Consumers with their queues.
   private var consumers: [(tag: String, queue: String)] = []
   private var consumerNumber = 0
@@ -56,10 +58,15 @@ final class SimulatedChannel {
   private func open() {
     phase = .open
     tags = []
+    answered = []
     consumers = []
     send(.openChannel)
-    if part == .publisher || random.oneIn(3) { send(.confirmSelect) }
-    if part == .consumer {
+    if part == .transactor {
+      send(.selectTransactions)
+    } else if part == .publisher || random.oneIn(3) {
+      send(.confirmSelect)
+    }
+    if part == .consumer || part == .transactor {
       send(.prefetch(random.choose([0, 1, 3, 10, 50]), isShared: false))
       if random.oneIn(3) { send(.prefetch(random.choose([1, 2, 5, 20]), isShared: true)) }
       for _ in 0..<random.number(1...3) { consume() }
@@ -117,6 +124,32 @@ final class SimulatedChannel {
     case .consumer: if random.oneIn(3) { consumeOn() } else { acknowledge() }
     case .getter: get()
     case .meddler: meddle()
+    case .transactor: transact()
+    }
+  }
+
+  private func transact() {
+    switch random.number(0...9) {
+    case 0...3: for _ in 0..<random.number(0...4) { publish() }
+    case 4...6:
+      guard !tags.isEmpty else { return }
+      let index = random.number(0...tags.count - 1)
+      let isMultiple = random.oneIn(3)
+      if random.oneIn(4) {
+        send(.reject(tag: tags[index], isMultiple: isMultiple, requeues: false))
+      } else {
+        send(.acknowledge(tag: tags[index], isMultiple: isMultiple))
+      }
+      answered += isMultiple ? Array(tags[...index]) : [tags[index]]
+      if isMultiple { tags.removeFirst(index + 1) } else { tags.remove(at: index) }
+    case 7:
+      guard random.oneIn(3) else { return }
+      tags = (answered + tags).sorted()
+      answered = []
+      send(.rollback)
+    default:
+      answered = []
+      send(.commit)
     }
   }
 

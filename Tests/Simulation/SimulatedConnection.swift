@@ -96,6 +96,7 @@ final class SimulatedConnection {
       invariantFailed("a simulated socket failed: \(error)")
     }
     model.hasRoom = { [unowned self] in !connection.isOutputFull }
+    model.isWorking = { [unowned self] in connection.isWorking }
     model.isWaiting = { [unowned self] in connection.isWaitingForLog }
   }
 

@@ -60,6 +60,8 @@ import Testing
   private static let unitTest: [Sabotage: String] = [
     .delaysTwice: "whereverTheLogEndsAMessageIsInOnePlace",
     .deliversOnceTooOften: "withoutAPlaceForDeadLettersItIsGone",
+    .commitsInParts: "aCommitIsWholeWhereverTheLogEnds",
+    .settlesBehindCommit: "aCommitIsWholeWhereverTheLogEnds",
     .forgetsChangesDuringSnapshot: "whatChangesMeanwhileIsThereAfterACrash",
     .forgetsExceptions: "messagesThatLeftFromTheMiddleOfABlockStayAway",
     .forgetsDeliveryCounts: "countsSurviveACrash",

@@ -587,9 +587,60 @@ extension PeerError {
   public static let immediate = PeerError(
     .notImplemented, "immediate=true")
 
-  /// 540: "transactions are not implemented"
-  public static let transactions = PeerError(
-    .notImplemented, "transactions are not implemented")
+  /// 406: "channel is not transactional"
+  public static let notTransactional = PeerError(
+    .preconditionFailed, "channel is not transactional")
+
+  /// 406: "cannot switch from confirm to tx mode"
+  public static let confirmToTransactions = PeerError(
+    .preconditionFailed, "cannot switch from confirm to tx mode")
+
+  /// 406: "cannot switch from tx to confirm mode"
+  public static let transactionsToConfirm = PeerError(
+    .preconditionFailed, "cannot switch from tx to confirm mode")
+
+  /// 406: "a transaction has at most transactionOperationsMax ({limit}) messages and acknowledgements"
+  public static func transactionTooLong(limit: some CustomStringConvertible) -> PeerError {
+    PeerError(
+      .preconditionFailed,
+      "a transaction has at most transactionOperationsMax (\(limit)) messages and acknowledgements")
+  }
+
+  /// 406: "the messages of a transaction, besides the largest, have at most transactionBytesMax ({limit}) bytes"
+  public static func transactionTooLarge(limit: some CustomStringConvertible) -> PeerError {
+    PeerError(
+      .preconditionFailed,
+      "the messages of a transaction, besides the largest, have at most transactionBytesMax (\(limit)) bytes"
+    )
+  }
+
+  /// 406: "the commit would take {count} steps, and at most transactionStepsMax ({limit}) are done at once: fewer messages, queues or dead letters"
+  public static func commitTooLong(
+    count: some CustomStringConvertible, limit: some CustomStringConvertible
+  ) -> PeerError {
+    PeerError(
+      .preconditionFailed,
+      "the commit would take \(count) steps, and at most transactionStepsMax (\(limit)) are done at once: fewer messages, queues or dead letters"
+    )
+  }
+
+  /// 406: "the transactions of all clients take {used} bytes of memory, and may take {limit}"
+  public static func transactionsTooLarge(
+    used: some CustomStringConvertible, limit: some CustomStringConvertible
+  ) -> PeerError {
+    PeerError(
+      .preconditionFailed,
+      "the transactions of all clients take \(used) bytes of memory, and may take \(limit)")
+  }
+
+  /// 406: "queue '{queue}' in vhost '{vhost}' has no room for the messages of the transaction"
+  public static func commitRefused(
+    queue: some CustomStringConvertible, vhost: some CustomStringConvertible
+  ) -> PeerError {
+    PeerError(
+      .preconditionFailed,
+      "queue '\(queue)' in vhost '\(vhost)' has no room for the messages of the transaction")
+  }
 
   /// 406: "reply consumer cannot acknowledge"
   public static let replyConsumerAcks = PeerError(

@@ -29,6 +29,9 @@ enum BenchCommand {
         "martlet bench --persistent --durable --confirm 1000 --publishers 8",
         "Messages that the broker has to have on disk before it confirms them."),
       .init(
+        "martlet bench --persistent --durable --transaction 100",
+        "The same in transactions, each of which is there whole or not at all."),
+      .init(
         "martlet bench --rate 1000 --confirm 100 --duration 30s",
         "Latency at a light load."),
       .init(
@@ -55,8 +58,8 @@ enum BenchCommand {
 
   private static let all: [any AnyOption] = [
     BrokerOptions.url, name, publishers, consumers, queues, queue, queueType, exchange,
-    exchangeType, bindings, size, persistent, durable, mandatory, confirm, prefetch, ackEvery,
-    rate, duration, messages, warmUp, drain, idle, keep, pid, json, progress,
+    exchangeType, bindings, size, persistent, durable, mandatory, confirm, transaction, prefetch,
+    ackEvery, rate, duration, messages, warmUp, drain, idle, keep, pid, json, progress,
   ]
 
   // MARK: Who
@@ -100,6 +103,9 @@ enum BenchCommand {
   static let confirm = Option.value(
     "confirm", "WINDOW", as: .integer(0...1_000_000), default: 0, shown: "0",
     "Have messages confirmed, so many outstanding per publisher; 0 uses no confirms.")
+  static let transaction = Option.value(
+    "transaction", "N", as: .integer(0...1_000_000), default: 0, shown: "0",
+    "Publish in transactions of N messages, one after the other; 0 uses none.")
   static let prefetch = Option.value(
     "prefetch", "N", as: .integer(0...65_535), default: 0, shown: "0",
     "Unacknowledged messages per consumer; 0 is no limit.")

@@ -39,6 +39,7 @@ extension BenchOptions {
     isPersistent = invocation[BenchCommand.persistent]
     isMandatory = invocation[BenchCommand.mandatory]
     confirmWindow = invocation[BenchCommand.confirm]
+    transaction = invocation[BenchCommand.transaction]
     prefetch = invocation[BenchCommand.prefetch]
     acknowledgeEvery = invocation[BenchCommand.ackEvery]
   }
@@ -63,6 +64,10 @@ extension BenchOptions {
       (
         prefetch > 0 && acknowledgeEvery > prefetch,
         "--ack-every \(acknowledgeEvery) is never reached with --prefetch \(prefetch)"
+      ),
+      (
+        confirmWindow > 0 && transaction > 0,
+        "--confirm and --transaction exclude each other"
       ),
       (
         publishers + consumers + idleConnections == 0,

@@ -30,6 +30,8 @@ struct BenchOptions: Equatable {
   var isMandatory = false
   /// How many messages a publisher may have unconfirmed; 0 asks for no confirms.
   var confirmWindow = 0
+  /// Messages of a transaction; 0 publishes without transactions.
+  var transaction = 0
   /// Unacknowledged deliveries that each consumer may have; 0 is no limit.
   var prefetch = 0
   /// Deliveries that one acknowledgement covers; 0 lets the broker acknowledge by itself.
@@ -51,6 +53,9 @@ struct BenchOptions: Equatable {
   var brokerPID: Int32?
   var printsJSON = false
   var printsProgress = false
+
+  /// The broker says which messages it has taken over.
+  var hasConfirms: Bool { confirmWindow > 0 || transaction > 0 }
 
   /// Only opens connections and holds them.
   var isIdle: Bool { idleConnections > 0 && publishers == 0 && consumers == 0 }

@@ -25,7 +25,7 @@ struct BenchProgress {
     }
     var parts: [String] = []
     if options.publishers > 0 { parts.append("published \(rate { $0.published })") }
-    if options.confirmWindow > 0 { parts.append("confirmed \(rate { $0.confirmed })") }
+    if options.hasConfirms { parts.append("confirmed \(rate { $0.confirmed })") }
     if options.consumers > 0 { parts.append("delivered \(rate { $0.delivered })") }
     if options.acknowledgeEvery > 0 { parts.append("acknowledged \(rate { $0.acknowledged })") }
     if let broker = now.broker { parts.append("broker \(Figures.bytes(broker.residentBytes))") }

@@ -11,7 +11,11 @@ final class BenchPublisher: WireSink {
   private let index: Int
   private let control: BenchControl
   private var template: PublishTemplate
+  /// What was published and not confirmed, or not committed.
   private var window: ConfirmWindow?
+  private let isTransactional: Bool
+  /// The transaction is complete; the broker has not answered its commit.
+  private var isCommitting = false
   /// One message of so many carries the time.
   private let stampEvery: Int
   /// Messages that were given to the kernel or lie in `unwritten`.
@@ -46,13 +50,16 @@ final class BenchPublisher: WireSink {
     let share = options.messages / options.publishers
     let hasOneMore = index < options.messages % options.publishers
     limit = options.messages == 0 ? .max : share + (hasOneMore ? 1 : 0)
-    let isSlow = options.rate > 0 || (1...256).contains(options.confirmWindow)
+    isTransactional = options.transaction > 0
+    let windowSize = max(options.confirmWindow, options.transaction)
+    let isSlow = options.rate > 0 || (1...256).contains(windowSize)
     stampEvery = isSlow ? 1 : 128
     try connection.openChannel(Self.channel)
     if options.confirmWindow > 0 {
       try connection.call(.confirmSelect(ConfirmSelect()), channel: Self.channel)
-      window = ConfirmWindow(size: options.confirmWindow)
     }
+    if isTransactional { try connection.call(.txSelect(TxSelect()), channel: Self.channel) }
+    if windowSize > 0 { window = ConfirmWindow(size: windowSize) }
   }
 
   var outstanding: Int { window?.outstanding ?? 0 }
@@ -102,6 +109,7 @@ final class BenchPublisher: WireSink {
 
   private func publishWhatMayBe(_ pacer: Pacer?) throws(ClientError) {
     while try writeRest() {
+      if try commitIfComplete() { continue }
       let now = Clock.monotonicNanoseconds()
       let due = pacer?.due(ofPublisher: index, now: now) ?? .max
       let wanted = min(limit, due) - published
@@ -129,8 +137,27 @@ final class BenchPublisher: WireSink {
   /// single messages cost both sides a system call each.
   private func room(isPaced: Bool) -> Int {
     guard let window else { return .max }
+    if isTransactional { return isCommitting ? 0 : window.available }
     let room = window.available
     return isPaced || room >= max(1, window.size / 4) ? room : 0
+  }
+
+  /// Asks for the commit of a transaction that has all of its messages, or gets no more.
+  private func commitIfComplete() throws(ClientError) -> Bool {
+    guard isTransactional, !isCommitting, let window, window.outstanding > 0,
+      window.available == 0 || published >= limit
+    else { return false }
+    connection.send(.txCommit(TxCommit()), channel: Self.channel)
+    isCommitting = true
+    return true
+  }
+
+  private func noteCommit() {
+    isCommitting = false
+    let count =
+      window?.settle(upTo: 0, isMultiple: true, now: receivedTime, into: &confirmLatency) ?? 0
+    if count == 0 { control.fail("publisher \(index): a commit of nothing") }
+    control.confirmed.add(count, ordering: .relaxed)
   }
 
   private func number(_ count: Int, _ now: Int64, _ late: Pacer?) {
@@ -189,6 +216,7 @@ final class BenchPublisher: WireSink {
     switch method {
     case .connectionBlocked: control.blocked.add(1, ordering: .relaxed)
     case .connectionUnblocked: break
+    case .txCommitOk: noteCommit()
     case .channelClose(let close):
       hasFailed = true
       control.fail("publisher \(index): the channel was closed: \(close.replyText)")

@@ -38,6 +38,7 @@ extension BenchReport {
       object.field("persistent", options.isPersistent)
       object.field("durable", options.isDurable)
       object.field("confirm", options.confirmWindow)
+      object.field("transaction", options.transaction)
       object.field("prefetch", options.prefetch)
       object.field("ack_every", options.acknowledgeEvery)
       object.field("rate", options.rate)

@@ -7,7 +7,7 @@ extension BenchReport {
     lines.append(row("measured", measuredText))
     if options.idleConnections > 0 { lines.append(row("idle", idleText)) }
     if options.publishers > 0 { lines.append(row("published", rateText(published))) }
-    if options.confirmWindow > 0 { lines.append(row("confirmed", rateText(confirmed))) }
+    if options.hasConfirms { lines.append(row("confirmed", rateText(confirmed))) }
     if options.consumers > 0 {
       let bytes = "  \(Figures.fixed(deliveredBytesPerSecond / 1_000_000, 1)) MB/s"
       lines.append(row("delivered", rateText(delivered) + bytes))
@@ -47,6 +47,9 @@ extension BenchReport {
     }
     if options.bindings > 0 { parts.append(HumanWords.count(options.bindings, "idle binding")) }
     if options.rate > 0 { parts.append("\(HumanWords.grouped(options.rate))/s wanted") }
+    if options.transaction > 0 {
+      parts.append("transactions of \(HumanWords.grouped(options.transaction))")
+    }
     if options.confirmWindow > 0 {
       parts.append("confirm window \(HumanWords.grouped(options.confirmWindow))")
     }

@@ -66,7 +66,7 @@ struct BenchReport {
   /// confirmed, or else of all that was published.
   func expect(_ control: BenchControl) -> Int {
     let taken =
-      options.confirmWindow > 0
+      options.hasConfirms
       ? control.confirmed.load(ordering: .relaxed) : control.published.load(ordering: .relaxed)
     let returned = control.returned.load(ordering: .relaxed)
     return max(0, taken - returned) * options.copies

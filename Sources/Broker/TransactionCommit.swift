@@ -1,0 +1,302 @@
+import Base
+import Journal
+
+/// A commit. It is prepared in slices between turns: routes are found, lanes declared, and messages that are to
+/// be sent on as dead letters are read back. Then all of it happens in one turn, and is one group of the log. What
+/// that costs is known before, and has a limit, or the turn would be as long as the client likes.
+final class TransactionCommit: Chore {
+  private enum Outcome {
+    case done(Committed)
+    case failed(BrokerError)
+  }
+
+  /// Where a message goes.
+  private struct Place {
+    let route: Route
+    /// Its properties if they are not stored as they came.
+    let stripped: [UInt8]?
+  }
+
+  /// What comes to a queue that refuses what it has no room for.
+  private struct Demand {
+    let queue: Queue
+    var count = 0
+    var bytes = 0
+  }
+
+  private let channel: Channel
+  private let peer: Peer
+  private let broker: Broker
+  private let transaction: Transaction
+  private var outcome: Outcome?
+  /// Its end is told, since the request has returned before.
+  private var isAwaited = false
+  private var places: [Place] = []
+  private var answersPrepared = 0
+  private var demands: [ObjectIdentifier: Demand] = [:]
+  private var queues: Set<ObjectIdentifier> = []
+  /// Where messages stand that are to be sent on, by their tags, and what keeps their blocks in memory, by
+  /// where those begin.
+  private var letters: [UInt64: UnsafeRawPointer] = [:]
+  private var loans: [UnsafeRawPointer: BlockLoan] = [:]
+  private var lentBytes = 0
+  /// What it will cost.
+  private var cost = 0
+  /// Something of it goes into the log.
+  private var isDurable = false
+  /// Turns that were too long already.
+  private var postponedCount = 0
+
+  /// An empty queue begins a chunk of entries, and is looked at by its consumers; a dead letter is made.
+  private static let stepsPerQueue = 8
+  private static let stepsPerLetter = 24
+  private static let bytesPerStep = 1024
+  private static let postponedMax = 3
+  /// One that costs no more is done in any turn.
+  private static let postponedMin = 512
+
+  init(_ channel: Channel, _ transaction: Transaction) {
+    self.channel = channel
+    self.transaction = transaction
+    peer = channel.peer
+    broker = channel.broker
+    broker.commitBegan()
+  }
+
+  /// For the request: what came of it, or that this goes on.
+  func result() throws(BrokerError) -> Committed {
+    switch outcome {
+    case .done(let committed): return committed
+    case .failed(let error): throw error
+    case nil:
+      isAwaited = true
+      return .now
+    }
+  }
+
+  func advance(_ steps: inout Int) -> Bool {
+    // The channel was closed meanwhile: nothing happens.
+    guard !channel.isClosed else {
+      forget()
+      return true
+    }
+    do throws(BrokerError) {
+      guard try prepareMessages(&steps), try prepareAnswers(&steps), !isPostponed(&steps) else {
+        return false
+      }
+      try requireRoom()
+      steps -= cost
+      outcome = .done(perform())
+    } catch {
+      outcome = .failed(error)
+    }
+    forget()
+    tell()
+    return true
+  }
+
+  private func forget() {
+    for loan in loans.values { broker.journal.endLoan(loan) }
+    loans = [:]
+    letters = [:]
+    peer.count(transaction: -lentBytes)
+    lentBytes = 0
+    places = []
+    broker.commitEnded()
+    if !channel.isClosed { transaction.forget(keeping: true) }
+  }
+
+  private func tell() {
+    guard isAwaited, let outcome else { return }
+    switch outcome {
+    case .done(.now): break
+    case .done(.whenDurable): peer.worked()
+    case .failed(let error): channel.outlet.commitFailed(error, on: channel)
+    }
+  }
+
+  /// A large commit begins with a turn, unless all turns are long.
+  private func isPostponed(_ steps: inout Int) -> Bool {
+    guard cost > Self.postponedMin, postponedCount < Self.postponedMax, broker.isTurnLong() else {
+      return false
+    }
+    postponedCount += 1
+    steps = 0
+    return true
+  }
+
+  // MARK: Preparing
+
+  private func prepareMessages(_ steps: inout Int) throws(BrokerError) -> Bool {
+    let messages = transaction.messages
+    while places.count < messages.count {
+      guard steps > 0 else { return false }
+      let message = messages[places.count]
+      let (route, stripped) = try channel.routeAtCommit(message, transaction.content(of: message))
+      steps -= 2 + route.count / 4
+      let isSame = places.last?.route === route
+      places.append(Place(route: route, stripped: stripped))
+      if message.isPersistent, route.durableCount > 0 || !route.delaying.isEmpty {
+        isDurable = true
+      }
+      try add((1 + message.bodySize / Self.bytesPerStep) * (1 + route.delaying.count))
+      if isSame, route.isPlain { try add(route.count) } else { try add(route, for: message) }
+    }
+    return true
+  }
+
+  private func add(_ route: Route, for message: Transaction.Message) throws(BrokerError) {
+    // Before looking at each.
+    try add(route.count)
+    let content = transaction.content(of: message)
+    for queue in route.queues {
+      let queue = queue.takeUnretainedValue()
+      if queues.insert(ObjectIdentifier(queue)).inserted { try add(Self.stepsPerQueue) }
+      guard let settings = queue.settings else { continue }
+      if settings.dropsHead { try add(settings.deadLetters == nil ? 2 : Self.stepsPerLetter) }
+      try queue.prepareLane(forPriority: MessageView.priority(in: content.properties.bytes))
+      guard settings.refusesPublishes else { continue }
+      var demand = demands[ObjectIdentifier(queue)] ?? Demand(queue: queue)
+      demand.count += 1
+      demand.bytes += content.body.count
+      demands[ObjectIdentifier(queue)] = demand
+    }
+  }
+
+  private func add(_ steps: Int) throws(BrokerError) {
+    cost += steps
+    let max = broker.limits.transactionStepsMax
+    guard cost <= max else { throw .limitReached(.transactionSteps(count: cost, max: max)) }
+  }
+
+  private func prepareAnswers(_ steps: inout Int) throws(BrokerError) -> Bool {
+    let answers = transaction.answers
+    while answersPrepared < answers.count {
+      guard steps > 0 else { return false }
+      steps -= 1
+      let answer = answers[answersPrepared]
+      if let delivery = channel.unacknowledged.delivery(answer.tag) {
+        guard try prepare(answer, delivery, &steps) else { return false }
+      }
+      answersPrepared += 1
+    }
+    return true
+  }
+
+  /// Returns whether nothing is to be waited for.
+  private func prepare(
+    _ answer: Transaction.Answer, _ delivery: PendingDelivery, _ steps: inout Int
+  ) throws(BrokerError) -> Bool {
+    let entry = delivery.entry
+    if answer.kind != .giveBack, entry.isDurable { isDurable = true }
+    guard answer.kind == .discard, let lane = delivery.lane?.takeUnretainedValue(), !lane.isDeleted,
+      lane.queue.settings?.deadLetters != nil
+    else {
+      try add(1)
+      return true
+    }
+    isDurable = true
+    let (journal, block) = (broker.journal, entry.location.block)
+    guard let record = journal.pointer(entry.location) else {
+      // What cannot be read is left to whoever looks after dead letters.
+      if journal.damage(of: block) != nil || journal.hasFailed(block) { return true }
+      journal.load(block)
+      steps = 0
+      return false
+    }
+    try add(Self.stepsPerLetter + MessageView(record).bodySize / Self.bytesPerStep)
+    letters[answer.tag] = record
+    try keep(block, from: record - Int(entry.location.offset))
+    return true
+  }
+
+  /// Keeps a block in memory that begins there.
+  private func keep(_ block: UInt32, from base: UnsafeRawPointer) throws(BrokerError) {
+    guard loans[base] == nil else { return }
+    let bytes = broker.journal.byteCount(of: block)
+    loans[base] = broker.journal.lend(block)
+    lentBytes += bytes
+    peer.count(transaction: bytes)
+    try broker.requireTransactionRoom()
+  }
+
+  /// Where a queue would refuse something, nothing is done.
+  private func requireRoom() throws(BrokerError) {
+    if isDurable, let reason = broker.journal.failure { throw .journalFailed(reason: reason) }
+    for demand in demands.values where !demand.queue.isDeleted {
+      let queue = demand.queue
+      if queue.hasRoom(for: demand.count, bytes: demand.bytes) { continue }
+      // Whoever can take what is ready takes it before.
+      broker.deliveries.serve(queue)
+      guard queue.isDeleted || queue.hasRoom(for: demand.count, bytes: demand.bytes) else {
+        throw .refusesCommit(queue: queue.name, in: queue.vhost.name)
+      }
+    }
+  }
+
+  // MARK: Performing
+
+  private func perform() -> Committed {
+    guard isDurable else {
+      store()
+      settle()
+      return .now
+    }
+    if Sabotage.is(.commitsInParts) {
+      store()
+      settle()
+    } else {
+      broker.journal.group {
+        store()
+        if !Sabotage.is(.settlesBehindCommit) { settle() }
+      }
+      if Sabotage.is(.settlesBehindCommit) { settle() }
+    }
+    return .whenDurable(broker.journal.endPosition)
+  }
+
+  private func store() {
+    for (message, place) in zip(transaction.messages, places) {
+      let content = transaction.content(of: message)
+      // Queues may have been deleted since it was routed.
+      let isWhole = place.route.queues.allSatisfy { $0._withUnsafeGuaranteedRef { !$0.isDeleted } }
+      let route = isWhole ? place.route : place.route.only { !$0.isDeleted }
+      if !route.delaying.isEmpty {
+        channel.storeDelayedAtCommit(message, content, in: route)
+        guard route.count > 0 else { continue }
+      }
+      if let stripped = place.stripped {
+        channel.storeAtCommit(message, content, properties: stripped.span.bytes, in: route)
+      } else {
+        channel.storeAtCommit(message, content, properties: content.properties.bytes, in: route)
+      }
+    }
+  }
+
+  /// The log is told at once of what leaves a lane here, with what left it before.
+  private func settle() {
+    var lanes: [Lane] = []
+    for answer in transaction.answers {
+      // One that has left the channel in another way is no longer to be answered.
+      guard let delivery = channel.unacknowledged.remove(answer.tag) else { continue }
+      if let lane = delivery.lane?.takeUnretainedValue(), lanes.last !== lane { lanes.append(lane) }
+      switch answer.kind {
+      case .acknowledge: channel.settle(delivery)
+      case .giveBack: channel.giveBack(delivery)
+      case .discard: channel.discard(delivery, kept: letters[answer.tag])
+      }
+    }
+    channel.creditLine.move()
+    // A log that has failed is told nothing.
+    guard isDurable else { return }
+    for lane in lanes { lane.logProgress() }
+  }
+}
+
+extension Queue {
+  /// So many messages more, with so many bytes of bodies, are not too much.
+  func hasRoom(for count: Int, bytes: Int) -> Bool {
+    guard let settings else { return true }
+    return count <= settings.lengthMax - readyCount && bytes <= settings.bytesMax - readyBytes
+  }
+}
