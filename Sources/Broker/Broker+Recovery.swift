@@ -195,7 +195,7 @@ extension Broker: JournalReplay {
     let exchange = Exchange(
       id: record.id, name: record.name, kind: kind, isDurable: true,
       isAutoDelete: record.isAutoDelete, isInternal: record.isInternal,
-      arguments: record.arguments)
+      arguments: record.arguments, seed: random())
     vhost.insert(exchange)
     catalog.add(exchange, in: vhost)
     recovering?.exchanges[record.id] = (exchange, vhost)

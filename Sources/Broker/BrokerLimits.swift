@@ -33,6 +33,9 @@ public struct BrokerLimits: Equatable, Sendable {
   /// out of it: they are not copied into the log, nor into a connection's output.
   public static let copiedBodyMax = 64 << 10
 
+  /// Of a binding of an exchange that routes by a hash: each unit costs points on its ring.
+  public static let hashWeightMax = 1000
+
   public init() {}
 
   func check(_ arguments: FieldTable) throws(BrokerError) {

@@ -4,10 +4,6 @@ import Filters
 
 /// Routes messages by its bindings.
 public final class Exchange {
-  public enum Kind: String, Sendable {
-    case direct, fanout, topic, headers
-  }
-
   let id: UInt32
   public let name: Name
   let kind: Kind
@@ -44,10 +40,13 @@ public final class Exchange {
   private var all = DestinationList()
   private var trie = TopicTrie()
   private var index = HeadersIndex()
+  /// Nil if messages go to all bindings that fit, and not to one of them.
+  private let balancer: Balancer?
 
+  /// `seed` is where chance begins.
   init(
     id: UInt32, name: Name, kind: Kind, isDurable: Bool, isAutoDelete: Bool = false,
-    isInternal: Bool = false, arguments: FieldTable = FieldTable()
+    isInternal: Bool = false, arguments: FieldTable = FieldTable(), seed: UInt64 = 0
   ) {
     self.id = id
     self.name = name
@@ -56,6 +55,7 @@ public final class Exchange {
     self.isAutoDelete = isAutoDelete
     self.isInternal = isInternal
     self.arguments = arguments
+    balancer = Balancer(kind, arguments, seed: seed)
     alternate = arguments["alternate-exchange"]?.text.map { Name($0) }
   }
 
@@ -66,7 +66,13 @@ public final class Exchange {
   var memoryBytes: Int { MemoryAccount.bytes(640, name, arguments) }
 
   /// Bytes of the tables by which it routes, besides those of each binding.
-  var routerBytes: Int { trie.bytes }
+  var routerBytes: Int { trie.bytes + (balancer?.bytes ?? 0) }
+
+  /// Where a message goes depends on more of it than its routing keys.
+  var needsMessage: Bool { kind == .headers || balancer?.needsMessage == true }
+
+  /// Where a message goes depends on its routing key.
+  var needsKey: Bool { kind.comparesKeys || balancer?.needsMessage == false }
 
   /// The binding that is the same as this one.
   func binding(like binding: Binding) -> Binding? { bindings[BindingKey(binding)] }
@@ -79,6 +85,8 @@ public final class Exchange {
     case .topic: trie.add(binding)
     case .fanout: all.add(binding)
     case .headers: index.add(binding)
+    case .consistentHash, .modulusHash, .random, .localRandom:
+      balancer?.add(binding)
     }
   }
 
@@ -90,6 +98,8 @@ public final class Exchange {
     case .topic: trie.remove(binding)
     case .fanout: all.remove(binding)
     case .headers: index.remove(binding)
+    case .consistentHash, .modulusHash, .random, .localRandom:
+      balancer?.remove(binding)
     }
   }
 
@@ -103,6 +113,8 @@ public final class Exchange {
     case .topic: trie.match(key, message, &walk)
     case .fanout: all.forEach(of: message, &walk)
     case .headers: index.match(message, &walk)
+    case .consistentHash, .modulusHash, .random, .localRandom:
+      balancer?.match(key, message, &walk)
     }
   }
 }

@@ -37,8 +37,8 @@ struct RouteWalk {
   mutating func next() -> Exchange? {
     guard let exchange = exchanges.popLast() else { return nil }
     hasFound = false
-    if exchange.kind == .headers { needsMessage = true }
-    if exchange.kind != .fanout { isKeyless = false }
+    if exchange.needsMessage { needsMessage = true }
+    if exchange.needsKey { isKeyless = false }
     return exchange
   }
 
@@ -57,6 +57,28 @@ struct RouteWalk {
     let isTrue = filter.matches(message, steps: &steps)
     guard isTrue, !isTooLong else { return !isTooLong }
     return add(binding.destination)
+  }
+
+  /// What became of a binding that is to have the message alone.
+  enum Choice {
+    case taken
+    /// It leads to what is deleted, or its filter is not true.
+    case passed
+    /// The walk does not go on.
+    case ended
+  }
+
+  /// Tries one of the bindings of which one is to have the message.
+  mutating func choose(_ binding: Binding, for message: FilteredMessage) -> Choice {
+    if let filter = binding.filter {
+      needsMessage = true
+      guard !isWithoutMessage else { return .ended }
+      let isTrue = filter.matches(message, steps: &steps)
+      guard !isTooLong else { return .ended }
+      guard isTrue else { return step() ? .passed : .ended }
+    }
+    guard !binding.destination.isDeleted else { return step() ? .passed : .ended }
+    return add(binding.destination) ? .taken : .ended
   }
 
   mutating func add(_ destination: Destination) -> Bool {

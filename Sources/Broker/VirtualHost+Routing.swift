@@ -57,7 +57,7 @@ extension VirtualHost {
       } else {
         exchange.match(key, message, &walk)
         // Other keys make no difference.
-        if exchange.kind == .fanout || exchange.kind == .headers { break }
+        if !exchange.kind.comparesKeys { break }
       }
     }
     if !walk.hasFound, let name = exchange.alternate, let alternate = exchanges[name] {
