@@ -17,6 +17,8 @@ public enum Sabotage: String, CaseIterable, Sendable {
   case reusesLaneIDs
   // Groups.
   case appliesOpenGroup, endsGroupEarly, forgetsGroup
+  // Values by which repeated messages are known.
+  case forgetsRememberedAtReplay, forgetsRememberedInCheckpoint
   // Queues.
   case dropsSettlement, deliversBeforeLog, forgetsRedelivered, requeuesOutOfOrder
   case acknowledgesNeighbour, keepsStaleRoutes, miscountsReady

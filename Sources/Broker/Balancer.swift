@@ -31,7 +31,7 @@ final class Balancer {
   init?(_ kind: Exchange.Kind, _ arguments: FieldTable, seed: UInt64) {
     chance = seed
     switch kind {
-    case .direct, .fanout, .topic, .headers: return nil
+    case .direct, .fanout, .topic, .headers, .deduplication, .recentHistory: return nil
     case .consistentHash: way = .weighted(HashSource(arguments))
     case .modulusHash: way = .counted
     case .random, .localRandom: way = .random

@@ -69,7 +69,7 @@ final class Binding {
   ) throws(BrokerError) {
     var predicate: HeadersPredicate?
     switch source.kind {
-    case .direct, .fanout, .topic, .modulusHash, .random: break
+    case .direct, .fanout, .topic, .modulusHash, .random, .deduplication, .recentHistory: break
     case .headers: predicate = try HeadersPredicate(arguments)
     case .consistentHash: _ = try Balancer.weight(key)
     case .localRandom: try Self.checkLocal(destination, key)

@@ -64,7 +64,7 @@ extension Broker: JournalReplay {
       if Sabotage.is(.forgetsDeliveredAtReplay) { return }
       recovering?.lanes[delivered.lane]?.found.deliveredUpTo = delivered.sequence
     case .queue, .queueDeleted, .exchange, .exchangeDeleted, .binding, .bindingRemoved, .lane,
-      .laneState, .ids, .laneAlive, .ignorable:
+      .remembered, .kept, .laneState, .ids, .laneAlive, .ignorable:
       if !isBeforeCheckpoint { try replayCatalog(known) }
     }
   }
@@ -116,6 +116,8 @@ extension Broker: JournalReplay {
     case .exchangeDeleted(let deletion): replayExchangeDeleted(deletion.id)
     case .binding(let binding): try replayBinding(binding, isRemoved: false)
     case .bindingRemoved(let binding): try replayBinding(binding, isRemoved: true)
+    case .remembered(let remembered): replayRemembered(remembered)
+    case .kept(let kept): replayKept(kept)
     // Checkpoints have none of these.
     case .message, .settle, .delivered, .ignorable: break
     }
@@ -206,6 +208,27 @@ extension Broker: JournalReplay {
     guard let (exchange, vhost) = recovering?.exchanges.removeValue(forKey: id) else { return }
     catalog.remove(exchange)
     vhost.remove(exchange)
+  }
+
+  private func replayRemembered(_ record: RememberedRecord) {
+    if Sabotage.is(.forgetsRememberedAtReplay) { return }
+    let until = Int64(clamping: record.until)
+    guard until == 0 || until > now else { return }
+    let seen =
+      record.isOfQueue
+      ? recovering?.queues[record.id]?.seen : recovering?.exchanges[record.id]?.0.seen
+    seen?.remember(record.value.bytes, until: until, now: now)
+  }
+
+  private func replayKept(_ record: KeptRecord) {
+    if Sabotage.is(.forgetsRememberedAtReplay) { return }
+    let names = [record.publishedTo, record.routingKey].flatMap {
+      [UInt8($0.bytes.count)] + $0.bytes
+    }
+    recovering?.exchanges[record.exchange]?.0.recent?.keep(
+      KeptMessage(
+        number: record.number, names: names, properties: Array(record.properties),
+        body: Array(record.body)))
   }
 
   private func replayBinding(

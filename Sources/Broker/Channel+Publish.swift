@@ -20,6 +20,8 @@ struct ConfirmState: ~Copyable {
   var waiting = Ring<Group>()
   /// Those above `confirmed` that were refused, in order.
   var refused: [UInt64] = []
+  /// A queue had no room for the last publish.
+  var isLastRefused = false
   /// The last publish is being stored between turns; it is not confirmed before that is over.
   var isStoring = false
   /// A message of this turn went into the log.
@@ -118,13 +120,13 @@ extension Channel {
       names: names, properties: properties, headers: block.headers, body: body)
     let wide = try vhost.route(vhost.publishable(exchange), keys: keys, message)
     guard let selected, selected.hasBlind else {
-      return try store(
+      return try storeRemembered(
         names, properties, body, draft, in: wide, isPersistent: block.isPersistent,
         isMandatory: isMandatory)
     }
     let stripped = SenderSelection.strippingBlind(from: properties)
     try Self.withBytes(stripped) { (bytes) throws(BrokerError) in
-      try store(
+      try storeRemembered(
         names, bytes.bytes, body, draft, in: wide, isPersistent: block.isPersistent,
         isMandatory: isMandatory)
     }
@@ -205,7 +207,7 @@ extension Channel {
 
   /// The same for a body that may be a draft's.
   @inline(__always)
-  private func store(
+  func store(
     _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan, _ draft: RecordDraft?,
     in route: Route, isPersistent: Bool, isMandatory: Bool
   ) throws(BrokerError) {
@@ -315,6 +317,7 @@ extension Channel {
   /// A queue had no room for the last publish. Its publisher is told so at once; what is confirmed later
   /// may name all up to some publish, and does not name this one alone.
   private func refuseLast() {
+    confirms.isLastRefused = true
     guard isConfirming else { return }
     outlet.refused(upTo: confirms.published, isMultiple: false, on: self)
     confirms.refused.append(confirms.published)
@@ -328,8 +331,10 @@ extension Channel {
     if Sabotage.is(.confirmsBeforeSync) { confirms.isDurable = false }
     let sequence = confirms.published &- (confirms.isStoring ? 1 : 0)
     let waited = confirms.waiting.count > 0
-    if confirms.isDurable || waited {
-      confirms.isDurable = false
+    // What was refused or repeated may have written nothing.
+    let waits = confirms.isDurable && position > broker.journal.durablePosition
+    confirms.isDurable = false
+    if waits || waited {
       confirms.waiting.append(
         ConfirmState.Group(sequence: sequence, position: position))
       return !waited

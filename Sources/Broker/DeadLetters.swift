@@ -146,7 +146,7 @@ final class DeadLetters {
       store(letter, body, in: route)
       return leave()
     }
-    journal.group {
+    journal.together {
       store(letter, body, in: route)
       leave()
       if !Sabotage.is(.losesDeath) { lane.logProgress() }
@@ -183,7 +183,9 @@ final class DeadLetters {
       // Too many steps: as for a publisher, it reaches nobody.
       return nil
     }
-    let open = Route(those: route.queues[...]) { !$0.isDeleted && !letter.wentRound($0.name) }
+    let open = Route(those: route.queues[...], remembrances: route.remembrances) {
+      !$0.isDeleted && !letter.wentRound($0.name)
+    }
     return open.count > 0 ? open : nil
   }
 
@@ -191,15 +193,17 @@ final class DeadLetters {
     let (names, properties) = (letter.names, letter.properties)
     let isPersistent = letter.isPersistent && journal.failure == nil
     if route.isPlain {
-      return broker.store(
+      broker.store(
         names: names.span.bytes, properties: properties.span.bytes, body: body.bytes, in: route,
         isDurable: isPersistent && route.durableCount > 0)
+      return broker.remember(route.remembrances)
     }
     do throws(BrokerError) {
       // What a full queue refuses is gone, as it would be for a publisher.
-      _ = try broker.storeWithSettings(
+      let hasRoom = try broker.storeWithSettings(
         names: names.span.bytes, properties: properties.span.bytes, body: body.bytes, nil,
         in: route, isPersistent: isPersistent)
+      if hasRoom { broker.remember(route.remembrances) }
     } catch {
       // No number is left for a lane.
     }

@@ -10,6 +10,10 @@ extension Exchange {
     case random = "x-random"
     /// The same for queues of this node, which is all.
     case localRandom = "x-local-random"
+    /// To all bindings, without messages that are repeated.
+    case deduplication = "x-message-deduplication"
+    /// To all bindings; new ones get the last messages.
+    case recentHistory = "x-recent-history"
   }
 }
 
@@ -18,7 +22,9 @@ extension Exchange.Kind {
   var comparesKeys: Bool {
     switch self {
     case .direct, .topic: true
-    case .fanout, .headers, .consistentHash, .modulusHash, .random, .localRandom: false
+    case .fanout, .headers, .consistentHash, .modulusHash, .random, .localRandom, .deduplication,
+      .recentHistory:
+      false
     }
   }
 }

@@ -33,6 +33,10 @@ public final class Exchange {
   var incoming = BindingList()
   /// Whose bindings those are that go with their last one.
   var dependents = Dependents()
+  /// What it knows repeated messages by; nil if it does not look for them.
+  var seen: SeenValues?
+  /// Its last messages; nil if it keeps none.
+  var recent: RecentMessages?
   /// Set by the router to visit an exchange once.
   var routeMark: UInt64 = 0
 
@@ -69,7 +73,9 @@ public final class Exchange {
   var routerBytes: Int { trie.bytes + (balancer?.bytes ?? 0) }
 
   /// Where a message goes depends on more of it than its routing keys.
-  var needsMessage: Bool { kind == .headers || balancer?.needsMessage == true }
+  var needsMessage: Bool {
+    kind == .headers || seen != nil || recent != nil || balancer?.needsMessage == true
+  }
 
   /// Where a message goes depends on its routing key.
   var needsKey: Bool { kind.comparesKeys || balancer?.needsMessage == false }
@@ -83,7 +89,7 @@ public final class Exchange {
     switch kind {
     case .direct: byKey[binding.key].add(binding)
     case .topic: trie.add(binding)
-    case .fanout: all.add(binding)
+    case .fanout, .deduplication, .recentHistory: all.add(binding)
     case .headers: index.add(binding)
     case .consistentHash, .modulusHash, .random, .localRandom:
       balancer?.add(binding)
@@ -96,7 +102,7 @@ public final class Exchange {
     switch kind {
     case .direct: byKey[binding.key].remove(binding)
     case .topic: trie.remove(binding)
-    case .fanout: all.remove(binding)
+    case .fanout, .deduplication, .recentHistory: all.remove(binding)
     case .headers: index.remove(binding)
     case .consistentHash, .modulusHash, .random, .localRandom:
       balancer?.remove(binding)
@@ -111,7 +117,7 @@ public final class Exchange {
     switch kind {
     case .direct: byKey[key]?.forEach(of: message, &walk)
     case .topic: trie.match(key, message, &walk)
-    case .fanout: all.forEach(of: message, &walk)
+    case .fanout, .deduplication, .recentHistory: all.forEach(of: message, &walk)
     case .headers: index.match(message, &walk)
     case .consistentHash, .modulusHash, .random, .localRandom:
       balancer?.match(key, message, &walk)

@@ -49,21 +49,55 @@ enum HashSource {
   static func form(
     of wanted: Name, in headers: RawSpan, _ walk: inout RouteWalk
   ) -> HeaderForm {
-    guard !headers.isEmpty else { return HeaderForm() }
+    let place = place(of: wanted, in: headers, &walk)
+    var form = HeaderForm()
+    guard !place.isEmpty else { return form }
+    do throws(MalformedInput) {
+      return try form.read(headers.extracting(place)) ? form : HeaderForm()
+    } catch {
+      invariantFailed("headers that were read before are malformed: \(error.reason)")
+    }
+  }
+
+  /// The value of a header that is an integer.
+  static func integer(
+    of wanted: Name, in headers: RawSpan, _ walk: inout RouteWalk
+  ) -> Int64? {
+    let place = place(of: wanted, in: headers, &walk)
+    guard !place.isEmpty else { return nil }
+    do throws(MalformedInput) {
+      var reader = ByteReader(headers.extracting(place))
+      return try reader.fieldValue().integer
+    } catch {
+      invariantFailed("headers that were read before are malformed: \(error.reason)")
+    }
+  }
+
+  /// Whether a header is the boolean true.
+  static func isTrue(_ wanted: Name, in headers: RawSpan, _ walk: inout RouteWalk) -> Bool {
+    let place = place(of: wanted, in: headers, &walk)
+    guard place.count == 2 else { return false }
+    return headers.unsafeLoad(fromByteOffset: place.lowerBound, as: UInt8.self) == UInt8(ascii: "t")
+      && headers.unsafeLoad(fromByteOffset: place.lowerBound + 1, as: UInt8.self) != 0
+  }
+
+  /// Where a header's value is, with its type letter; empty if there is none.
+  private static func place(
+    of wanted: Name, in headers: RawSpan, _ walk: inout RouteWalk
+  ) -> Range<Int> {
+    guard !headers.isEmpty else { return 0..<0 }
     do throws(MalformedInput) {
       var count = 0
       var cursor = try FieldTableCursor(headers)
       while try cursor.next() {
         count += 1
-        guard count % headersPerStep != 0 || walk.step() else { return HeaderForm() }
+        guard count % headersPerStep != 0 || walk.step() else { return 0..<0 }
         let isWanted = headers.extracting(cursor.name).withUnsafeBytes {
           $0.elementsEqual(wanted.bytes)
         }
-        guard isWanted else { continue }
-        var form = HeaderForm()
-        return try form.read(headers.extracting(cursor.value)) ? form : HeaderForm()
+        if isWanted { return cursor.value }
       }
-      return HeaderForm()
+      return 0..<0
     } catch {
       invariantFailed("headers that were read before are malformed: \(error.reason)")
     }

@@ -19,6 +19,8 @@ public struct MemoryAccount {
     case topology
     /// Routes that are remembered.
     case routes
+    /// What exchanges and queues remember of messages.
+    case remembered
     /// Connections and channels themselves.
     case connections
     /// Bytes that were received and not taken yet.
@@ -36,7 +38,7 @@ public struct MemoryAccount {
   /// The same for a kind whose growth is held back in two steps.
   private static let hardShareOfOne = 2
 
-  private var bytes = InlineArray<10, Int>(repeating: 0)
+  private var bytes = InlineArray<11, Int>(repeating: 0)
   /// All kinds together.
   public private(set) var total = 0
   /// All that does not go by itself when memory is needed.

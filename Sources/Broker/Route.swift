@@ -13,6 +13,12 @@ final class Route {
   let needsMessage: Bool
   /// It is the same for all keys.
   let isKeyless: Bool
+  /// What is to be remembered of the message once it is stored.
+  let remembrances: [Remembrance]
+  /// Exchanges that keep the message.
+  let keepers: [RecentMessages]
+  /// An exchange on the way has dropped the message.
+  let isRepeated: Bool
 
   init(_ walk: RouteWalk) {
     queues = walk.queues
@@ -21,11 +27,15 @@ final class Route {
     plainCount = walk.hasSettings ? .max : walk.queues.count
     needsMessage = walk.needsMessage
     isKeyless = walk.isKeyless
+    remembrances = walk.remembrances
+    keepers = walk.keepers
+    isRepeated = walk.isRepeated
   }
 
   /// Those of some queues that are still there.
   init(
     those queues: ContiguousArray<Unmanaged<Queue>>.SubSequence,
+    remembrances: [Remembrance] = [], keepers: [RecentMessages] = [],
     where isWanted: (Queue) -> Bool = { !$0.isDeleted }
   ) {
     self.queues = ContiguousArray(queues.filter { $0._withUnsafeGuaranteedRef(isWanted) })
@@ -35,6 +45,9 @@ final class Route {
     durableCount = self.queues.count { $0._withUnsafeGuaranteedRef(\.isDurable) }
     needsMessage = false
     isKeyless = false
+    self.remembrances = remembrances
+    self.keepers = keepers
+    isRepeated = false
   }
 
   var isPlain: Bool { plainCount == count }

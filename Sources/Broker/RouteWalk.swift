@@ -17,6 +17,12 @@ struct RouteWalk {
   private(set) var hasFound = false
   /// An exchange or a filter on the way looks at the message.
   private(set) var needsMessage = false
+  /// What exchanges on the way remember of the message once it is stored.
+  private(set) var remembrances: [Remembrance] = []
+  /// Exchanges on the way that keep the message.
+  private(set) var keepers: [RecentMessages] = []
+  /// An exchange on the way has had such a message before.
+  private(set) var isRepeated = false
   /// There is none to look at: the walk ends where one is needed.
   let isWithoutMessage: Bool
   /// No exchange on the way looks at the key.
@@ -57,6 +63,23 @@ struct RouteWalk {
     let isTrue = filter.matches(message, steps: &steps)
     guard isTrue, !isTooLong else { return !isTooLong }
     return add(binding.destination)
+  }
+
+  /// Whether an exchange that drops repeated messages has not had such a message before.
+  mutating func isNew(_ message: FilteredMessage, to seen: SeenValues, now: Int64) -> Bool {
+    guard let value = seen.wanted.value(in: message.headerTable, &self) else { return true }
+    guard !seen.has(value, now: now) else {
+      isRepeated = true
+      return false
+    }
+    let until = seen.wanted.until(message.headerTable, now: now, &self)
+    remembrances.append(Remembrance(values: seen, value: value, until: until))
+    return true
+  }
+
+  /// An exchange on the way keeps messages, unless they say that they are not to be kept.
+  mutating func note(_ recent: RecentMessages, for message: FilteredMessage) {
+    if RecentMessages.wants(message, &self) { keepers.append(recent) }
   }
 
   /// What became of a binding that is to have the message alone.

@@ -26,6 +26,16 @@ extension VirtualHost {
     return Route(walk)
   }
 
+  /// The queues that a binding leads to with a message, and what finding them cost.
+  func route(
+    along binding: Binding, key: Name, _ message: FilteredMessage
+  ) throws(BrokerError) -> (route: Route, steps: Int) {
+    var walk = newWalk(isWithoutMessage: false)
+    _ = walk.add(binding, for: message)
+    try follow([key], message, &walk, from: binding.source)
+    return (Route(walk), walk.steps)
+  }
+
   private func newWalk(isWithoutMessage: Bool) -> RouteWalk {
     routeMark += 1
     return RouteWalk(
@@ -36,6 +46,13 @@ extension VirtualHost {
     _ exchange: Exchange, _ keys: [Name], _ message: FilteredMessage, _ walk: inout RouteWalk
   ) throws(BrokerError) {
     _ = walk.add(exchange)
+    try follow(keys, message, &walk, from: exchange)
+  }
+
+  /// Visits the exchanges that were reached, and those behind them.
+  private func follow(
+    _ keys: [Name], _ message: FilteredMessage, _ walk: inout RouteWalk, from exchange: Exchange
+  ) throws(BrokerError) {
     // Clients make chains of any length: they are followed without recursion.
     while let next = walk.next() {
       if walk.isAtItsEnd { return }
@@ -50,6 +67,8 @@ extension VirtualHost {
   private func visit(
     _ exchange: Exchange, _ keys: [Name], _ message: FilteredMessage, _ walk: inout RouteWalk
   ) {
+    if let seen = exchange.seen, !walk.isNew(message, to: seen, now: broker.now) { return }
+    if let recent = exchange.recent { walk.note(recent, for: message) }
     for key in keys {
       guard walk.step() else { return }
       if exchange.name.isEmpty {

@@ -17,3 +17,10 @@ extension Journal {
     isInGroup = false
   }
 }
+
+extension Journal {
+  /// As `group`, or as a part of the group that is being written.
+  public func together(_ body: () -> Void) {
+    if isInGroup { body() } else { group(body) }
+  }
+}

@@ -60,6 +60,8 @@ import Testing
   private static let unitTest: [Sabotage: String] = [
     .forgetsChangesDuringSnapshot: "whatChangesMeanwhileIsThereAfterACrash",
     .forgetsExceptions: "messagesThatLeftFromTheMiddleOfABlockStayAway",
+    .forgetsRememberedAtReplay: "whatWasSeenIsKnownAfterARestart",
+    .forgetsRememberedInCheckpoint: "whatWasSeenIsKnownWhenTheLogHasGoneOn",
     .losesDeath: "whereverTheLogEndsALetterIsInOnePlace",
     .makesHolesEarly: "eachSealWaitsForItsOwnPosition",
     .misnamesFirstRecord: "whatStandsBehindALargeRecordIsFoundFromItsSegmentOn",

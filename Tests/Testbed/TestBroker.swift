@@ -18,10 +18,14 @@ package final class TestBroker {
   package var atClose: [() -> Void] = []
   private var isClosed = false
 
+  /// `milliseconds` is how much later than other brokers it starts.
   package init(
     in directory: TemporaryDirectory? = nil, settings: Journal.Settings = .quick,
-    limits: BrokerLimits = BrokerLimits(), disk: any Disk = SystemDisk()
+    limits: BrokerLimits = BrokerLimits(), disk: any Disk = SystemDisk(),
+    startingAfter milliseconds: Int64 = 0
   ) throws {
+    now.monotonic += milliseconds
+    now.wall += milliseconds
     let directory = try directory ?? TemporaryDirectory()
     let wake = try JournalWake()
     var random = SeededRandom(1)
