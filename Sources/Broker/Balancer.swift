@@ -26,6 +26,8 @@ final class Balancer {
   private static let looks = 8
   /// Points that are passed over at the price of a look-up.
   private static let pointsPerStep = 16
+  /// Points that come or go at the price of a chore's step.
+  private static let changedPointsPerStep = 2
 
   /// Nil for an exchange whose messages go to all bindings that fit.
   init?(_ kind: Exchange.Kind, _ arguments: FieldTable, seed: UInt64) {
@@ -63,6 +65,15 @@ final class Balancer {
       throw .limitReached(.hashWeight(weight, max: BrokerLimits.hashWeightMax))
     }
     return weight
+  }
+
+  /// What adding or removing a binding costs beyond what any binding does, in steps of a chore.
+  func steps(for binding: Binding) -> Int {
+    switch way {
+    case .weighted:
+      (Int(binding.key.description) ?? 0) * Self.pointsPerWeight / Self.changedPointsPerStep
+    case .counted, .random: 0
+    }
   }
 
   func add(_ binding: Binding) {

@@ -183,15 +183,21 @@ final class DeadLetters {
       // Too many steps: as for a publisher, it reaches nobody.
       return nil
     }
-    let open = Route(those: route.queues[...], remembrances: route.remembrances) {
+    let open = Route(
+      those: route.queues[...], remembrances: route.remembrances, keepers: route.keepers
+    ) {
       !$0.isDeleted && !letter.wentRound($0.name)
     }
-    return open.count > 0 ? open : nil
+    return open.count > 0 || !open.keepers.isEmpty ? open : nil
   }
 
   private func store(_ letter: DeadLetter, _ body: UnsafeRawBufferPointer, in route: Route) {
     let (names, properties) = (letter.names, letter.properties)
     let isPersistent = letter.isPersistent && journal.failure == nil
+    let kept = RecentMessages.copies(
+      route.keepers, names.span.bytes, properties.span.bytes, nil, body.bytes)
+    defer { broker.keep(kept, isPersistent: isPersistent) }
+    guard route.count > 0 else { return }
     if route.isPlain {
       broker.store(
         names: names.span.bytes, properties: properties.span.bytes, body: body.bytes, in: route,

@@ -109,6 +109,9 @@ public final class Exchange {
     }
   }
 
+  /// What adding or removing a binding costs beyond what any binding does, in steps of a chore.
+  func steps(for binding: Binding) -> Int { balancer?.steps(for: binding) ?? 0 }
+
   /// Some of the bindings, no longer found among them; each is still to be removed.
   func takeSome() -> [Binding] { bindings.removeSome() }
 

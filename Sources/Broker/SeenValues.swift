@@ -41,7 +41,7 @@ final class SeenValues {
 
   /// A message with this value came, and it is not too long ago.
   func has(_ value: [UInt8], now: Int64) -> Bool {
-    guard let seen = values[Form(bytes: value)] else { return false }
+    guard !isForgotten, let seen = values[Form(bytes: value)] else { return false }
     return seen.isRemembered(at: now)
   }
 
@@ -83,16 +83,21 @@ final class SeenValues {
   /// Its holder is gone.
   func forgetAll() {
     isForgotten = true
-    var next = oldest
-    var bytes = 0
-    while let seen = next {
-      bytes += Self.bytes(of: seen)
-      next = seen.newer
-    }
-    broker.account.add(-bytes, to: .remembered)
     oldest = nil
     newest = nil
-    values = SpreadDictionary()
+    if broker.isRecovering {
+      while forgetSome() > 0 {}
+    } else {
+      broker.chores.begin(Forgetting(self), for: nil)
+    }
+  }
+
+  /// Some of the values go, now that its holder is gone; returns how many.
+  func forgetSome() -> Int {
+    invariant(isForgotten, "values are forgotten whose holder is there")
+    let some = values.removeSome()
+    broker.account.add(-some.reduce(0) { $0 + Self.bytes(of: $1) }, to: .remembered)
+    return some.count
   }
 
   private func forgetOldest() {

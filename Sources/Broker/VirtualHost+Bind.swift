@@ -55,6 +55,7 @@ extension VirtualHost {
     let binding = try Binding(
       source: source, destination: destination, key: key, arguments: arguments)
     let isNew = insert(binding)
+    if isNew { pay(for: binding, by: peer) }
     let isLogged = isNew && binding.isDurable
     let committed = isLogged ? broker.catalog.append(binding) : broker.catalog.known
     if isNew, let recent = source.recent, recent.count > 0 {
@@ -62,6 +63,12 @@ extension VirtualHost {
       if isLogged { return .whenDurable(broker.journal.endPosition) }
     }
     return binding.isDurable ? committed : .now
+  }
+
+  /// A binding that came or went may have been dear.
+  private func pay(for binding: Binding, by peer: Peer) {
+    let steps = binding.source.steps(for: binding)
+    if steps > 0 { broker.chores.begin(Payment(steps: steps), for: peer) }
   }
 
   private func unbind(
@@ -73,6 +80,7 @@ extension VirtualHost {
       unchecked: source, destination: destination, key: key, arguments: arguments)
     guard let binding = source.binding(like: wanted) else { return broker.catalog.known }
     remove(binding)
+    pay(for: binding, by: peer)
     let isLogged = binding.isDurable
     let going = goesWithoutBindings(source) ? goesWithCascade(source) : []
     let committed = takeOut(

@@ -258,6 +258,22 @@ import Testing
     #expect(vhost.bindings == 0)
   }
 
+  @Test func heavyBindingsAreAFewInATurn() throws {
+    try declare()
+    let other = broker.connect().open()
+    for name in ["a", "b"] as [Name] { try channel.declare(name) }
+    try broker.turn { try channel.bind("a", to: "x", key: "1000") }
+    // The client's next requests wait for a while; others' do not.
+    #expect(channel.peer.isWorking && !other.peer.isWorking)
+    #expect(broker.finishChores() > 0)
+    #expect(!channel.peer.isWorking)
+    try broker.turn { try channel.bind("b", to: "x", key: "1") }
+    #expect(!channel.peer.isWorking)
+    try channel.delete("a")
+    broker.finishChores()
+    #expect(vhost.bindingBytes == 0)
+  }
+
   @Test func aWeightHasALimit() throws {
     try declare()
     try channel.declare("q")

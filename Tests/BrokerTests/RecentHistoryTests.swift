@@ -185,6 +185,21 @@ import Testing
     #expect(try channel.drain("q").map(\.text) == ["3"])
   }
 
+  @Test func deadLettersAreKeptToo() throws {
+    try declare(isDurable: true)
+    try channel.declare(
+      "work", isDurable: true, arguments: ["x-dead-letter-exchange": .string("x")])
+    for text in ["1", "2"] {
+      try channel.publish(text, key: "work", isPersistent: true)
+      let delivery = try #require(try channel.take("work", isAutomatic: false))
+      try channel.reject(delivery.tag, isMultiple: false, requeues: false)
+    }
+    #expect(broker.queue("work")?.messageCount == 0)
+    broker.durableTurn()
+    let again = try broker.restarted()
+    #expect(try history(again.connect().open()) == ["1", "2"])
+  }
+
   @Test func aFilterHoldsForTheHistory() throws {
     try declare()
     for number in 1...4 {
