@@ -19,6 +19,8 @@ public enum Sabotage: String, CaseIterable, Sendable {
   case appliesOpenGroup, endsGroupEarly, forgetsGroup
   // Transactions.
   case commitsInParts, settlesBehindCommit
+  // Values by which repeated messages are known.
+  case forgetsRememberedAtReplay, forgetsRememberedInCheckpoint
   // Queues.
   case dropsSettlement, deliversBeforeLog, forgetsRedelivered, requeuesOutOfOrder
   case acknowledgesNeighbour, keepsStaleRoutes, miscountsReady

@@ -57,8 +57,9 @@ final class Binding {
   var row: HeadersRow?
   /// What must be true of a message besides.
   let filter: Filter?
-  /// Where it stands among bindings with filters of the same place in its source's router.
-  var filterPlace = 0
+  /// Where it stands among bindings with filters of the same place in its source's router, or in its
+  /// source's `BindingPool`.
+  var routerPlace = 0
   /// Taken out of both of its ends.
   var isGone = false
 
@@ -66,11 +67,27 @@ final class Binding {
   convenience init(
     source: Exchange, destination: Destination, key: Name, arguments: FieldTable
   ) throws(BrokerError) {
-    let predicate = source.kind == .headers ? try HeadersPredicate(arguments) : nil
+    var predicate: HeadersPredicate?
+    switch source.kind {
+    case .direct, .fanout, .topic, .modulusHash, .random, .deduplication, .recentHistory: break
+    case .headers: predicate = try HeadersPredicate(arguments)
+    case .consistentHash: _ = try Balancer.weight(key)
+    case .localRandom: try Self.checkLocal(destination, key)
+    }
     let filter = try arguments["x-filter"].map(Self.filter)
     self.init(
       source: source, destination: destination, key: key, arguments: arguments, filter: filter)
     self.predicate = predicate
+  }
+
+  /// Queues are on a node, and are bound without a key.
+  private static func checkLocal(_ destination: Destination, _ key: Name) throws(BrokerError) {
+    guard key.isEmpty else {
+      throw .refusedBinding(reason: "Non empty binding '\(key)' key not permitted")
+    }
+    guard !destination.isExchange else {
+      throw .refusedBinding(reason: "Destination not found")
+    }
   }
 
   private static func filter(_ value: FieldValue) throws(BrokerError) -> Filter {

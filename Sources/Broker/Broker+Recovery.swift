@@ -68,7 +68,7 @@ extension Broker: JournalReplay {
       recovering?.lanes[delivered.lane]?.found.deliveredUpTo = delivered.sequence
     case .deliveryCounts(let counts): replayCounts(counts)
     case .queue, .queueDeleted, .exchange, .exchangeDeleted, .binding, .bindingRemoved, .lane,
-      .laneState, .ids, .laneAlive, .ignorable:
+      .remembered, .kept, .laneState, .ids, .laneAlive, .ignorable:
       if !isBeforeCheckpoint { try replayCatalog(known) }
     }
   }
@@ -132,6 +132,8 @@ extension Broker: JournalReplay {
     case .exchangeDeleted(let deletion): replayExchangeDeleted(deletion.id)
     case .binding(let binding): try replayBinding(binding, isRemoved: false)
     case .bindingRemoved(let binding): try replayBinding(binding, isRemoved: true)
+    case .remembered(let remembered): replayRemembered(remembered)
+    case .kept(let kept): replayKept(kept)
     // Checkpoints have none of these.
     case .message, .settle, .delivered, .ignorable: break
     }
@@ -238,7 +240,7 @@ extension Broker: JournalReplay {
     let exchange = Exchange(
       id: record.id, name: record.name, type: record.type, form: form, isDurable: true,
       isAutoDelete: record.isAutoDelete, isInternal: record.isInternal,
-      arguments: record.arguments)
+      arguments: record.arguments, seed: random())
     vhost.insert(exchange)
     catalog.add(exchange, in: vhost)
     recovering?.exchanges[record.id] = (exchange, vhost)
@@ -249,6 +251,27 @@ extension Broker: JournalReplay {
     guard let (exchange, vhost) = recovering?.exchanges.removeValue(forKey: id) else { return }
     catalog.remove(exchange)
     vhost.remove(exchange)
+  }
+
+  private func replayRemembered(_ record: RememberedRecord) {
+    if Sabotage.is(.forgetsRememberedAtReplay) { return }
+    let until = Int64(clamping: record.until)
+    guard until == 0 || until > now else { return }
+    let seen =
+      record.isOfQueue
+      ? recovering?.queues[record.id]?.seen : recovering?.exchanges[record.id]?.0.seen
+    seen?.remember(record.value.bytes, until: until, now: now)
+  }
+
+  private func replayKept(_ record: KeptRecord) {
+    if Sabotage.is(.forgetsRememberedAtReplay) { return }
+    let names = [record.publishedTo, record.routingKey].flatMap {
+      [UInt8($0.bytes.count)] + $0.bytes
+    }
+    recovering?.exchanges[record.exchange]?.0.recent?.keep(
+      KeptMessage(
+        number: record.number, names: names, properties: Array(record.properties),
+        body: Array(record.body)))
   }
 
   private func replayBinding(

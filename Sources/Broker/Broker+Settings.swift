@@ -15,9 +15,10 @@ extension Broker {
     let priority = MessageView.priority(in: properties)
     let life = MessageView.life(in: properties)
     let size = body.byteCount
-    var open = route
+    let (wanted, remembrances) = try withoutRepeated(route, names, properties)
+    var open = wanted
     var full: Set<ObjectIdentifier> = []
-    for queue in route.queues {
+    for queue in wanted.queues {
       let queue = queue.takeUnretainedValue()
       guard isFull(queue, for: size) else { continue }
       full.insert(ObjectIdentifier(queue))
@@ -25,10 +26,27 @@ extension Broker {
       deadLetters.send(refused: names, properties: properties, body: body, by: queue)
     }
     if !full.isEmpty {
-      open = route.only { !full.contains(ObjectIdentifier($0)) }
+      open = wanted.only { !full.contains(ObjectIdentifier($0)) }
     }
-    guard open.count > 0 else { return false }
+    guard open.count > 0 else { return wanted.count == 0 }
     for queue in open.queues { try queue.takeUnretainedValue().prepareLane(forPriority: priority) }
+    if remembrances.isEmpty {
+      put(names, properties, body, draft, in: open, isPersistent, priority: priority, life)
+    } else {
+      journal.together {
+        put(names, properties, body, draft, in: open, isPersistent, priority: priority, life)
+        remember(remembrances.lazy.filter { !full.contains($0.queue) }.map(\.remembrance))
+      }
+    }
+    for queue in open.queues { queue._withUnsafeGuaranteedRef { stored(size, in: $0, life) } }
+    return open.count == wanted.count
+  }
+
+  /// Stores the message, and an entry for each of the queues, which have lanes for it.
+  private func put(
+    _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan, _ draft: RecordDraft?,
+    in open: Route, _ isPersistent: Bool, priority: UInt8, _ life: Int64?
+  ) {
     let isDurable = isPersistent && open.durableCount > 0
     let destinations = isDurable ? open.durableCount : 0
     let message =
@@ -50,8 +68,6 @@ extension Broker {
         if isDurable { place += MessagePlace.size }
       }
     }
-    for queue in open.queues { queue._withUnsafeGuaranteedRef { stored(size, in: $0, life) } }
-    return open.count == route.count
   }
 
   private func enqueue(

@@ -62,6 +62,10 @@ public indirect enum BrokerError: Error, Equatable, Sendable {
   case unknownExchangeType(Name)
   /// The value of an argument is impossible.
   case refusedArgument(Name, of: ArgumentHolder, reason: String)
+  /// An exchange of this type cannot be with these arguments; as clients know the reason.
+  case refusedExchange(reason: String)
+  /// The exchange's type does not have such bindings; as clients know the reason.
+  case refusedBinding(reason: String)
   /// The argument is one for queues of another type than this one's.
   case refusedForType(Name, queue: Name, in: Name, type: String)
   /// The bytes of a message's properties are wrong.
@@ -109,6 +113,8 @@ public indirect enum BrokerError: Error, Equatable, Sendable {
     case routingKeys(count: Int, max: Int)
     /// Steps of routing one message from an exchange on.
     case routingSteps(from: Name, in: Name, max: Int)
+    /// The weight of a binding of an exchange that routes by a hash.
+    case hashWeight(Int, max: Int)
     /// Numbers that the log has for durable queues or exchanges; `kind` is which.
     case numbers(kind: String, max: UInt32)
     /// Messages and answers of a transaction.

@@ -42,6 +42,16 @@ public struct BrokerLimits: Equatable, Sendable {
   /// out of it: they are not copied into the log, nor into a connection's output.
   public static let copiedBodyMax = 64 << 10
 
+  /// Of a binding of an exchange that routes by a hash: each unit costs points on its ring.
+  public static let hashWeightMax = 1000
+
+  /// Values by which an exchange or a queue knows repeated messages.
+  public static let rememberedValuesMax = 100_000
+
+  /// Messages that an exchange keeps for what will be bound to it, and what they take of memory.
+  public static let recentMessagesMax = 10_000
+  public static let recentBytesMax = 4 << 20
+
   public init() {}
 
   func check(_ arguments: FieldTable) throws(BrokerError) {

@@ -121,9 +121,19 @@ final class Catalog {
     changedAt = journal.endPosition
   }
 
+  /// A value that an exchange or a queue remembers from now on.
+  func append(_ seen: Remembrance) {
+    Self.record(seen.value, until: seen.until, of: seen.values.holder).append(to: journal)
+  }
+
+  /// A message that an exchange keeps from now on.
+  func append(_ message: KeptMessage, of exchange: UInt32) {
+    Self.record(message, of: exchange).append(to: journal)
+  }
+
   /// A change of which the log gets so many records. If there are several, a start finds all or none.
   func change(recordCount: Int, _ body: () -> Void) -> Committed {
-    if recordCount > 1 { journal.group(body) } else { body() }
+    if recordCount > 1 { journal.together(body) } else { body() }
     guard recordCount > 0 else { return .now }
     changedAt = journal.endPosition
     return .whenDurable(changedAt)
@@ -203,6 +213,14 @@ final class Catalog {
     Self.record(binding).append(to: &bytes)
   }
 
+  func append(_ seen: SeenValue, of holder: SeenValues.Holder, to bytes: inout [UInt8]) {
+    Self.record(seen.value, until: seen.until, of: holder).append(to: &bytes)
+  }
+
+  func append(_ message: KeptMessage, of exchange: UInt32, to bytes: inout [UInt8]) {
+    Self.record(message, of: exchange).append(to: &bytes)
+  }
+
   private func appendState(of lane: Lane, to bytes: inout [UInt8]) {
     var moved = lane.movedUpTo
     if Sabotage.is(.forgetsMovedUpTo) { moved = 0 }
@@ -241,6 +259,26 @@ final class Catalog {
       id: exchange.id, isAutoDelete: exchange.isAutoDelete, isInternal: exchange.isInternal,
       vhost: vhost.name, name: exchange.name, type: exchange.type,
       arguments: exchange.arguments.encoded)
+  }
+
+  private static func record(
+    _ value: [UInt8], until: Int64, of holder: SeenValues.Holder
+  ) -> RawRecord {
+    RememberedRecord.raw(
+      id: holder.id, isOfQueue: holder.isQueue, until: UInt64(until), value: Name(value))
+  }
+
+  private static func record(_ message: KeptMessage, of exchange: UInt32) -> RawRecord {
+    var payload = [UInt8](repeating: 0, count: KeptRecord.fixedBytes)
+    payload.withUnsafeMutableBytes { bytes in
+      guard let base = bytes.baseAddress else { return }
+      KeptRecord.write(
+        at: base, propertiesSize: UInt32(message.properties.count),
+        bodySize: UInt32(message.body.count), number: message.number)
+    }
+    payload += message.names + message.properties + message.body
+    return RawRecord(
+      kind: BrokerRecord.Kind.kept.rawValue, word: exchange, payload: payload)
   }
 
   private static func record(_ binding: Binding) -> RawRecord {

@@ -42,6 +42,10 @@ final class CatalogSnapshot: Chore {
   /// Whose bindings are being taken; by its place it would be another one when something is deleted.
   private var exchange: Exchange?
   private var queue: (queue: Queue, part: QueuePart)?
+  /// What an exchange or a queue remembers; values before `next` were taken.
+  private var remembered: (holder: SeenValues.Holder, all: [SeenValue], next: Int)?
+  /// The messages that an exchange keeps; those before `next` were taken.
+  private var kept: (exchange: UInt32, all: [KeptMessage], next: Int)?
   /// The bindings before this one are still to come.
   private var bindingIndex = Int.max
   /// Lanes with messages in lane files.
@@ -56,6 +60,7 @@ final class CatalogSnapshot: Chore {
   private static let outstandingMax = 4096
   private static let stepsPerRecord = 3
   private static let entriesPerStep = 16
+  private static let keptBytesPerStep = 1024
 
   /// Begins at the log's present end.
   init(_ broker: Broker) {
@@ -80,6 +85,14 @@ final class CatalogSnapshot: Chore {
     }
     while steps > 0 {
       if bytes.count >= Self.pieceBytes { handOver() }
+      if remembered != nil {
+        takeRemembered(&steps)
+        continue
+      }
+      if kept != nil {
+        takeKept(&steps)
+        continue
+      }
       switch part {
       case .exchanges: takeExchange(&steps)
       case .exchangeBindings: takeExchangeBinding(&steps)
@@ -121,6 +134,40 @@ final class CatalogSnapshot: Chore {
     else { return }
     exchange.snapshotNumber = number
     catalog.append(exchange, in: vhost, to: &bytes)
+    begin(exchange.seen)
+    if let recent = exchange.recent, recent.isDurable, recent.count > 0,
+      !Sabotage.is(.forgetsRememberedInCheckpoint)
+    {
+      kept = (exchange.id, recent.all, 0)
+    }
+  }
+
+  /// The persistent ones, in their order.
+  private func takeKept(_ steps: inout Int) {
+    guard let (exchange, all, next) = kept else { return }
+    let message = all[next]
+    let properties = message.properties
+    if MessageView.isPersistent(properties.span.bytes) {
+      catalog.append(message, of: exchange, to: &bytes)
+    }
+    steps -= Self.stepsPerRecord + message.bytes / Self.keptBytesPerStep
+    kept?.next += 1
+    if next + 1 == all.count { kept = nil }
+  }
+
+  private func begin(_ seen: SeenValues?) {
+    if Sabotage.is(.forgetsRememberedInCheckpoint) { return }
+    if let seen, seen.count > 0 { remembered = (seen.holder, seen.all, 0) }
+  }
+
+  /// In their order, so that the newest are kept. What is remembered meanwhile is in the log as well.
+  private func takeRemembered(_ steps: inout Int) {
+    guard let (holder, all, next) = remembered else { return }
+    let end = min(all.count, next + max(1, steps / Self.stepsPerRecord))
+    for index in next..<end { catalog.append(all[index], of: holder, to: &bytes) }
+    steps -= Self.stepsPerRecord * (end - next)
+    remembered?.next = end
+    if end == all.count { remembered = nil }
   }
 
   private func takeExchangeBinding(_ steps: inout Int) {
@@ -190,6 +237,7 @@ final class CatalogSnapshot: Chore {
       lane.snapshot = (number, lane.movedUpTo)
     }
     catalog.append(queue, newLanes: newLanes, to: &bytes)
+    begin(queue.seen)
     self.queue = (queue, .lane(0, behind: 0))
   }
 

@@ -20,6 +20,8 @@ struct ConfirmState: ~Copyable {
   var waiting = Ring<Group>()
   /// Those above `confirmed` that were refused, in order.
   var refused: [UInt64] = []
+  /// A queue had no room for the last publish.
+  var isLastRefused = false
   /// The last publish is being stored between turns; it is not confirmed before that is over.
   var isStoring = false
   /// A message of this turn went into the log.
@@ -118,12 +120,12 @@ extension Channel {
       guard !isDelayed else { return }
     }
     guard let stripped else {
-      return try store(
+      return try storeRemembered(
         names, properties, body, draft, in: wide, isPersistent: block.isPersistent,
         isMandatory: isMandatory)
     }
     try Self.withBytes(stripped) { (bytes) throws(BrokerError) in
-      try store(
+      try storeRemembered(
         names, bytes.bytes, body, draft, in: wide, isPersistent: block.isPersistent,
         isMandatory: isMandatory)
     }
@@ -136,13 +138,15 @@ extension Channel {
     in route: Route, isPersistent: Bool
   ) throws(BrokerError) -> Bool {
     if isPersistent { try noteDurable() }
-    let isAlone = route.count == 0 && route.delaying.count == 1
+    let isAlone = route.count == 0 && route.keepers.isEmpty && route.delaying.count == 1
     for exchange in route.delaying {
       try broker.storeDelayed(
         names: names, properties: properties, body: body, isAlone ? draft : nil, at: exchange,
         isPersistent: isPersistent)
     }
-    return route.count == 0
+    guard route.count == 0, route.keepers.isEmpty else { return false }
+    broker.remember(route.remembrances)
+    return true
   }
 
   /// The route of a message that has headers, or whose route needs it, and its properties without blind
@@ -238,7 +242,7 @@ extension Channel {
 
   /// The same for a body that may be a draft's.
   @inline(__always)
-  private func store(
+  func store(
     _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan, _ draft: RecordDraft?,
     in route: Route, isPersistent: Bool, isMandatory: Bool
   ) throws(BrokerError) {
@@ -348,6 +352,7 @@ extension Channel {
   /// A queue had no room for the last publish. Its publisher is told so at once; what is confirmed later
   /// may name all up to some publish, and does not name this one alone.
   private func refuseLast() {
+    confirms.isLastRefused = true
     guard isConfirming else { return }
     outlet.refused(upTo: confirms.published, isMultiple: false, on: self)
     confirms.refused.append(confirms.published)
@@ -361,8 +366,10 @@ extension Channel {
     if Sabotage.is(.confirmsBeforeSync) { confirms.isDurable = false }
     let sequence = confirms.published &- (confirms.isStoring ? 1 : 0)
     let waited = confirms.waiting.count > 0
-    if confirms.isDurable || waited {
-      confirms.isDurable = false
+    // What was refused or repeated may have written nothing.
+    let waits = confirms.isDurable && position > broker.journal.durablePosition
+    confirms.isDurable = false
+    if waits || waited {
       confirms.waiting.append(
         ConfirmState.Group(sequence: sequence, position: position))
       return !waited

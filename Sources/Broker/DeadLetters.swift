@@ -157,7 +157,7 @@ final class DeadLetters {
       store(letter, body, in: route)
       return leave()
     }
-    journal.joinGroup {
+    journal.together {
       store(letter, body, in: route)
       leave()
       if !Sabotage.is(.losesDeath) { lane.logProgress() }
@@ -216,22 +216,29 @@ extension Broker {
   func storeMoved(
     names: RawSpan, properties: RawSpan, body: RawSpan, in route: Route, isPersistent: Bool
   ) {
+    let kept = RecentMessages.copies(route.keepers, names, properties, nil, body)
+    defer { keep(kept, isPersistent: isPersistent) }
+    guard route.count > 0 || !route.delaying.isEmpty else { return }
     do throws(BrokerError) {
       for exchange in route.delaying {
         try storeDelayed(
           names: names, properties: properties, body: body, nil, at: exchange,
           isPersistent: isPersistent)
       }
-      guard route.count > 0 else { return }
       if route.isPlain, !MessageView.hasExpiration(properties) {
-        return store(
-          names: names, properties: properties, body: body, in: route,
-          isDurable: isPersistent && route.durableCount > 0)
+        if route.count > 0 {
+          store(
+            names: names, properties: properties, body: body, in: route,
+            isDurable: isPersistent && route.durableCount > 0)
+        }
+      } else {
+        // What a full queue refuses is gone, as it would be for a publisher.
+        let hasRoom = try storeWithSettings(
+          names: names, properties: properties, body: body, nil, in: route,
+          isPersistent: isPersistent)
+        guard hasRoom else { return }
       }
-      // What a full queue refuses is gone, as it would be for a publisher.
-      _ = try storeWithSettings(
-        names: names, properties: properties, body: body, nil, in: route,
-        isPersistent: isPersistent)
+      remember(route.remembrances)
     } catch {
       // No number is left for a lane, or what waits is to wait longer than anything may.
     }

@@ -234,8 +234,9 @@ final class Delays: Timed {
       let message = FilteredMessage(
         names: names.bytes, properties: kept.span.bytes,
         headers: Self.block(kept.span.bytes).headers, body: body.bytes)
-      let route = try queue.vhost.route(exchange, keys: selected?.keys(with: key) ?? [key], message)
-      guard route.count > 0 else { return true }
+      let route = try queue.vhost.route(
+        exchange, keys: selected?.keys(with: key) ?? [key], message, hasWaited: true)
+      guard !route.isEmpty else { return true }
       steps -= route.count
       broker.storeMoved(
         names: names.bytes, properties: kept.span.bytes, body: body.bytes, in: route,

@@ -131,15 +131,15 @@ private final class FilteredBindings {
   var isEmpty: Bool { bindings.isEmpty }
 
   func add(_ binding: Binding) {
-    binding.filterPlace = bindings.count
+    binding.routerPlace = bindings.count
     bindings.append(.passUnretained(binding))
   }
 
   func remove(_ binding: Binding) {
     let last = bindings.removeLast()
-    if binding.filterPlace < bindings.count {
-      last._withUnsafeGuaranteedRef { $0.filterPlace = binding.filterPlace }
-      bindings[binding.filterPlace] = last
+    if binding.routerPlace < bindings.count {
+      last._withUnsafeGuaranteedRef { $0.routerPlace = binding.routerPlace }
+      bindings[binding.routerPlace] = last
     }
     bindings.shrinkIfSparse()
   }

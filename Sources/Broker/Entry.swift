@@ -126,6 +126,12 @@ public struct MessageView {
       && properties.unsafeLoad(fromByteOffset: 0, as: UInt8.self) & 1 != 0
   }
 
+  /// Whether the properties ask for a message that survives a restart.
+  static func isPersistent(_ properties: RawSpan) -> Bool {
+    guard let place = PropertyFlags.deliveryMode.place(in: properties) else { return false }
+    return properties.unsafeLoad(fromByteOffset: place.lowerBound, as: UInt8.self) == 2
+  }
+
   /// The priority among the properties; 0 if there is none. They were looked at when they came.
   static func priority(in properties: RawSpan) -> UInt8 {
     do throws(MalformedInput) {

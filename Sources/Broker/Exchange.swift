@@ -4,10 +4,6 @@ import Filters
 
 /// Routes messages by its bindings.
 public final class Exchange {
-  public enum Kind: String, Sendable {
-    case direct, fanout, topic, headers
-  }
-
   let id: UInt32
   public let name: Name
   /// As it was declared.
@@ -42,6 +38,10 @@ public final class Exchange {
   var incoming = BindingList()
   /// Whose bindings those are that go with their last one.
   var dependents = Dependents()
+  /// What it knows repeated messages by; nil if it does not look for them.
+  var seen: SeenValues?
+  /// Its last messages; nil if it keeps none.
+  var recent: RecentMessages?
   /// Set by the router to visit an exchange once.
   var routeMark: UInt64 = 0
 
@@ -49,10 +49,14 @@ public final class Exchange {
   private var all = DestinationList()
   private var trie = TopicTrie()
   private var index = HeadersIndex()
+  /// Nil if messages go to all bindings that fit, and not to one of them.
+  private let balancer: Balancer?
 
+  /// `seed` is where chance begins.
   init(
     id: UInt32, name: Name, type: Name, form: ExchangeForm, isDurable: Bool,
-    isAutoDelete: Bool = false, isInternal: Bool = false, arguments: FieldTable = FieldTable()
+    isAutoDelete: Bool = false, isInternal: Bool = false, arguments: FieldTable = FieldTable(),
+    seed: UInt64 = 0
   ) {
     self.id = id
     self.name = name
@@ -63,6 +67,7 @@ public final class Exchange {
     self.isAutoDelete = isAutoDelete
     self.isInternal = isInternal
     self.arguments = arguments
+    balancer = Balancer(kind, arguments, seed: seed)
     alternate = arguments["alternate-exchange"]?.text.map { Name($0) }
   }
 
@@ -80,7 +85,16 @@ public final class Exchange {
   var memoryBytes: Int { MemoryAccount.bytes(640, name, arguments) }
 
   /// Bytes of the tables by which it routes, besides those of each binding.
-  var routerBytes: Int { trie.bytes }
+  var routerBytes: Int { trie.bytes + (balancer?.bytes ?? 0) }
+
+  /// Where a message goes depends on more of it than its routing keys.
+  var needsMessage: Bool {
+    kind == .headers || isDelaying || seen != nil || recent != nil
+      || balancer?.needsMessage == true
+  }
+
+  /// Where a message goes depends on its routing key.
+  var needsKey: Bool { kind.comparesKeys || balancer?.needsMessage == false }
 
   /// The binding that is the same as this one.
   func binding(like binding: Binding) -> Binding? { bindings[BindingKey(binding)] }
@@ -91,8 +105,10 @@ public final class Exchange {
     switch kind {
     case .direct: byKey[binding.key].add(binding)
     case .topic: trie.add(binding)
-    case .fanout: all.add(binding)
+    case .fanout, .deduplication, .recentHistory: all.add(binding)
     case .headers: index.add(binding)
+    case .consistentHash, .modulusHash, .random, .localRandom:
+      balancer?.add(binding)
     }
   }
 
@@ -102,10 +118,15 @@ public final class Exchange {
     switch kind {
     case .direct: byKey[binding.key].remove(binding)
     case .topic: trie.remove(binding)
-    case .fanout: all.remove(binding)
+    case .fanout, .deduplication, .recentHistory: all.remove(binding)
     case .headers: index.remove(binding)
+    case .consistentHash, .modulusHash, .random, .localRandom:
+      balancer?.remove(binding)
     }
   }
+
+  /// What adding or removing a binding costs beyond what any binding does, in steps of a chore.
+  func steps(for binding: Binding) -> Int { balancer?.steps(for: binding) ?? 0 }
 
   /// Some of the bindings, no longer found among them; each is still to be removed.
   func takeSome() -> [Binding] { bindings.removeSome() }
@@ -115,8 +136,10 @@ public final class Exchange {
     switch kind {
     case .direct: byKey[key]?.forEach(of: message, &walk)
     case .topic: trie.match(key, message, &walk)
-    case .fanout: all.forEach(of: message, &walk)
+    case .fanout, .deduplication, .recentHistory: all.forEach(of: message, &walk)
     case .headers: index.match(message, &walk)
+    case .consistentHash, .modulusHash, .random, .localRandom:
+      balancer?.match(key, message, &walk)
     }
   }
 }

@@ -19,6 +19,8 @@ public struct MemoryAccount {
     case topology
     /// Routes that are remembered.
     case routes
+    /// What exchanges and queues remember of messages.
+    case remembered
     /// Connections and channels themselves.
     case connections
     /// Bytes that were received and not taken yet.

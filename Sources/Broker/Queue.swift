@@ -25,6 +25,8 @@ public final class Queue {
   let deliveryCounting: DeliveryCounting?
   /// When its messages expire, or it does; nil if neither is asked for.
   var times: QueueTimes?
+  /// What it knows repeated messages by; nil if it does not look for them.
+  let seen: SeenValues?
   // Unsafe but sound: one of `lanes`; reached for every message, and so without counting references.
   /// The lane that is served: the only one of a queue without priorities, to which its messages go.
   unowned(unsafe) private(set) var lane: Lane
@@ -100,9 +102,14 @@ public final class Queue {
     self.owner = owner
     isExclusive = owner != nil
     self.arguments = arguments
-    settings = QueueSettings(arguments)
+    let settings = QueueSettings(arguments)
+    self.settings = settings
+    let broker = vhost.broker
+    seen = settings?.deduplication.map {
+      SeenValues(.init(id: id, isQueue: true, isDurable: isDurable), $0, broker)
+    }
     let lane = Lane(
-      id: laneID, role: role, priority: priority, isDurable: isDurable, broker: vhost.broker)
+      id: laneID, role: role, priority: priority, isDurable: isDurable, broker: broker)
     deliveryCounting = DeliveryCounting(arguments)
     self.lane = lane
     lanes = [lane]

@@ -4,7 +4,7 @@ import Base
 /// The arguments that a queue can be declared with. Those that name something are checked and
 /// compared when a queue is declared again; any others are kept and not compared.
 public enum QueueArguments {
-  private enum Rule {
+  enum Rule {
     /// A whole number that is not negative.
     case count
     /// Milliseconds, of which there can be too many.
@@ -15,6 +15,8 @@ public enum QueueArguments {
     /// Any whole number.
     case number
     case flag
+    /// How many values of messages are remembered, and for how long; also as text.
+    case rememberedCount, rememberedLife
     case text
     case queueType
     case overflow
@@ -26,6 +28,8 @@ public enum QueueArguments {
     "x-message-ttl": .life, "x-expires": .positiveLife, "x-max-length": .count,
     "x-max-length-bytes": .count, "x-max-priority": .priority, "x-overflow": .overflow,
     "x-dead-letter-exchange": .text, "x-dead-letter-routing-key": .text,
+    "x-message-deduplication": .flag, "x-cache-size": .rememberedCount,
+    "x-cache-ttl": .rememberedLife, "x-deduplication-header": .text,
     "x-single-active-consumer": .flag, "x-queue-type": .queueType, "x-queue-mode": .anything,
     "x-queue-version": .anything, "x-delivery-limit": .number,
   ]
@@ -51,6 +55,7 @@ public enum QueueArguments {
     case .anything: return nil
     case .number:
       return value.integer == nil ? "{unacceptable_type,\(value.typeName)}" : nil
+    case .rememberedCount, .rememberedLife: return Deduplication.problem(value, rule)
     case .flag:
       if case .bool = value { return nil }
       return "{unacceptable_type,\(value.typeName)}"

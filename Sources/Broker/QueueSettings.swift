@@ -24,6 +24,8 @@ final class QueueSettings {
   let deadLetters: DeadLetterTarget?
   /// One consumer is served at a time, and the others stand by.
   let isSingleActive: Bool
+  /// Nil if messages that are repeated come in as any others.
+  let deduplication: Deduplication?
 
   /// How long messages live, in milliseconds; nil for ever.
   let messageTTL: Int64?
@@ -47,12 +49,13 @@ final class QueueSettings {
       DeadLetterTarget(
         exchange: $0, key: Self.name(arguments["x-dead-letter-routing-key"]))
     }
+    deduplication = Deduplication(arguments)
     isSingleActive = arguments["x-single-active-consumer"] == .bool(true)
     messageTTL = arguments["x-message-ttl"]?.integer.map { min($0, Self.lifeMax) }
     expires = arguments["x-expires"]?.integer.map { min($0, Self.lifeMax) }
     let isPlain = priorityMax == 0 && lengthMax == .max && bytesMax == .max
     let isTimeless = messageTTL == nil && expires == nil
-    if isPlain, isTimeless, !isSingleActive, deadLetters == nil { return nil }
+    if isPlain, isTimeless, !isSingleActive, deadLetters == nil, deduplication == nil { return nil }
   }
 
   private static func limit(_ value: FieldValue?) -> Int {

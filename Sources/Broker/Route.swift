@@ -7,6 +7,18 @@ struct DelayingExchange {
   let milliseconds: Int64
 }
 
+/// What becomes of a message on its way, besides reaching queues.
+struct RouteEffects {
+  /// Exchanges where it waits for its time.
+  var delaying: [DelayingExchange] = []
+  /// What is to be remembered of it once it is stored.
+  var remembrances: [Remembrance] = []
+  /// Exchanges that keep it.
+  var keepers: [RecentMessages] = []
+  /// An exchange has dropped it.
+  var isRepeated = false
+}
+
 /// The queues that a message goes to, each once.
 final class Route {
   /// Kept alive by the virtual host: any change of bindings or queues drops its routes.
@@ -20,8 +32,8 @@ final class Route {
   let needsMessage: Bool
   /// It is the same for all keys.
   let isKeyless: Bool
-  /// Exchanges where the message waits for its time.
-  let delaying: [DelayingExchange]
+  /// What becomes of the message on its way, besides reaching queues.
+  let effects: RouteEffects
 
   /// To no queue.
   static var nowhere: Route { Route(those: []) }
@@ -33,15 +45,15 @@ final class Route {
     plainCount = walk.hasSettings ? .max : walk.queues.count
     needsMessage = walk.needsMessage
     isKeyless = walk.isKeyless
-    delaying = walk.delaying
+    effects = walk.effects
   }
 
   /// Those of some queues that are still there.
   init(
     those queues: ContiguousArray<Unmanaged<Queue>>.SubSequence,
-    delaying: [DelayingExchange] = [], where isWanted: (Queue) -> Bool = { !$0.isDeleted }
+    effects: RouteEffects = RouteEffects(), where isWanted: (Queue) -> Bool = { !$0.isDeleted }
   ) {
-    self.delaying = delaying
+    self.effects = effects
     self.queues = ContiguousArray(queues.filter { $0._withUnsafeGuaranteedRef(isWanted) })
     count = self.queues.count
     let hasSettings = self.queues.contains { $0._withUnsafeGuaranteedRef { $0.settings != nil } }
@@ -53,13 +65,18 @@ final class Route {
 
   /// The same with these of the queues only.
   func only(_ isWanted: (Queue) -> Bool) -> Route {
-    Route(those: queues[...], delaying: delaying, where: isWanted)
+    Route(those: queues[...], effects: effects, where: isWanted)
   }
 
   var isPlain: Bool { plainCount == count }
 
-  /// It leads nowhere.
-  var isEmpty: Bool { count == 0 && delaying.isEmpty }
+  /// It leads nowhere, and nobody keeps the message.
+  var isEmpty: Bool { count == 0 && delaying.isEmpty && keepers.isEmpty }
+
+  var delaying: [DelayingExchange] { effects.delaying }
+  var remembrances: [Remembrance] { effects.remembrances }
+  var keepers: [RecentMessages] { effects.keepers }
+  var isRepeated: Bool { effects.isRepeated }
 
   /// What it takes of the memory.
   var bytes: Int { 96 + queues.capacity * MemoryLayout<Unmanaged<Queue>>.stride }

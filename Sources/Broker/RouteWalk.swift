@@ -17,8 +17,10 @@ struct RouteWalk {
   private(set) var hasFound = false
   /// An exchange or a filter on the way looks at the message.
   private(set) var needsMessage = false
-  /// Those at which the message waits for its time: the walk does not go on there.
-  private(set) var delaying: [DelayingExchange] = []
+  /// What becomes of the message besides reaching queues; where it waits for its time the walk does not go on.
+  private(set) var effects = RouteEffects()
+  /// The exchange at which the message has waited for its time.
+  var waited: Exchange?
   /// There is none to look at: the walk ends where one is needed.
   let isWithoutMessage: Bool
   /// No exchange on the way looks at the key.
@@ -39,8 +41,8 @@ struct RouteWalk {
   mutating func next() -> Exchange? {
     guard let exchange = exchanges.popLast() else { return nil }
     hasFound = false
-    if exchange.kind == .headers || exchange.isDelaying { needsMessage = true }
-    if exchange.kind != .fanout { isKeyless = false }
+    if exchange.needsMessage { needsMessage = true }
+    if exchange.needsKey { isKeyless = false }
     return exchange
   }
 
@@ -61,10 +63,51 @@ struct RouteWalk {
     return add(binding.destination)
   }
 
+  func hasWaited(at exchange: Exchange) -> Bool { waited === exchange }
+
   /// The message waits at the exchange that is being visited.
   mutating func wait(at exchange: DelayingExchange) {
     hasFound = true
-    delaying.append(exchange)
+    effects.delaying.append(exchange)
+  }
+
+  /// Whether an exchange that drops repeated messages has not had such a message before.
+  mutating func isNew(_ message: FilteredMessage, to seen: SeenValues, now: Int64) -> Bool {
+    guard let value = seen.wanted.value(in: message.headerTable, &self) else { return true }
+    guard !seen.has(value, now: now) else {
+      effects.isRepeated = true
+      return false
+    }
+    let until = seen.wanted.until(message.headerTable, now: now, &self)
+    effects.remembrances.append(Remembrance(values: seen, value: value, until: until))
+    return true
+  }
+
+  /// An exchange on the way keeps messages, unless they say that they are not to be kept.
+  mutating func note(_ recent: RecentMessages, for message: FilteredMessage) {
+    if RecentMessages.wants(message, &self) { effects.keepers.append(recent) }
+  }
+
+  /// What became of a binding that is to have the message alone.
+  enum Choice {
+    case taken
+    /// It leads to what is deleted, or its filter is not true.
+    case passed
+    /// The walk does not go on.
+    case ended
+  }
+
+  /// Tries one of the bindings of which one is to have the message.
+  mutating func choose(_ binding: Binding, for message: FilteredMessage) -> Choice {
+    if let filter = binding.filter {
+      needsMessage = true
+      guard !isWithoutMessage else { return .ended }
+      let isTrue = filter.matches(message, steps: &steps)
+      guard !isTooLong else { return .ended }
+      guard isTrue else { return step() ? .passed : .ended }
+    }
+    guard !binding.destination.isDeleted else { return step() ? .passed : .ended }
+    return add(binding.destination) ? .taken : .ended
   }
 
   mutating func add(_ destination: Destination) -> Bool {

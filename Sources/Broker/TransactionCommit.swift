@@ -256,20 +256,43 @@ final class TransactionCommit: Chore {
   }
 
   private func store() {
-    for (message, place) in zip(transaction.messages, places) {
+    for (message, prepared) in zip(transaction.messages, places) {
       let content = transaction.content(of: message)
+      let place = stillNew(prepared, message, content)
+      let kept = RecentMessages.copies(
+        place.route.keepers, content.names.bytes, content.properties.bytes, nil,
+        content.body.bytes)
+      defer { broker.keep(kept, isPersistent: message.isPersistent) }
       // Queues may have been deleted since it was routed.
       let isWhole = place.route.queues.allSatisfy { $0._withUnsafeGuaranteedRef { !$0.isDeleted } }
       let route = isWhole ? place.route : place.route.only { !$0.isDeleted }
       if !route.delaying.isEmpty {
         channel.storeDelayedAtCommit(message, content, in: route)
-        guard route.count > 0 else { continue }
       }
+      if route.count > 0 || !route.delaying.isEmpty { broker.remember(route.remembrances) }
+      if route.count == 0, !route.delaying.isEmpty { continue }
       if let stripped = place.stripped {
         channel.storeAtCommit(message, content, properties: stripped.span.bytes, in: route)
       } else {
         channel.storeAtCommit(message, content, properties: content.properties.bytes, in: route)
       }
+    }
+  }
+
+  /// A message of the same commit may be one that this repeats.
+  private func stillNew(
+    _ place: Place, _ message: Transaction.Message, _ content: Transaction.Content
+  ) -> Place {
+    let isNew = place.route.remembrances.allSatisfy {
+      !$0.values.has($0.value, now: broker.now)
+    }
+    guard !isNew else { return place }
+    do throws(BrokerError) {
+      let (route, stripped) = try channel.routeAtCommit(message, content)
+      return Place(route: route, stripped: stripped)
+    } catch {
+      // It leads to less than before, which had no mistake.
+      return Place(route: Route.nowhere, stripped: nil)
     }
   }
 

@@ -37,7 +37,7 @@ final class Unbinding: Chore {
         vhost.takeOut(going, isLogged: false)
         deleted += going.map { .exchange($0) }
       }
-      steps -= Self.stepsPerBinding
+      steps -= Self.stepsPerBinding + source.steps(for: binding)
       guard steps > 0 else { return false }
     }
     return true

@@ -12,7 +12,7 @@ extension VirtualHost {
     let key = name.isEmpty && key.isEmpty ? queueName : key
     let exchange = try exchange(source)
     let queue = try usable(queueName, by: channel.peer)
-    return try bind(.queue(queue), to: exchange, key, arguments)
+    return try bind(.queue(queue), to: exchange, key, arguments, by: channel.peer)
   }
 
   public func unbindQueue(
@@ -32,7 +32,7 @@ extension VirtualHost {
   ) throws(BrokerError) -> Committed {
     guard !source.isEmpty, !destination.isEmpty else { throw .isDefaultExchange }
     let from = try exchange(source)
-    return try bind(.exchange(exchange(destination)), to: from, key, arguments)
+    return try bind(.exchange(exchange(destination)), to: from, key, arguments, by: peer)
   }
 
   public func unbindExchange(
@@ -44,7 +44,8 @@ extension VirtualHost {
   }
 
   private func bind(
-    _ destination: Destination, to source: Exchange, _ key: Name, _ arguments: FieldTable
+    _ destination: Destination, to source: Exchange, _ key: Name, _ arguments: FieldTable,
+    by peer: Peer
   ) throws(BrokerError) -> Committed {
     guard bindings < broker.limits.bindingsMax else {
       throw .limitReached(.bindings(in: self.name, max: broker.limits.bindingsMax))
@@ -54,8 +55,20 @@ extension VirtualHost {
     let binding = try Binding(
       source: source, destination: destination, key: key, arguments: arguments)
     let isNew = insert(binding)
-    guard binding.isDurable else { return .now }
-    return isNew ? broker.catalog.append(binding) : broker.catalog.known
+    if isNew { pay(for: binding, by: peer) }
+    let isLogged = isNew && binding.isDurable
+    let committed = isLogged ? broker.catalog.append(binding) : broker.catalog.known
+    if isNew, let recent = source.recent, recent.count > 0 {
+      broker.chores.begin(HistoryReplay(recent.all, to: binding, in: self), for: peer)
+      if isLogged { return .whenDurable(broker.journal.endPosition) }
+    }
+    return binding.isDurable ? committed : .now
+  }
+
+  /// A binding that came or went may have been dear.
+  private func pay(for binding: Binding, by peer: Peer) {
+    let steps = binding.source.steps(for: binding)
+    if steps > 0 { broker.chores.begin(Payment(steps: steps), for: peer) }
   }
 
   private func unbind(
@@ -67,6 +80,7 @@ extension VirtualHost {
       unchecked: source, destination: destination, key: key, arguments: arguments)
     guard let binding = source.binding(like: wanted) else { return broker.catalog.known }
     remove(binding)
+    pay(for: binding, by: peer)
     let isLogged = binding.isDurable
     let going = goesWithoutBindings(source) ? goesWithCascade(source) : []
     let committed = takeOut(

@@ -161,16 +161,11 @@ extension VirtualHost {
         .declared(.exchange(name, in: self.name), max: broker.limits.exchangesMax))
     }
     try broker.requireRoom(for: "an exchange")
-    if let alternate = wanted.arguments["alternate-exchange"], alternate.text == nil {
-      throw .refusedArgument(
-        "alternate-exchange", of: .subject(.exchange(name, in: self.name)),
-        reason: "{unacceptable_type,\(alternate.typeName)}")
-    }
+    try ExchangeArguments.check(wanted.arguments, of: form.kind, exchange: name, vhost: self.name)
     let exchange = Exchange(
       id: try broker.takeExchangeID(isDurable: wanted.isDurable), name: name, type: wanted.type,
       form: form, isDurable: wanted.isDurable, isAutoDelete: wanted.isAutoDelete,
-      isInternal: wanted.isInternal,
-      arguments: wanted.arguments)
+      isInternal: wanted.isInternal, arguments: wanted.arguments, seed: broker.random())
     insert(exchange)
     return exchange.isDurable ? broker.catalog.append(exchange, in: self) : .now
   }

@@ -17,13 +17,24 @@ extension VirtualHost {
   }
 
   /// All queues that the exchange, and those behind it, lead to with any of the keys. The message's headers
-  /// are a well-formed table.
+  /// are a well-formed table. It may have waited at the exchange for its time.
   func route(
-    _ exchange: Exchange, keys: [Name], _ message: FilteredMessage
+    _ exchange: Exchange, keys: [Name], _ message: FilteredMessage, hasWaited: Bool = false
   ) throws(BrokerError) -> Route {
     var walk = newWalk(isWithoutMessage: false)
+    if hasWaited { walk.waited = exchange }
     try route(exchange, keys, message, &walk)
     return Route(walk)
+  }
+
+  /// The queues that a binding leads to with a message, and what finding them cost.
+  func route(
+    along binding: Binding, key: Name, _ message: FilteredMessage
+  ) throws(BrokerError) -> (route: Route, steps: Int) {
+    var walk = newWalk(isWithoutMessage: false)
+    _ = walk.add(binding, for: message)
+    try follow([key], message, &walk, from: binding.source)
+    return (Route(walk), walk.steps)
   }
 
   private func newWalk(isWithoutMessage: Bool) -> RouteWalk {
@@ -36,6 +47,13 @@ extension VirtualHost {
     _ exchange: Exchange, _ keys: [Name], _ message: FilteredMessage, _ walk: inout RouteWalk
   ) throws(BrokerError) {
     _ = walk.add(exchange)
+    try follow(keys, message, &walk, from: exchange)
+  }
+
+  /// Visits the exchanges that were reached, and those behind them.
+  private func follow(
+    _ keys: [Name], _ message: FilteredMessage, _ walk: inout RouteWalk, from exchange: Exchange
+  ) throws(BrokerError) {
     // Clients make chains of any length: they are followed without recursion.
     while let next = walk.next() {
       if walk.isAtItsEnd { return }
@@ -50,13 +68,18 @@ extension VirtualHost {
   private func visit(
     _ exchange: Exchange, _ keys: [Name], _ message: FilteredMessage, _ walk: inout RouteWalk
   ) throws(BrokerError) {
-    if exchange.isDelaying {
-      let delay = try MessageDelay.milliseconds(in: message.headerTable)
-      guard delay == 0 else {
-        return walk.wait(
-          at: DelayingExchange(name: exchange.name, vhost: self, milliseconds: delay))
+    // What has waited here was looked at when it came.
+    if !walk.hasWaited(at: exchange) {
+      if let seen = exchange.seen, !walk.isNew(message, to: seen, now: broker.now) { return }
+      if exchange.isDelaying {
+        let delay = try MessageDelay.milliseconds(in: message.headerTable)
+        guard delay == 0 else {
+          return walk.wait(
+            at: DelayingExchange(name: exchange.name, vhost: self, milliseconds: delay))
+        }
       }
     }
+    if let recent = exchange.recent { walk.note(recent, for: message) }
     for key in keys {
       guard walk.step() else { return }
       if exchange.name.isEmpty {
@@ -64,7 +87,7 @@ extension VirtualHost {
       } else {
         exchange.match(key, message, &walk)
         // Other keys make no difference.
-        if exchange.kind == .fanout || exchange.kind == .headers { break }
+        if !exchange.kind.comparesKeys { break }
       }
     }
     if !walk.hasFound, let name = exchange.alternate, let alternate = exchanges[name] {

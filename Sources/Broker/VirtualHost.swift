@@ -91,6 +91,14 @@ public final class VirtualHost {
 
   func insert(_ exchange: Exchange) {
     exchanges[exchange.name] = exchange
+    exchange.seen = ExchangeArguments.deduplication(exchange).map {
+      SeenValues(
+        .init(id: exchange.id, isQueue: false, isDurable: exchange.isDurable), $0, broker)
+    }
+    if exchange.kind == .recentHistory {
+      exchange.recent = RecentMessages(
+        exchange: exchange.id, exchange.arguments, isDurable: exchange.isDurable, broker)
+    }
     nodeBytes += exchange.memoryBytes
     changed()
   }
@@ -159,6 +167,7 @@ public final class VirtualHost {
     guard !queue.isDeleted else { return 0 }
     let count = queue.readyCount
     queues[queue.name] = nil
+    queue.seen?.forgetAll()
     nodeBytes -= queue.memoryBytes
     let isSilent = queue.isAutoDelete && Sabotage.is(.revivesAutoDeleteQueue)
     let isLogged = queue.isDurable && !broker.isRecovering && !isSilent
@@ -189,6 +198,8 @@ public final class VirtualHost {
   /// The exchange is not in the table any more.
   func forget(_ exchange: Exchange) {
     exchanges[exchange.name] = nil
+    exchange.seen?.forgetAll()
+    exchange.recent?.forgetAll()
     nodeBytes -= exchange.memoryBytes
     changed()
   }

@@ -80,6 +80,7 @@ final class WideStore: Chore {
     }
     guard next == route.count else { return false }
     forgetCopy(broker)
+    if !isRefused { broker.remember(route.remembrances) }
     broker.wideStoreEnded(bytes: size)
     channel.storeEnded(isDurable: isDurable, isRefused: isRefused)
     return true

@@ -16,6 +16,12 @@ public struct FilteredMessage: ~Escapable {
     get { properties.extracting(headers) }
   }
 
+  /// The flags and values of all properties.
+  public var propertyBlock: RawSpan {
+    @_lifetime(copy self)
+    get { properties }
+  }
+
   @_lifetime(copy names, copy properties, copy body)
   public init(names: RawSpan, properties: RawSpan, headers: Range<Int>, body: RawSpan) {
     self.names = names

@@ -44,6 +44,8 @@ final class JournalCensus {
   private var lanesByQueue: [UInt32: [UInt32]] = [:]
   private(set) var exchanges: [UInt32: RawRecord] = [:]
   private var bound: Set<RawRecord> = []
+  /// What exchanges and queues remember of messages, in its order.
+  private(set) var remembered: [RawRecord] = []
   private(set) var nextQueueID: UInt32 = 1
   private(set) var nextLaneID = LaneRecord.firstID
   private(set) var nextExchangeID: UInt32 = 1
@@ -227,6 +229,7 @@ final class JournalCensus {
     case .exchangeDeleted(let deletion):
       exchanges[deletion.id] = nil
       deletedExchanges.insert(deletion.id)
+    case .remembered, .kept: remembered.append(RawRecord(record))
     case .binding: bound.insert(RawRecord(record))
     case .bindingRemoved:
       bound.remove(RawRecord(record).ofKind(BrokerRecord.Kind.binding.rawValue))

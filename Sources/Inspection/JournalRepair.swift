@@ -181,6 +181,7 @@ package final class JournalRepair {
       ).append(to: &catalog)
       for record in records { record.append(to: &catalog) }
     }
+    for value in census.remembered where isKept(value, declared) { value.append(to: &catalog) }
     for binding in census.bindings { binding.append(to: &catalog) }
     try rebuild.finish(catalog: catalog, epoch: census.epoch + 1, now: now)
     try setAside(in: repairDirectory)
@@ -190,6 +191,13 @@ package final class JournalRepair {
       try FileSystem.syncDirectory(repairDirectory)
       try FileSystem.syncDirectory(repairDirectory + "/..")
     }
+  }
+
+  /// Whoever remembers the value or the message is there.
+  private func isKept(_ value: RawRecord, _ queues: Set<UInt32>) -> Bool {
+    value.kind == BrokerRecord.Kind.remembered.rawValue
+      && value.flags & RememberedRecord.ofQueueFlag != 0
+      ? queues.contains(value.word) : census.exchanges[value.word] != nil
   }
 
   /// Links or copies lane files; returns all blocks that the new journal's tables have, by lanes and in

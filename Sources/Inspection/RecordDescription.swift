@@ -74,7 +74,8 @@ package struct RecordDescription {
     case .binding(let record), .bindingRemoved(let record):
       !record.isToExchange && queues.contains(record.destination)
     case .message(let record): record.destinations.contains { lanes.contains($0.lane) }
-    case .exchange, .exchangeDeleted, .ids, .ignorable, nil: false
+    case .remembered(let record): record.isOfQueue && queues.contains(record.id)
+    case .exchange, .exchangeDeleted, .kept, .ids, .ignorable, nil: false
     }
   }
 }

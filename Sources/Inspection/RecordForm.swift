@@ -33,7 +33,7 @@ extension BrokerRecord {
     switch self {
     case .message, .settle, .delivered, .deliveryCounts: false
     case .queue, .queueDeleted, .exchange, .exchangeDeleted, .binding, .bindingRemoved, .lane,
-      .laneState, .ids, .laneAlive, .ignorable:
+      .remembered, .kept, .laneState, .ids, .laneAlive, .ignorable:
       true
     }
   }

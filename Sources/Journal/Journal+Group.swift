@@ -16,9 +16,11 @@ extension Journal {
     if !Sabotage.is(.endsGroupEarly) { GroupEndRecord.append(to: self, begin: UInt64(begin)) }
     isInGroup = false
   }
+}
 
-  /// As `group`, or, within one, a part of that.
-  public func joinGroup(_ body: () -> Void) {
+extension Journal {
+  /// As `group`, or as a part of the group that is being written.
+  public func together(_ body: () -> Void) {
     if isInGroup { body() } else { group(body) }
   }
 }

@@ -47,6 +47,8 @@ extension PeerError {
         .invalidExchangeArg(argument: argument, exchange: name, vhost: vhost, reason: reason)
       case .refusedArgument(let argument, .binding, let reason):
         .invalidBindingArg(argument: argument, reason: reason)
+      case .refusedExchange(let reason): .invalidExchange(reason: reason)
+      case .refusedBinding(let reason): .invalidBinding(reason: reason)
       case .refusedForType(let argument, let name, let vhost, let type):
         // Clients know the types by the names of the modules that implement them elsewhere.
         .argumentOfOtherType(
@@ -81,6 +83,7 @@ extension PeerError {
       case .routingKeys(let count, let max): .tooManyRoutingKeys(count: count, limit: max)
       case .routingSteps(let name, let vhost, let max):
         .routingTooLong(exchange: name, vhost: vhost, limit: max)
+      case .hashWeight(let weight, let max): .hashWeightTooHigh(limit: max, weight: weight)
       case .numbers(let kind, let max): .noNumberLeft(kind: kind, limit: max)
       case .transactionOperations(let max): .transactionTooLong(limit: max)
       case .transactionBytes(let max): .transactionTooLarge(limit: max)

@@ -47,7 +47,7 @@ import Testing
 
   @Test func aConfirmWaitsForTheLog() throws {
     try declare()
-    channel.startConfirming()
+    try channel.startConfirming()
     broker.durableTurn()
     _ = client.events()
     try broker.turn { try publish("a", delay: .int32(1000)) }

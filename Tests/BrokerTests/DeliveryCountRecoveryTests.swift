@@ -232,7 +232,7 @@ import Testing
     try giveBack(2)
     broker.durableTurn()
     disk.fail(.write, ".segment", code: 5)
-    channel.startConfirming()
+    try channel.startConfirming()
     try broker.turn { try channel.publish("lost", key: "q", isPersistent: true) }
     broker.work(3)
     try #require(broker.journal.failure != nil)
@@ -297,7 +297,7 @@ import Testing
       let isNote = FaultyDisk.contains(path, "log-failed")
       return operation == .open && isNote || operation == .write ? 5 : nil
     }
-    channel.startConfirming()
+    try channel.startConfirming()
     try broker.turn { try channel.publish("lost", key: "q", isPersistent: true) }
     broker.work(3)
     #expect(broker.takeProblem()?.contains("could not be noted that the journal failed") == true)

@@ -91,6 +91,20 @@ import Testing
     return RawRecord(kind: 16, word: UInt32(body.count), payload: payload)
   }
 
+  private static func kept(_ samples: inout Samples) -> RawRecord {
+    let (properties, body) = (samples.bytes(40), samples.bytes(300))
+    return kept(
+      samples.short(), samples.number(), [samples.name(), samples.name()], properties, body)
+  }
+
+  private static func kept(
+    _ exchange: UInt32, _ number: UInt64, _ names: [Name], _ properties: [UInt8], _ body: [UInt8]
+  ) -> RawRecord {
+    var payload = bytes([UInt64(properties.count) | UInt64(body.count) << 32, number])
+    for name in names { payload += [UInt8(name.bytes.count)] + name.bytes }
+    return RawRecord(kind: 40, word: exchange, payload: payload + properties + body)
+  }
+
   /// One of every kind; of a settlement also the count.
   private static func all(_ samples: inout Samples) -> [(record: RawRecord, count: UInt16)] {
     let ranges = samples.ranges()
@@ -120,6 +134,10 @@ import Testing
         nextQueue: samples.short(), nextExchange: samples.short(), nextLane: samples.short()),
       LaneAliveRecord.raw(lane: samples.short(), ranges: ranges),
       DeliveryCountsRecord.raw(lane: samples.short(), counts: samples.counts()),
+      RememberedRecord.raw(
+        id: samples.short(), isOfQueue: samples.flag(), until: samples.number(),
+        value: samples.name()),
+      kept(&samples),
     ]
     let settle = RawRecord(
       kind: 17, word: 4, payload: bytes(ranges) { $0.append(to: &$1) })
@@ -181,6 +199,13 @@ import Testing
         source: fields.source, isToExchange: fields.isToExchange, destination: fields.destination,
         key: fields.key, arguments: fields.arguments.encoded
       ).ofKind(raw.kind)
+    case .remembered(let fields):
+      return RememberedRecord.raw(
+        id: fields.id, isOfQueue: fields.isOfQueue, until: fields.until, value: fields.value)
+    case .kept(let fields):
+      return kept(
+        fields.exchange, fields.number, [fields.publishedTo, fields.routingKey],
+        Array(fields.properties), Array(fields.body))
     case .lane(let fields):
       return LaneRecord.raw(
         id: fields.id, queue: fields.queue, role: fields.role, priority: fields.priority)

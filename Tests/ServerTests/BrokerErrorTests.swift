@@ -56,6 +56,8 @@ import Testing
       "invalid-exchange-arg", ["a", "n", "v", "r"]
     ),
     (.refusedArgument("a", of: .binding, reason: "r"), "invalid-binding-arg", ["a", "r"]),
+    (.refusedExchange(reason: "r"), "invalid-exchange", ["r"]),
+    (.refusedBinding(reason: "r"), "invalid-binding", ["r"]),
     (
       .refusedForType("a", queue: "n", in: "v", type: "classic"),
       "argument-of-other-type", ["a", "n", "v", "rabbit_classic_queue"]
@@ -71,6 +73,7 @@ import Testing
     (.journalFailed(reason: "r"), "journal-failed", ["r"]),
     (.unreadable(queue: "n"), "message-unreadable", ["n"]),
     (.limitReached(.consumers(max: 5)), "too-many-consumers", ["5"]),
+    (.limitReached(.hashWeight(7, max: 5)), "hash-weight-too-high", ["5", "7"]),
     (
       .limitReached(.priorities(queue: "n", in: "v", max: 5)), "too-many-priorities",
       ["n", "v", "5"]

@@ -181,6 +181,9 @@ extension Mistake {
   private static let declareExchange = Method.exchangeDeclare(
     ExchangeDeclare(exchange: "x", type: "direct"))
 
+  private static let declareRing = Method.exchangeDeclare(
+    ExchangeDeclare(exchange: "x", type: "x-consistent-hash"))
+
   private static let methods = [
     Mistake(
       "prefetch-size", with: ["7"], .basicQos(BasicQos(prefetchSize: 7, prefetchCount: 0))),
@@ -249,6 +252,19 @@ extension Mistake {
       .exchangeDeclare(
         ExchangeDeclare(
           exchange: "x", type: "direct", arguments: ["alternate-exchange": .int32(1)]))),
+    Mistake(
+      "invalid-exchange", with: ["hash-header and hash-property are mutually exclusive"],
+      .exchangeDeclare(
+        ExchangeDeclare(
+          exchange: "x", type: "x-consistent-hash",
+          arguments: ["hash-header": .string("h"), "hash-property": .string("message_id")]))),
+    Mistake(
+      "invalid-binding", with: ["The binding key must be an integer: <<\"k\">>"],
+      after: [declareQueue, declareRing],
+      .queueBind(QueueBind(queue: "q", exchange: "x", routingKey: "k"))),
+    Mistake(
+      "hash-weight-too-high", with: ["1000", "1001"], after: [declareQueue, declareRing],
+      .queueBind(QueueBind(queue: "q", exchange: "x", routingKey: "1001"))),
     Mistake(
       "invalid-binding-arg",
       with: ["x-match", "expected all, any, all-with-x or any-with-x, got most"],

@@ -67,6 +67,8 @@ import Testing
     .forgetsDeliveryCounts: "countsSurviveACrash",
     .forgetsLogFailure: "theNoteGoesWhenTheLogKnows",
     .leavesCountsOutOfCheckpoint: "countsOfWhatMovedAreInTheCheckpoint",
+    .forgetsRememberedAtReplay: "whatWasSeenIsKnownAfterARestart",
+    .forgetsRememberedInCheckpoint: "whatWasSeenIsKnownWhenTheLogHasGoneOn",
     .losesDeath: "whereverTheLogEndsALetterIsInOnePlace",
     .makesHolesEarly: "eachSealWaitsForItsOwnPosition",
     .misnamesFirstRecord: "whatStandsBehindALargeRecordIsFoundFromItsSegmentOn",

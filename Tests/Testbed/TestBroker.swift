@@ -20,12 +20,13 @@ package final class TestBroker {
   package var atClose: [() -> Void] = []
   private var isClosed = false
 
+  /// `milliseconds` is how much later than other brokers it starts.
   package init(
     in directory: TemporaryDirectory? = nil, settings: Journal.Settings = .quick,
     limits: BrokerLimits = BrokerLimits(), disk: any Disk = SystemDisk(),
-    date: Int64 = TestBroker.firstDate
+    date: Int64 = TestBroker.firstDate, startingAfter milliseconds: Int64 = 0
   ) throws {
-    now = Moment(monotonic: 1000, wall: date)
+    now = Moment(monotonic: 1000 + milliseconds, wall: date + milliseconds)
     let directory = try directory ?? TemporaryDirectory()
     let wake = try JournalWake()
     var random = SeededRandom(1)

@@ -568,6 +568,23 @@ extension PeerError {
     PeerError(.preconditionFailed, "invalid arg '\(argument)' for the binding: \(reason)")
   }
 
+  /// 406: "{reason}"
+  public static func invalidExchange(reason: some CustomStringConvertible) -> PeerError {
+    PeerError(.preconditionFailed, "\(reason)")
+  }
+
+  /// 406: "{reason}"
+  public static func invalidBinding(reason: some CustomStringConvertible) -> PeerError {
+    PeerError(.preconditionFailed, "\(reason)")
+  }
+
+  /// 406: "The binding key must not be greater than {limit}: {weight}"
+  public static func hashWeightTooHigh(
+    limit: some CustomStringConvertible, weight: some CustomStringConvertible
+  ) -> PeerError {
+    PeerError(.preconditionFailed, "The binding key must not be greater than \(limit): \(weight)")
+  }
+
   /// 406: "unknown delivery tag {tag}"
   public static func unknownDeliveryTag(tag: some CustomStringConvertible) -> PeerError {
     PeerError(.preconditionFailed, "unknown delivery tag \(tag)")

@@ -18,6 +18,8 @@ package enum BrokerRecord {
     case binding = 36
     case bindingRemoved = 37
     case lane = 38
+    case remembered = 39
+    case kept = 40
     case laneState = 48
     case ids = 49
     case laneAlive = 50
@@ -35,6 +37,8 @@ package enum BrokerRecord {
       case .binding: "binding"
       case .bindingRemoved: "binding-removed"
       case .lane: "lane"
+      case .remembered: "remembered"
+      case .kept: "kept"
       case .laneState: "lane-state"
       case .ids: "ids"
       case .laneAlive: "lane-alive"
@@ -48,8 +52,9 @@ package enum BrokerRecord {
       case .exchange: 3
       case .binding: 1
       case .bindingRemoved: 1
+      case .remembered: 1
       case .message, .settle, .delivered, .deliveryCounts, .queueDeleted, .exchangeDeleted, .lane,
-        .laneState, .ids, .laneAlive:
+        .kept, .laneState, .ids, .laneAlive:
         0
       }
     }
@@ -58,7 +63,7 @@ package enum BrokerRecord {
     package var isInLog: Bool {
       switch self {
       case .message, .settle, .delivered, .deliveryCounts, .queue, .queueDeleted, .exchange,
-        .exchangeDeleted, .binding, .bindingRemoved, .lane:
+        .exchangeDeleted, .binding, .bindingRemoved, .lane, .remembered, .kept:
         true
       case .laneState, .ids, .laneAlive: false
       }
@@ -92,6 +97,13 @@ package enum BrokerRecord {
         (25..<Record.catalogSizeMax).contains(record.size)
       case .lane:
         record.size == 28
+      case .remembered:
+        record.size >= 24
+          && (0...255).contains(record.size - (25))
+      case .kept:
+        record.size >= 32
+          && (0...510).contains(
+            record.size - (34 + Int(record.u32(at: 16)) + Int(record.u32(at: 20))))
       case .laneState:
         record.size == 40
       case .ids:
@@ -113,6 +125,8 @@ package enum BrokerRecord {
   case binding(BindingRecord)
   case bindingRemoved(BindingRecord)
   case lane(LaneRecord)
+  case remembered(RememberedRecord)
+  case kept(KeptRecord)
   case laneState(LaneStateRecord)
   case ids(IdsRecord)
   case laneAlive(LaneAliveRecord)
@@ -143,6 +157,8 @@ package enum BrokerRecord {
       case .binding: self = .binding(try BindingRecord(record))
       case .bindingRemoved: self = .bindingRemoved(try BindingRecord(record))
       case .lane: self = .lane(try LaneRecord(record))
+      case .remembered: self = .remembered(try RememberedRecord(record))
+      case .kept: self = .kept(try KeptRecord(record))
       case .laneState: self = .laneState(try LaneStateRecord(record))
       case .ids: self = .ids(try IdsRecord(record))
       case .laneAlive: self = .laneAlive(try LaneAliveRecord(record))
@@ -172,6 +188,10 @@ package enum BrokerRecord {
       "unbound: exchange \(fields.source) to \(fields.isToExchange ? "exchange" : "queue") \(fields.destination) key \"\(fields.key)\""
     case .lane(let fields):
       "lane \(fields.id) of queue \(fields.queue): role \(fields.role), priority \(fields.priority)"
+    case .remembered(let fields):
+      "remembered by \(fields.isOfQueue ? "queue" : "exchange") \(fields.id), until \(fields.until)"
+    case .kept(let fields):
+      "kept by exchange \(fields.exchange): number \(fields.number), \(fields.bodySize) bytes, key \"\(fields.routingKey)\""
     case .laneState(let fields):
       "state of lane \(fields.lane): next \(fields.nextSequence), delivered up to \(fields.deliveredUpTo), moved up to \(fields.movedUpTo)"
     case .ids(let fields):
@@ -592,6 +612,86 @@ package struct LaneRecord {
     payload.append(littleEndian: role)
     payload.append(littleEndian: priority)
     return RawRecord(kind: 38, word: id, payload: payload)
+  }
+}
+
+/// Record 39, remembered. An exchange or a queue knows by this value, from now on, that a message is repeated.
+package struct RememberedRecord {
+  package let record: RecordView
+
+  /// Throws when the payload is not that of kind 39.
+  package init(_ record: RecordView) throws(MalformedInput) {
+    self.record = record
+    var walk = PayloadWalk(record)
+    try walk.skip(8)
+    try walk.skipName()
+    try walk.end()
+  }
+
+  package static let ofQueueFlag: UInt8 = 1
+  package var isOfQueue: Bool { record.flags & Self.ofQueueFlag != 0 }
+  package var id: UInt32 { record.word }
+  static let untilOffset = 16
+  package var until: UInt64 { record.u64(at: 16) }
+  package var value: Name { record.name(at: 24) }
+
+  /// The record's bytes.
+  package static func raw(id: UInt32, isOfQueue: Bool, until: UInt64, value: Name) -> RawRecord {
+    var payload: [UInt8] = []
+    payload.append(littleEndian: until)
+    payload.append(UInt8(value.bytes.count))
+    payload += value.bytes
+    return RawRecord(kind: 39, flags: (isOfQueue ? 1 : 0), word: id, payload: payload)
+  }
+}
+
+/// Record 40, kept. An exchange keeps a message for what will be bound to it. One whose number is not above those before it is known.
+package struct KeptRecord {
+  package let record: RecordView
+  private let routingKeyOffset: Int
+  private let propertiesOffset: Int
+  private let bodyOffset: Int
+
+  /// Throws when the payload is not that of kind 40.
+  package init(_ record: RecordView) throws(MalformedInput) {
+    self.record = record
+    var walk = PayloadWalk(record)
+    try walk.skip(16)
+    try walk.skipName()
+    routingKeyOffset = walk.offset
+    try walk.skipName()
+    propertiesOffset = walk.offset
+    try walk.skip(Int(record.u32(at: 16)))
+    bodyOffset = walk.offset
+    try walk.skip(Int(record.u32(at: 20)))
+    try walk.end()
+  }
+
+  package var exchange: UInt32 { record.word }
+  static let propertiesSizeOffset = 16
+  static let bodySizeOffset = 20
+  static let numberOffset = 24
+  package var propertiesSize: UInt32 { record.u32(at: 16) }
+  package var bodySize: UInt32 { record.u32(at: 20) }
+  package var number: UInt64 { record.u64(at: 24) }
+  package var publishedTo: Name { record.name(at: 32) }
+  package var routingKey: Name { record.name(at: routingKeyOffset) }
+  package var properties: UnsafeRawBufferPointer {
+    record.bytes(at: propertiesOffset, Int(record.u32(at: 16)))
+  }
+  package var body: UnsafeRawBufferPointer { record.bytes(at: bodyOffset, Int(record.u32(at: 20))) }
+
+  static let fixedBytes = 16
+  static let restOffset = 32
+
+  /// Writes the fields in front.
+  @inline(__always)
+  static func write(
+    at payload: UnsafeMutableRawPointer, propertiesSize: UInt32, bodySize: UInt32, number: UInt64
+  ) {
+    payload.storeBytes(of: propertiesSize, toByteOffset: 0, as: UInt32.self)
+    payload.storeBytes(of: bodySize, toByteOffset: 4, as: UInt32.self)
+    payload.storeBytes(of: number, toByteOffset: 8, as: UInt64.self)
   }
 }
 

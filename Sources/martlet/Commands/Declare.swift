@@ -96,7 +96,10 @@ private enum DeclareExchange {
   private static let name = Option.argument("NAME", as: .name, "Name of the exchange.")
   private static let type = Option.optional(
     "type", short: "t", "TYPE", as: .name,
-    "direct, fanout, topic, headers, or another that the broker knows. Needed unless --passive.")
+    """
+    direct, fanout, topic, headers, x-consistent-hash, x-modulus-hash, x-random, x-local-random, or \
+    another that the broker knows. Needed unless --passive.
+    """)
   private static let autoDelete = Option.flag(
     "auto-delete", "It goes away with its last binding.")
   private static let isInternal = Option.flag(
@@ -121,6 +124,9 @@ private enum DeclareExchange {
       .init(
         "martlet declare exchange events --type topic --arg alternate-exchange=unrouted",
         "What no binding matches goes to the exchange \"unrouted\"."),
+      .init(
+        "martlet declare exchange orders --type x-consistent-hash --arg hash-header=customer",
+        "Each customer's messages go to one of the queues; bind them with a weight as --key."),
       .init("martlet declare exchange events --passive", "Asks whether it is there."),
     ],
     action: .asynchronous { invocation async throws(Failure) in

@@ -5,10 +5,12 @@ import Base
 /// What the client asks for.
 extension FuzzClient {
   private static let queues: [Name] = ["q0", "q1", "q2", "durable-0", "durable-1"]
-  private static let exchanges: [Name] = ["x0", "x1", "x2", "durable-x"]
+  private static let exchanges: [Name] = [
+    "x0", "x1", "x2", "durable-x", "x3", "durable-x4", "durable-x5", "x6",
+  ]
   private static let sources =
     exchanges + ["amq.direct", "amq.fanout", "amq.topic", "amq.headers"]
-  private static let keys: [Name] = ["", "a", "a.b", "a.b.c", "*.b", "a.#", "#", "#.c.*"]
+  private static let keys: [Name] = ["", "a", "a.b", "a.b.c", "*.b", "a.#", "#", "#.c.*", "1", "3"]
 
   /// The frames of one request.
   func request() -> [[UInt8]] {
@@ -174,13 +176,23 @@ extension FuzzClient {
   }
 
   private func declaration(exchange: Name) -> Method {
-    let types: [Name] = ["direct", "topic", "fanout", "headers"]
+    let types: [Name] = [
+      "direct", "topic", "fanout", "headers", "x-consistent-hash", "x-recent-history", "x-random",
+      "x-modulus-hash",
+    ]
+    let others: [Name: FieldTable] = [
+      "x0": ["alternate-exchange": .string("x1")],
+      "durable-x4": ["x-message-deduplication": .bool(true), "x-cache-size": .int32(3)],
+      "durable-x5": [
+        "x-message-deduplication": .bool(true), "x-deduplication-header": .string("n"),
+      ],
+    ]
     let index = Self.exchanges.firstIndex(of: exchange) ?? 0
     return .exchangeDeclare(
       ExchangeDeclare(
         exchange: exchange, type: types[index % types.count],
         durable: exchange.hasPrefix("durable"), autoDelete: exchange == "x2",
-        arguments: exchange == "x0" ? ["alternate-exchange": .string("x1")] : [:]))
+        arguments: others[exchange] ?? [:]))
   }
 
   private func bind() -> Method {
