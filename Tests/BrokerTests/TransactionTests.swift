@@ -142,7 +142,8 @@ import Testing
     try broker.turn { _ = try channel.commit() }
     let got = try other.drain("q")
     #expect(got.map(\.text) == ["h", "b"])
-    var reader = ByteReader(got[1].message.properties.span.bytes)
+    let properties = got[1].message.properties
+    var reader = ByteReader(properties.span.bytes)
     #expect(try BasicProperties(from: &reader).headers?["BCC"] == nil)
     #expect(try other.drain("r").map(\.text) == ["b"])
   }
