@@ -18,7 +18,7 @@ public struct BrokerLimits: Equatable, Sendable {
   /// Messages, and deliveries that are answered, of one transaction.
   public var transactionOperationsMax = 8192
   /// Bytes of the messages of one transaction, besides the largest of them.
-  public var transactionBytesMax = 8 << 20
+  public var transactionBytesMax = 4 << 20
   /// What a commit costs, which is done in one turn: steps of up to half a microsecond. A message takes one for
   /// itself, one for each KiB that is copied, and one for each queue; see `TransactionCommit`.
   public var transactionStepsMax = 20_000

@@ -80,12 +80,17 @@ import Testing
     return moments
   }
 
-  /// The log up to `position`; zeros follow.
+  /// The log up to `position`; zeros follow. Checkpoints and lane files are as they are.
   static func cut(_ broker: TestBroker, at position: Int) throws -> TemporaryDirectory {
     let copy = try TemporaryDirectory()
     let source = broker.directory.path
     let size = broker.journal.settings.segmentBytes
     for name in try FileSystem.list(source) where !name.hasPrefix("spare-") {
+      guard name.hasSuffix(".segment") else {
+        let file = try File(copy.path + "/" + name, .readWrite, creates: true)
+        try file.write(at: 0, FileSystem.readWhole(source + "/" + name))
+        continue
+      }
       let kept = SegmentHeader.pageBytes + max(0, position - Int(name.prefix(16), radix: 16)!)
       let file = try File(copy.path + "/" + name, .readWrite, creates: true)
       try file.write(at: SegmentHeader.pageBytes + size - 1, [0])

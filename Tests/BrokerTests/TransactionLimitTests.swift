@@ -154,7 +154,7 @@ import Testing
   @Test func aLargeCommitIsPreparedBetweenTurnsAndHappensAtOnce() throws {
     let (broker, client, channel) = try open(BrokerLimits())
     let reader = broker.connect().open()
-    for number in 0..<4000 { try channel.publish("\(number)", key: "q", isPersistent: true) }
+    for number in 0..<8000 { try channel.publish("\(number)", key: "q", isPersistent: true) }
     var committed = Committed.whenDurable(0)
     try broker.turn { committed = try channel.commit() }
     #expect(committed == .now)
@@ -165,9 +165,9 @@ import Testing
       broker.turn()
     }
     #expect(counts == [0])
-    #expect(broker.queue("q")?.messageCount == 4000)
+    #expect(broker.queue("q")?.messageCount == 8000)
     #expect(client.peer.workedUpTo > broker.journal.durablePosition)
-    #expect(try reader.drain("q").count == 4000)
+    #expect(try reader.drain("q").count == 8000)
     #expect(client.events() == [])
   }
 
@@ -175,7 +175,7 @@ import Testing
     let (broker, client, channel) = try open(BrokerLimits())
     try channel.declare(
       "full", arguments: ["x-max-length": .int64(2), "x-overflow": .string("reject-publish")])
-    for _ in 0..<4000 { try channel.publish("1", key: "q", isPersistent: true) }
+    for _ in 0..<8000 { try channel.publish("1", key: "q", isPersistent: true) }
     for _ in 0..<3 { try channel.publish("1", key: "full") }
     try broker.turn { _ = try channel.commit() }
     broker.finishChores()
@@ -187,7 +187,7 @@ import Testing
 
   @Test func aConnectionThatEndsMeanwhileRollsBack() throws {
     let (broker, client, channel) = try open(BrokerLimits())
-    for _ in 0..<4000 { try channel.publish("1", key: "q", isPersistent: true) }
+    for _ in 0..<8000 { try channel.publish("1", key: "q", isPersistent: true) }
     try broker.turn { _ = try channel.commit() }
     client.close()
     broker.finishChores()
@@ -202,13 +202,13 @@ import Testing
     try channel.declare("r")
     for name in ["q", "r"] as [Name] { try channel.bind(name, to: "amq.fanout") }
     let other = broker.connect().open()
-    for _ in 0..<3000 { try channel.publish("1", to: "amq.fanout", key: "") }
+    for _ in 0..<6000 { try channel.publish("1", to: "amq.fanout", key: "") }
     try broker.turn { _ = try channel.commit() }
     #expect(client.peer.isWorking)
     try other.delete("r")
     broker.finishChores()
     #expect(broker.queue("r") == nil)
-    #expect(broker.queue("q")?.messageCount == 3000)
+    #expect(broker.queue("q")?.messageCount == 6000)
     try other.purge("q")
     broker.finishChores()
     client.close()

@@ -123,7 +123,8 @@ import Testing
       ])
     try channel.declare("dead", isDurable: true)
     try publisher.declare("q", isDurable: true)
-    for number in 0..<3 { try publisher.publish("\(number)", key: "work", isPersistent: true) }
+    // The last stays, and with it the lane file.
+    for number in 0..<4 { try publisher.publish("\(number)", key: "work", isPersistent: true) }
     broker.durableTurn()
     for _ in 0..<3 { _ = try channel.take("work", isAutomatic: false) }
     try broker.moveOut(publisher)
@@ -133,12 +134,12 @@ import Testing
     try broker.turn { _ = try channel.commit() }
     broker.turns { !broker.broker.hasChores }
     broker.durableTurn()
-    #expect(broker.queue("work")?.messageCount == 0)
+    #expect(broker.queue("work")?.messageCount == 1)
     #expect(broker.broker.account[.transactions] < 64 << 10)
     for position in stride(from: begin, through: broker.journal.durablePosition, by: 7) {
       let other = try TestBroker(in: LogCutTests.cut(broker, at: position))
       let both = (other.queue("work")?.messageCount, other.queue("dead")?.messageCount)
-      #expect(both == (3, 0) || both == (0, 3), "at \(position): \(both)")
+      #expect(both == (4, 0) || both == (1, 3), "at \(position): \(both)")
       other.close()
     }
     #expect(try channel.drain("dead").map(\.text) == ["0", "1", "2"])

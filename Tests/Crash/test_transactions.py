@@ -24,14 +24,16 @@ from transactor import (
 
 ROUND_SECONDS = (0.05, 0.6)
 TRANSACTORS = 3
-MESSAGES_PER_ROUND = 150
+MESSAGES_PER_ROUND = 1500
 
 
 def fill(channel, first: int) -> int:
-    """Gives the source its messages of a round; returns the next number."""
-    channel.confirm_delivery()
+    """Gives the source more than are moved in a round, all or none; returns the next number."""
+    channel.tx_select()
     for number in range(first, first + MESSAGES_PER_ROUND):
         channel.basic_publish("", SOURCE, body_of(number), PERSISTENT)
+    channel.tx_commit()
+    channel.connection.close()
     return first + MESSAGES_PER_ROUND
 
 

@@ -53,6 +53,9 @@ import Testing
       "too-much-content", "broker-stopping", "journal-failed", "no-route",
       // In MemoryTests.
       "content-stalled", "out-of-memory",
+      // In SessionTransactionTests, and in TransactionLimitTests of the broker.
+      "commit-refused", "commit-too-long", "transaction-too-long", "transaction-too-large",
+      "transactions-too-large",
       // In NumbersTests of the broker.
       "no-number-left",
       // In RecoveryTests of the broker: a disk that cannot be read.
