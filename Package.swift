@@ -72,7 +72,8 @@ let package = Package(
     .testTarget(
       name: "InspectionTests",
       dependencies: [
-        "Base", "IO", "Journal", "Broker", "Inspection", "Testbed", "JournalTests", "BrokerTests",
+        "Base", "IO", "AMQP", "Journal", "Broker", "Inspection", "Testbed", "JournalTests",
+        "BrokerTests",
       ],
       swiftSettings: common),
     .target(

@@ -121,6 +121,7 @@ struct BindingRing {
     }
     starts[arc] = first.position
     joinIfSparse(arc)
+    if arc > 0 { joinIfSparse(arc - 1) }
   }
 
   private mutating func split(_ arc: Int) {
@@ -131,6 +132,7 @@ struct BindingRing {
     starts.insert(points[half].position, at: arc + 1)
   }
 
+  /// An arc and the one behind it become one if both have little.
   private mutating func joinIfSparse(_ arc: Int) {
     guard arc + 1 < arcs.count,
       arcs[arc].points.count + arcs[arc + 1].points.count < Self.arcMax / 4

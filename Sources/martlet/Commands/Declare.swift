@@ -97,8 +97,8 @@ private enum DeclareExchange {
   private static let type = Option.optional(
     "type", short: "t", "TYPE", as: .name,
     """
-    direct, fanout, topic, headers, x-consistent-hash, x-modulus-hash, x-random, x-local-random, or \
-    another that the broker knows. Needed unless --passive.
+    direct, fanout, topic, headers, x-consistent-hash, x-modulus-hash, x-random, x-local-random, \
+    x-message-deduplication, x-recent-history, or another that the broker knows. Needed unless --passive.
     """)
   private static let autoDelete = Option.flag(
     "auto-delete", "It goes away with its last binding.")
