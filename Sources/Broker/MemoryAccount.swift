@@ -40,7 +40,7 @@ public struct MemoryAccount {
   /// The same for a kind whose growth is held back in two steps.
   private static let hardShareOfOne = 2
 
-  private var bytes = InlineArray<11, Int>(repeating: 0)
+  private var bytes = InlineArray<12, Int>(repeating: 0)
   /// All kinds together.
   public private(set) var total = 0
   /// All that does not go by itself when memory is needed.
