@@ -15,6 +15,13 @@ extension Broker {
     let priority = MessageView.priority(in: properties)
     let life = MessageView.life(in: properties)
     let size = body.byteCount
+    guard route.mayRefuse else {
+      guard route.count > 0 else { return true }
+      for queue in route.queues { try prepareLane(of: queue, forPriority: priority) }
+      put(names, properties, body, draft, in: route, isPersistent, priority: priority, life)
+      for queue in route.queues { queue._withUnsafeGuaranteedRef { stored(size, in: $0, life) } }
+      return true
+    }
     let (wanted, remembrances) = try withoutRepeated(route, names, properties)
     var open = wanted
     var full: Set<ObjectIdentifier> = []
@@ -29,7 +36,7 @@ extension Broker {
       open = wanted.only { !full.contains(ObjectIdentifier($0)) }
     }
     guard open.count > 0 else { return wanted.count == 0 }
-    for queue in open.queues { try queue.takeUnretainedValue().prepareLane(forPriority: priority) }
+    for queue in open.queues { try prepareLane(of: queue, forPriority: priority) }
     if remembrances.isEmpty {
       put(names, properties, body, draft, in: open, isPersistent, priority: priority, life)
     } else {
@@ -40,6 +47,15 @@ extension Broker {
     }
     for queue in open.queues { queue._withUnsafeGuaranteedRef { stored(size, in: $0, life) } }
     return open.count == wanted.count
+  }
+
+  private func prepareLane(
+    of queue: Unmanaged<Queue>, forPriority priority: UInt8
+  ) throws(BrokerError) {
+    let hasLane = queue._withUnsafeGuaranteedRef {
+      $0.levels == nil || $0.lane(forPriority: priority) != nil
+    }
+    if !hasLane { try queue.takeUnretainedValue().prepareLane(forPriority: priority) }
   }
 
   /// Stores the message, and an entry for each of the queues, which have lanes for it.

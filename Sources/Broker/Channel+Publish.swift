@@ -185,9 +185,9 @@ extension Channel {
   /// Milliseconds in decimal digits.
   func checkExpiration(_ block: PropertyBlock, _ properties: RawSpan) throws(BrokerError) {
     guard block.flags.contains(.expiration) else { return }
-    let text = Name(copying: properties.extracting(block.expiration)).description
-    guard let milliseconds = Int64(text), milliseconds >= 0 else {
-      throw .refusedExpiration(text)
+    let value = properties.extracting(block.expiration)
+    guard MessageView.milliseconds(value) != nil else {
+      throw .refusedExpiration(Name(copying: value).description)
     }
   }
 

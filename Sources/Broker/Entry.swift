@@ -94,51 +94,9 @@ public struct MessageView {
   /// `LaneBlock.neverExpires`. The property was looked at when it was published.
   var expiry: UInt64 {
     let properties = properties(behind: names)
-    guard properties.count >= 2, properties[0] & 1 != 0 else { return LaneBlock.neverExpires }
-    let range: Range<Int>
-    do throws(MalformedInput) {
-      range = try PropertyBlock(properties.bytes).expiration
-    } catch {
-      return LaneBlock.neverExpires
-    }
-    guard let life = UInt64(String(decoding: properties[range], as: UTF8.self)) else {
-      return LaneBlock.neverExpires
-    }
-    let (sum, isTooLarge) = UInt64(clamping: storedAt).addingReportingOverflow(life)
+    guard let life = Self.life(in: properties.bytes) else { return LaneBlock.neverExpires }
+    let (sum, isTooLarge) = UInt64(clamping: storedAt).addingReportingOverflow(UInt64(life))
     return isTooLarge ? LaneBlock.neverExpires : sum
-  }
-
-  /// How long a message lives by its properties, in milliseconds; nil for ever. They were looked at when
-  /// they came.
-  static func life(in properties: RawSpan) -> Int64? {
-    guard hasExpiration(properties) else { return nil }
-    do throws(MalformedInput) {
-      let range = try PropertyBlock(properties).expiration
-      return Int64(Name(copying: properties.extracting(range)).description)
-    } catch {
-      return nil
-    }
-  }
-
-  /// Whether there is an expiration among the properties.
-  static func hasExpiration(_ properties: RawSpan) -> Bool {
-    properties.byteCount >= 2
-      && properties.unsafeLoad(fromByteOffset: 0, as: UInt8.self) & 1 != 0
-  }
-
-  /// Whether the properties ask for a message that survives a restart.
-  static func isPersistent(_ properties: RawSpan) -> Bool {
-    guard let place = PropertyFlags.deliveryMode.place(in: properties) else { return false }
-    return properties.unsafeLoad(fromByteOffset: place.lowerBound, as: UInt8.self) == 2
-  }
-
-  /// The priority among the properties; 0 if there is none. They were looked at when they came.
-  static func priority(in properties: RawSpan) -> UInt8 {
-    do throws(MalformedInput) {
-      return try PropertyBlock(properties).priority
-    } catch {
-      return 0
-    }
   }
 
   /// Bytes of the body.

@@ -28,6 +28,8 @@ final class Route {
   /// As `count`, if none of the queues has settings: a message need only be put behind the others. Else
   /// more than any route has.
   let plainCount: Int
+  /// A queue may have no room for a message, or not want it again.
+  let mayRefuse: Bool
   /// An exchange or a filter on the way looks at the message: the route holds for this one only.
   let needsMessage: Bool
   /// It is the same for all keys.
@@ -43,6 +45,7 @@ final class Route {
     count = queues.count
     durableCount = walk.durableCount
     plainCount = walk.hasSettings ? .max : walk.queues.count
+    mayRefuse = walk.hasSettings && Self.mayRefuse(walk.queues)
     needsMessage = walk.needsMessage
     isKeyless = walk.isKeyless
     effects = walk.effects
@@ -58,9 +61,16 @@ final class Route {
     count = self.queues.count
     let hasSettings = self.queues.contains { $0._withUnsafeGuaranteedRef { $0.settings != nil } }
     plainCount = hasSettings ? .max : count
+    mayRefuse = hasSettings && Self.mayRefuse(self.queues)
     durableCount = self.queues.count { $0._withUnsafeGuaranteedRef(\.isDurable) }
     needsMessage = false
     isKeyless = false
+  }
+
+  private static func mayRefuse(_ queues: ContiguousArray<Unmanaged<Queue>>) -> Bool {
+    queues.contains {
+      $0._withUnsafeGuaranteedRef { $0.settings?.refusesPublishes == true || $0.seen != nil }
+    }
   }
 
   /// The same with these of the queues only.

@@ -58,8 +58,9 @@ enum BenchCommand {
 
   private static let all: [any AnyOption] = [
     BrokerOptions.url, name, publishers, consumers, queues, queue, queueType, exchange,
-    exchangeType, bindings, size, persistent, durable, mandatory, confirm, transaction, prefetch,
-    ackEvery, rate, duration, messages, warmUp, drain, idle, keep, pid, json, progress,
+    exchangeType, bindings, arguments, size, persistent, durable, mandatory, priorities, expiration,
+    delay, confirm, transaction, prefetch, ackEvery, rate, duration, messages, warmUp, drain, idle,
+    keep, pid, json, progress,
   ]
 
   // MARK: Who
@@ -91,6 +92,7 @@ enum BenchCommand {
   static let bindings = Option.value(
     "bindings", "N", as: .integer(0...10_000_000), default: 0, shown: "0",
     "Further bindings of the exchange, which match nothing.")
+  static let arguments = Option.fields("arg", short: "a", "An argument of the queues,")
   static let durable = Option.flag("durable", "Declare durable queues and exchanges.")
   static let keep = Option.flag("keep", "Do not delete queues and exchanges at the end.")
 
@@ -100,6 +102,13 @@ enum BenchCommand {
     "size", "BYTES", as: .size, default: 100, shown: "100", "Size of a message's body.")
   static let persistent = Option.flag("persistent", "Publish persistent messages.")
   static let mandatory = Option.flag("mandatory", "Have messages returned that reach no queue.")
+  static let priorities = Option.optional(
+    "priorities", "N", as: .integer(0...255), "Give messages priorities from 0 to N in turn.")
+  static let expiration = Option.optional(
+    "expiration", "TIME", as: .duration, "Give messages so long to live.")
+  static let delay = Option.optional(
+    "delay", "TIME", as: .duration,
+    "Have the exchange keep messages back, each by another time up to this.")
   static let confirm = Option.value(
     "confirm", "WINDOW", as: .integer(0...1_000_000), default: 0, shown: "0",
     "Have messages confirmed, so many outstanding per publisher; 0 uses no confirms.")

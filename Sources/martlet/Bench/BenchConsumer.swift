@@ -22,7 +22,7 @@ final class BenchConsumer: WireSink {
     // Without publishers, what is consumed was published by an earlier run.
     tally = DeliveryTally(
       queues: queues.count, publishers: options.publishers == 0 ? nil : options.publishers,
-      acknowledgeEvery: options.acknowledgeEvery)
+      acknowledgeEvery: options.acknowledgeEvery, isOrdered: options.isOrdered)
     var wire = WireOptions()
     wire.connectionName = "\(options.name) consumer \(index)"
     wire.kernelReceiveSize = 1 << 20

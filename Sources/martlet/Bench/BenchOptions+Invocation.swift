@@ -31,6 +31,7 @@ extension BenchOptions {
     exchange = invocation[BenchCommand.exchange]
     exchangeType = invocation[BenchCommand.exchangeType]
     bindings = invocation[BenchCommand.bindings]
+    arguments = invocation[BenchCommand.arguments]
     isDurable = invocation[BenchCommand.durable]
   }
 
@@ -38,6 +39,10 @@ extension BenchOptions {
     size = invocation[BenchCommand.size]
     isPersistent = invocation[BenchCommand.persistent]
     isMandatory = invocation[BenchCommand.mandatory]
+    priorityMax = invocation[BenchCommand.priorities]
+    expiration = invocation[BenchCommand.expiration]
+    delayMax = invocation[BenchCommand.delay] ?? 0
+    if delayMax > 0, exchangeType == .default { exchangeType = .direct }
     confirmWindow = invocation[BenchCommand.confirm]
     transaction = invocation[BenchCommand.transaction]
     prefetch = invocation[BenchCommand.prefetch]

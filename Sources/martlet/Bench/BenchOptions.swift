@@ -18,6 +18,8 @@ struct BenchOptions: Equatable {
   /// The queue's name, or with many queues what their names begin with; empty makes one up.
   var queue = ""
   var queueType = ""
+  /// Further arguments that queues are declared with.
+  var arguments = FieldTable()
   /// Empty makes one up where the type needs one.
   var exchange = ""
   var exchangeType = ExchangeType.default
@@ -28,6 +30,12 @@ struct BenchOptions: Equatable {
   var isPersistent = false
   var isDurable = false
   var isMandatory = false
+  /// Messages have priorities from 0 to this one, in turn; nil if they have none.
+  var priorityMax: Int?
+  /// How long messages live, in milliseconds; nil for ever.
+  var expiration: Int?
+  /// Messages are kept back by up to so many milliseconds, each by another time; 0 keeps back none.
+  var delayMax = 0
   /// How many messages a publisher may have unconfirmed; 0 asks for no confirms.
   var confirmWindow = 0
   /// Messages of a transaction; 0 publishes without transactions.
@@ -59,6 +67,9 @@ struct BenchOptions: Equatable {
 
   /// Only opens connections and holds them.
   var isIdle: Bool { idleConnections > 0 && publishers == 0 && consumers == 0 }
+
+  /// Messages arrive in the order in which they were published.
+  var isOrdered: Bool { (priorityMax ?? 0) == 0 && delayMax == 0 }
 
   /// Queues that one message goes to.
   var copies: Int { exchangeType == .fanout ? queues : 1 }

@@ -90,7 +90,11 @@ struct BenchTopology {
     let type = Name(options.exchangeType.rawValue)
     let passive = ExchangeDeclare(exchange: exchange, type: type, passive: true)
     if try answer(to: .exchangeDeclare(passive), on: connection) != nil { return }
-    let declare = ExchangeDeclare(exchange: exchange, type: type, durable: options.isDurable)
+    var declare = ExchangeDeclare(exchange: exchange, type: type, durable: options.isDurable)
+    if options.delayMax > 0 {
+      declare.type = "x-delayed-message"
+      declare.arguments = ["x-delayed-type": .string(options.exchangeType.rawValue)]
+    }
     try connection.call(.exchangeDeclare(declare), channel: Self.channel)
     hasCreatedExchange = true
   }
@@ -106,8 +110,10 @@ struct BenchTopology {
       return
     }
     var declare = QueueDeclare(queue: queue, durable: options.isDurable)
+    declare.arguments = options.arguments
     if !options.queueType.isEmpty {
-      declare.arguments = ["x-queue-type": .string(options.queueType)]
+      declare.arguments.entries.append(
+        FieldTable.Entry(name: "x-queue-type", value: .string(options.queueType)))
     }
     try connection.call(.queueDeclare(declare), channel: Self.channel)
     createdQueues.append(queue)

@@ -29,10 +29,10 @@ struct DeliveryTally: ~Copyable {
   private var lastTag: UInt64 = 0
 
   /// `publishers` is nil where it is not known who has published.
-  init(queues: Int, publishers: Int?, acknowledgeEvery: Int) {
+  init(queues: Int, publishers: Int?, acknowledgeEvery: Int, isOrdered: Bool = true) {
     self.queues = queues
     self.acknowledgeEvery = acknowledgeEvery
-    order = OrderCheck(queues: queues, publishers: publishers)
+    order = OrderCheck(queues: queues, publishers: publishers, isOrdered: isOrdered)
   }
 
   /// Takes deliveries as long as they lie whole in `bytes`; returns how many bytes those are.

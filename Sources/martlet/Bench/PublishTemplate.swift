@@ -26,23 +26,20 @@ struct PublishTemplate {
   private static let sizeTarget = 128 << 10
 
   init(_ routes: [BenchRoute], _ options: BenchOptions, publisher: Int, frameMax: Int) {
-    var encoded = ByteBuffer()
-    var offset = 0
-    for route in routes {
-      offset = Self.encode(route, options, frameMax, into: &encoded)
-    }
-    let cycle = Array(encoded.readable)
-    invariant(cycle.count % routes.count == 0, "publish frames of different lengths")
-    let cycles = max(1, Self.sizeTarget / cycle.count)
-    stride = cycle.count / routes.count
+    var first = ByteBuffer()
+    bodyOffset = Self.encode(routes[0], slot: 0, options, frameMax, into: &first)
+    stride = first.count
+    let cycles = max(1, Self.sizeTarget / (stride * routes.count))
     slots = cycles * routes.count
     bodySize = options.size
-    bodyOffset = offset
     self.routes = routes.count
     self.publisher = UInt64(publisher) << 48
-    bytes = []
-    bytes.reserveCapacity(cycles * cycle.count)
-    for _ in 0..<cycles { bytes += cycle }
+    var encoded = ByteBuffer(capacity: slots * stride)
+    for slot in 0..<slots {
+      _ = Self.encode(routes[slot % routes.count], slot: slot, options, frameMax, into: &encoded)
+    }
+    bytes = Array(encoded.readable)
+    invariant(bytes.count == slots * stride, "publish frames of different lengths")
   }
 
   /// Where messages `first` and on lie; together they must not go beyond the ring's end.
@@ -89,8 +86,12 @@ struct PublishTemplate {
     }
   }
 
+  /// A prime, so that the delays of neighbours are far from each other.
+  private static let delaySpread = 15_485_863
+
   private static func encode(
-    _ route: BenchRoute, _ options: BenchOptions, _ frameMax: Int, into encoded: inout ByteBuffer
+    _ route: BenchRoute, slot: Int, _ options: BenchOptions, _ frameMax: Int,
+    into encoded: inout ByteBuffer
   ) -> Int {
     let start = encoded.count
     let publish = BasicPublish(
@@ -99,6 +100,13 @@ struct PublishTemplate {
     var properties = BasicProperties()
     properties.headers = route.headers
     if options.isPersistent { properties.deliveryMode = 2 }
+    properties.priority = options.priorityMax.map { UInt8(slot % ($0 + 1)) }
+    properties.expiration = options.expiration.map { Name("\($0)") }
+    if options.delayMax > 0 {
+      let delay = Int64(1 + slot * Self.delaySpread % options.delayMax)
+      properties.headers = properties.headers ?? FieldTable()
+      properties.headers?.entries.append(.init(name: "x-delay", value: .int64(delay)))
+    }
     var block = ByteBuffer()
     properties.encode(into: &block)
     let headerSize = Frame.overhead + 12 + block.count
