@@ -8,7 +8,7 @@ import pytest
 
 from broker import Broker
 from deadline import limit
-from inbox import Inbox, drain
+from inbox import Inbox, drain, wait_for
 from test_crash import SHALLOW, open_channel
 from topology import PERSISTENT
 
@@ -73,6 +73,14 @@ def test_a_limit_holds_over_all_lives(broker):
             chance.shuffle(deliveries)
             for delivery in deliveries:
                 channel.basic_reject(delivery.method.delivery_tag, requeue=True)
+            # A dead letter whose body is on disk is sent on when it was read.
+            dead = MESSAGES if life == LIMIT else 0
+            wait_for(
+                channel.connection,
+                lambda: channel.queue_declare(DEAD, passive=True).method.message_count == dead,
+                20,
+                f"{dead} dead letters",
+            )
             fence(channel)
             broker.kill()
             broker.start()

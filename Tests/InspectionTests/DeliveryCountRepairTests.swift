@@ -16,7 +16,7 @@ import Testing
   /// Messages of a quorum queue of which the first three came back twice, partly in lane files.
   init() throws {
     data = try TemporaryDirectory()
-    let broker = try TestBroker(settings: .damaged)
+    let broker = try TestBroker.moving()
     let channel = broker.connect().open()
     try channel.declare("q", isDurable: true, arguments: ["x-queue-type": .string("quorum")])
     try publish(0..<20, on: channel)
@@ -58,7 +58,8 @@ import Testing
       try File(copy.path + "/" + name, .readWrite, creates: true)
         .write(at: 0, FileSystem.readWhole(journal + "/" + name))
     }
-    return try TestBroker(in: copy).connect().open().drain("q")
+    let broker = try TestBroker(in: copy)
+    return try withExtendedLifetime(broker) { try broker.connect().open().drain("q") }
   }
 
   @Test func countsAreKeptOverARepair() throws {

@@ -86,7 +86,8 @@ struct Command {
         QueueDeclare(
           queue: Name(queue), durable: topology.isDurable(queue),
           exclusive: topology.kind(queue) == .exclusive,
-          autoDelete: topology.kind(queue) == .autoDelete))
+          autoDelete: topology.kind(queue) == .autoDelete,
+          arguments: topology.countsDeliveries(queue) ? ["x-queue-type": .string("quorum")] : [:]))
     case .delete(let queue): .queueDelete(QueueDelete(queue: Name(queue)))
     case .declareExchange(let name):
       .exchangeDeclare(

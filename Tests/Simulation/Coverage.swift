@@ -4,7 +4,7 @@ package struct Coverage: Sendable {
     case turns, restarts, powerLosses, kills, orderlyStops, crashesInOperation, crashesInRecovery
     case tornWrites, lostSectors, lostNames, syncFailures, writeFailures, readFailures
     case otherFailures, fullDiskEpisodes, refusedForSpace, refusedStarts, journalFailures
-    case startsAfterFailure
+    case startsAfterFailure, countedDeliveries
     case postponedBatches, blockedPublishers, throttledPublishers
     case publishes, largePublishes, confirms, refusals, returns, deliveries, redeliveries, gets
     case transactions, rollbacks

@@ -34,7 +34,10 @@ final class Message {
     self.headers = headers
   }
 
-  var properties: [UInt8] {
+  var properties: [UInt8] { properties(count: nil) }
+
+  /// As the broker delivers it when it came back so often.
+  private func properties(count: Int64?) -> [UInt8] {
     var properties = BasicProperties()
     if isPersistent { properties.deliveryMode = 2 }
     if isVerbose || !headers.isEmpty {
@@ -45,6 +48,11 @@ final class Message {
           FieldTable.Entry(name: "n", value: .int32(Int32(truncatingIfNeeded: id))))
       }
       properties.headers = FieldTable(entries)
+    }
+    if let count {
+      var table = properties.headers ?? FieldTable()
+      table.entries.append(.init(name: Content.countHeader, value: .int64(count)))
+      properties.headers = table
     }
     var buffer = ByteBuffer()
     properties.encode(into: &buffer)
@@ -79,10 +87,10 @@ final class Message {
     }
   }
 
-  /// Whether what a client got is this message to the last byte.
+  /// Whether what a client got is this message to the last byte, but for the count.
   func equals(_ content: Content) -> Bool {
     content.exchange == exchange && content.key == key && content.body.count == size
-      && content.properties.elementsEqual(properties) && content.body == body
+      && properties(count: content.count) == content.properties && content.body == body
   }
 
   /// The frames of its publish.
@@ -118,6 +126,20 @@ struct Content {
   let properties: [UInt8]
   let body: [UInt8]
   let id: Int?
+
+  static let countHeader: Name = "x-delivery-count"
+
+  /// How often the broker says that the message came back; nil if it does not say it.
+  var count: Int64? {
+    var reader = ByteReader(properties.span.bytes)
+    do throws(MalformedInput) {
+      let headers = try BasicProperties(from: &reader).headers
+      guard case .int64(let count)? = headers?[Self.countHeader] else { return nil }
+      return count
+    } catch {
+      return nil
+    }
+  }
 
   var isDelivery: Bool {
     if case .delivery = kind { true } else { false }

@@ -221,6 +221,7 @@ final class Oracle {
       coverage.note(.deliveries)
       let copy = try findCopy(message, consumer.queue)
       try check(copy, isRedelivered: isRedelivered)
+      try check(copy, count: content.count)
       deliveries.append(
         (ChannelModel.Delivery(tag: tag, copy: copy, consumer: consumer), connection))
       if !consumer.isAutomatic {
@@ -234,7 +235,10 @@ final class Oracle {
       }
       return copy
     case .got(let tag, let isRedelivered, let remaining):
-      return try got(message, channel, tag, isRedelivered: isRedelivered, remaining: remaining)
+      let copy = try got(
+        message, channel, tag, isRedelivered: isRedelivered, remaining: remaining)
+      try check(copy, count: content.count)
+      return copy
     }
   }
 
@@ -305,6 +309,20 @@ final class Oracle {
       copy.place == .ready, "a locked message is not delivered again",
       "m\(message.id) in \(queue.name)")
     return copy
+  }
+
+  /// How often a message came back is told where it is counted, from the first time on.
+  private func check(_ copy: Copy, count: Int64?) throws(BrokenPromise) {
+    let told = count ?? 0
+    let isRight =
+      copy.queue.countsDeliveries ? copy.comebacks.contains(told) && count != 0 : count == nil
+    try promise(
+      isRight, "deliveries are counted",
+      "m\(copy.message.id) of \(copy.queue.name) came with \(count.map(String.init) ?? "no count"),"
+        + " not \(copy.comebacks)")
+    guard copy.queue.countsDeliveries else { return }
+    copy.comebacks = told...told
+    if told > 0 { coverage.note(.countedDeliveries) }
   }
 
   private func check(_ copy: Copy, isRedelivered: Bool) throws(BrokenPromise) {

@@ -47,6 +47,8 @@ final class Copy {
   var removedBy: CommitModel?
   /// While it is uncertain: what it says of a commit.
   var doubt: CommitDoubt?
+  /// How often it came back: exactly, but for what a crash may have cut off.
+  var comebacks: ClosedRange<Int64> = 0...0
   /// A client has got it.
   var isSeen = false
   /// A client has got it when the log could not be told any more.
@@ -124,6 +126,7 @@ final class ConsumerModel {
 final class QueueModel {
   let name: String
   let isDurable: Bool
+  let countsDeliveries: Bool
   let kind: Topology.Kind
   /// The connection that an exclusive queue belongs to, while it is there.
   private(set) weak var owner: ConnectionModel?
@@ -149,6 +152,7 @@ final class QueueModel {
   init(name: String, in topology: Topology) {
     self.name = name
     isDurable = topology.isDurable(name)
+    countsDeliveries = topology.countsDeliveries(name)
     kind = topology.kind(name)
   }
 
@@ -301,6 +305,7 @@ final class QueueModel {
     guard copy.place == .locked else { return }
     copy.place = .ready
     copy.redelivered = .yes
+    copy.comebacks = copy.comebacks.lowerBound + 1...copy.comebacks.upperBound + 1
     var low = 0
     var high = ready.count
     while low < high {
@@ -414,6 +419,9 @@ final class QueueModel {
       copy.isUncertain = !isSure
       if isSure { copy.stored = Durability(position: 0, isPromised: true) }
       copy.removed = nil
+      // What was out may have come back at the end, and counts that were not written are forgotten.
+      let upper = copy.comebacks.upperBound + (copy.place == .ready ? 0 : 1)
+      copy.comebacks = (isOrderly ? copy.comebacks.lowerBound : 0)...upper
       copy.place = .ready
       if !bound.keepsPromises, copy.isSeen {
         copy.isSeen = false

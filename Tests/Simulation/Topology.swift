@@ -93,6 +93,9 @@ final class Topology {
 
   func isDurable(_ queue: String) -> Bool { queue.hasPrefix("d") || queue.hasPrefix("a") }
 
+  /// It tells how often a message came back.
+  func countsDeliveries(_ queue: String) -> Bool { ["d0", "t0", "a0", "e1"].contains(queue) }
+
   func isDurable(exchange: String) -> Bool { exchange != "xv" }
 
   /// A binding survives when both of its ends do.
