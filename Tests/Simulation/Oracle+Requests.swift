@@ -114,6 +114,9 @@ extension Oracle {
       isRight = true
     default: break
     }
+    // Simulated brokers have little memory, and simulated transactions large messages.
+    let isForRoom = text.contains("the transactions of all clients take")
+    if isForRoom, channel.transaction != nil { isRight = true }
     try promise(
       isRight || journal?.failure != nil, "what is right is not refused",
       "\(command.action): \(text)")

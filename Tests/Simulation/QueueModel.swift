@@ -323,6 +323,7 @@ final class QueueModel {
     copies[copy.message.id] = nil
     guard copy.isDurable else { return }
     copy.removed = Durability(position: position)
+    copy.removedBy = nil
     leaving.append(copy)
   }
 
