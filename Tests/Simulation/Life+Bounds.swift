@@ -70,7 +70,7 @@ extension Life {
       copies += channel.deliveries.map(\.copy).filter { $0.place == .gone }
     }
     return (
-      copies.count, copies.count { !$0.message.isPersistent },
+      copies.count, copies.count { !$0.isDurable },
       copies.reduce(0) { $0 + $1.message.size + Self.overheadMax }
     )
   }
@@ -86,6 +86,15 @@ extension Life {
     let settings = world.scenario.settings
     let staying = world.oracle.isRotten ? transientCount * largeBytes : 0
     return settings.cacheBytes + settings.transientBytesMax + 4 * largeBytes + staying
+      + uncommittedBytes
+  }
+
+  /// Of messages in transactions, which a client may leave open: large ones are in memory that becomes a
+  /// block's.
+  private var uncommittedBytes: Int {
+    let messages = connections.lazy.flatMap(\.model.channels.values)
+      .flatMap { $0.transaction?.messages ?? [] }
+    return messages.reduce(0) { $0 + $1.size + Self.overheadMax + 2 * 4096 }
   }
 
   private func diskMax(_ count: Int) -> Int {
