@@ -72,6 +72,8 @@ public final class Broker {
   var countedProperties = CountedProperties()
   /// What the account has of blocks that are kept for loans.
   var countedLoans = 0
+  /// What was not acknowledged in time.
+  public internal(set) var lockCounts = LockCounts()
   /// What all consumers take.
   var consumerBytes = 0
   /// Clients that do not read keep more memory busy than they may: messages that are not small wait

@@ -54,6 +54,9 @@ public indirect enum BrokerError: Error, Equatable, Sendable {
   case isConfirming
   /// The channel has transactions, and cannot confirm publishes as well.
   case isTransactional
+  /// A delivery that a commit answers has gone back to its queue, since its time was over; nothing of the
+  /// commit has happened.
+  case lockExpired(UInt64)
   /// A queue has no room for the messages of a commit, of which nothing has happened.
   case refusesCommit(queue: Name, in: Name)
 

@@ -19,6 +19,7 @@ extension Channel {
     } else {
       let isWrong = Sabotage.is(.acknowledgesNeighbour) && unacknowledged.contains(tag &+ 1)
       guard let delivery = unacknowledged.remove(isWrong ? tag &+ 1 : tag) else {
+        if answersLate(tag) { return }
         throw .unknownDelivery(tag)
       }
       settle(delivery)
@@ -46,7 +47,10 @@ extension Channel {
       let last = try lastTag(tag)
       return begin(requeues ? .giveBack(upTo: last) : .discard(upTo: last), for: peer)
     }
-    guard let delivery = unacknowledged.remove(tag) else { throw .unknownDelivery(tag) }
+    guard let delivery = unacknowledged.remove(tag) else {
+      if answersLate(tag) { return }
+      throw .unknownDelivery(tag)
+    }
     if requeues { giveBack(delivery) } else { discard(delivery) }
     creditLine.move()
   }
@@ -59,11 +63,11 @@ extension Channel {
     begin(.giveBackUnanswered(behind: 0, upTo: nextTag - 1), for: peer)
   }
 
-  /// The upper tag of a range, which must itself be unacknowledged; 0 stands for all that there are
-  /// now.
+  /// The upper tag of a range, which must itself be unacknowledged or be answered late; 0 stands for all
+  /// that there are now.
   private func lastTag(_ tag: UInt64) throws(BrokerError) -> UInt64 {
     if tag == 0 { return nextTag - 1 }
-    guard unacknowledged.contains(tag) else { throw .unknownDelivery(tag) }
+    guard unacknowledged.contains(tag) || answersLate(tag) else { throw .unknownDelivery(tag) }
     return tag
   }
 

@@ -316,6 +316,7 @@ extension Channel {
     _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan, _ draft: RecordDraft?,
     isMandatory: Bool
   ) {
+    if prolongs(names) { return }
     if let token = DirectReplies.token(names), let channel = vhost.replyChannel(token),
       channel.deliverReply(names: names, properties: properties, body: body, draft)
     {

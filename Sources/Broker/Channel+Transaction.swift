@@ -9,6 +9,10 @@ extension Channel {
   /// takes more than this turn, the peer `isWorking`, and what goes wrong is `Outlet.commitFailed`.
   public func commit() throws(BrokerError) -> Committed {
     guard let transaction else { throw .isNotTransactional }
+    if let tag = transaction.lostTag {
+      transaction.forget(keeping: true)
+      throw .lockExpired(tag)
+    }
     guard !transaction.isEmpty else { return .now }
     let commit = TransactionCommit(self, transaction)
     broker.chores.begin(commit, for: peer)
@@ -46,7 +50,9 @@ extension Channel {
       }
     }
     // Whether one may publish there, and that is known in no time if it was just done.
-    _ = try route(names)
+    let route = try route(names)
+    // Whoever works on a message needs its time before the commit.
+    if route.count == 0, prolongs(names) { return }
     if !block.headers.isEmpty {
       _ = try SenderSelection(
         in: properties.extracting(block.headers), keysMax: broker.limits.routingKeysMax)
@@ -134,6 +140,7 @@ extension Channel {
     _ tag: UInt64, _ isMultiple: Bool, _ kind: Transaction.Answer.Kind, in transaction: Transaction
   ) throws(BrokerError) {
     let isAll = isMultiple && tag == 0
+    if !isAll, !unacknowledged.contains(tag), answersLate(tag) { return transaction.lose(tag) }
     guard isAll || unacknowledged.contains(tag) && !transaction.answers(tag) else {
       throw .unknownDelivery(tag)
     }

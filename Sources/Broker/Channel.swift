@@ -59,6 +59,8 @@ public final class Channel {
   private(set) var transaction: Transaction?
   var confirms = ConfirmState()
   var lastRoute = RouteMemo()
+  /// When deliveries go back to their queues; nil while none of them does by itself.
+  var locks: ChannelLocks?
   /// The consumer of direct replies and the token that addresses it.
   var replies: DirectReplies?
   public private(set) var isClosed = false
@@ -111,16 +113,23 @@ public final class Channel {
       outlet.deliver(
         view, to: named, on: self, tag: tag, isRedelivered: entry.isRedelivered)
     }
-    if consumer.isAutomatic {
-      lane.settle(entry)
-    } else {
-      lane.lock(&entry)
-      consumer.unacknowledged &+= 1
-      unacknowledged.append(
-        PendingDelivery(
-          tag: tag, entry: entry, lane: .passUnretained(lane),
-          consumer: .passUnretained(consumer)))
+    switch consumer.settling {
+    case .atOnce: lane.settle(entry)
+    case .byClient: keep(&entry, of: lane, for: consumer, tag)
+    case .byClientInTime:
+      keep(&entry, of: lane, for: consumer, tag)
+      noteLock(tag, of: consumer)
     }
+  }
+
+  /// The delivery waits for its acknowledgement.
+  @inline(__always)
+  private func keep(_ entry: inout Entry, of lane: Lane, for consumer: Consumer, _ tag: UInt64) {
+    lane.lock(&entry)
+    consumer.unacknowledged &+= 1
+    unacknowledged.append(
+      PendingDelivery(
+        tag: tag, entry: entry, lane: .passUnretained(lane), consumer: .passUnretained(consumer)))
   }
 
   /// A message of which it is counted how often it came back.
@@ -195,6 +204,7 @@ public final class Channel {
       gottenCount += 1
       unacknowledged.append(
         PendingDelivery(tag: tag, entry: entry, lane: .passUnretained(lane), consumer: nil))
+      if let milliseconds = queue.lockTimes.ofGet { neededLocks().note(tag, for: milliseconds) }
     }
     return .message
   }
@@ -228,14 +238,15 @@ public final class Channel {
       throw .inExclusiveUse(queue: queue.name, in: vhost.name)
     }
     try broker.requireRoom(for: "a consumer")
-    let priority = try ConsumerArguments.priority(arguments, queue: queue)
-    guard queue.takes(priority: priority) else {
+    let wanted = try ConsumerArguments(arguments, queue: queue)
+    guard queue.takes(priority: wanted.priority) else {
       throw .limitReached(
         .priorities(queue: queue.name, in: vhost.name, max: broker.limits.consumerPrioritiesMax))
     }
     let consumer = Consumer(
       tag: tag, channel: self, queue: queue, isAutomatic: isAutomatic, isExclusive: isExclusive,
-      priority: priority, arguments: arguments, prefetch: consumerPrefetch)
+      priority: wanted.priority, lockTime: wanted.lockTime, arguments: arguments,
+      prefetch: consumerPrefetch)
     consumers[tag] = consumer
     queue.add(consumer)
     return tag
@@ -270,6 +281,19 @@ public final class Channel {
     guard !isClosed else { return }
     _ = end(consumer.tag)
     outlet.consumerCancelled(consumer.tag, on: self)
+  }
+
+  /// A delivery of the consumer was not acknowledged in time: it ends, unless it has ended before.
+  func timedOut(_ consumer: Consumer, after milliseconds: Int64) {
+    guard let ended = end(consumer.tag, consumer) else { return }
+    let queue = ended.queue
+    queue.remove(ended)
+    outlet.consumerTimedOut(ended.tag, of: queue.name, after: milliseconds, on: self)
+  }
+
+  /// Ends this consumer, and not another one that has its tag since.
+  private func end(_ tag: Name, _ consumer: Consumer) -> Consumer? {
+    consumers[tag] === consumer && consumer.place != .nowhere ? end(tag) : nil
   }
 
   /// The next message of a consumer's queue is damaged.
@@ -326,6 +350,7 @@ public final class Channel {
     isFlowing = false
     endReplies()
     transaction?.forget()
+    locks?.end()
     guard !consumers.isEmpty || unacknowledged.count > 0 else { return }
     broker.noteClosing(self)
     begin({ $0.close() }, for: peer)

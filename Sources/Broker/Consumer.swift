@@ -6,11 +6,13 @@ public final class Consumer {
   public let tag: Name
   /// The tag with its length in front, as frames have it; lives as long as the consumer.
   public let tagBytes: UnsafeRawBufferPointer
-  /// Deliveries count as acknowledged at once.
-  public let isAutomatic: Bool
+  /// When deliveries are settled.
+  let settling: Settling
   public let isExclusive: Bool
   /// Higher ones are served first, lower ones only while those cannot take more.
   let priority: Int64
+  /// How long deliveries may stay unacknowledged; nil for as long as the client likes.
+  let lockTime: LockTime?
   let arguments: FieldTable
 
   // Unsafe but sound: the channel keeps its consumers; a queue keeps those in its rounds from
@@ -22,6 +24,8 @@ public final class Consumer {
   let prefetch: Int
   /// Unacknowledged deliveries of this consumer.
   var unacknowledged = 0
+  /// One of its deliveries was not acknowledged in time: all of them go back.
+  var isTimedOut = false
   /// Cancelled, and kept only until its deliveries are acknowledged.
   var isCancelled = false
 
@@ -35,6 +39,15 @@ public final class Consumer {
   unowned(unsafe) var nextInLine: Consumer?
   unowned(unsafe) var previousInLine: Consumer?
 
+  enum Settling: UInt8 {
+    /// They count as acknowledged.
+    case atOnce
+    /// When the client says so.
+    case byClient
+    /// The same, or they go back: see `lockTime`.
+    case byClientInTime
+  }
+
   enum Place: UInt8 {
     case nowhere
     /// Among those that may be able to take a message.
@@ -46,12 +59,13 @@ public final class Consumer {
 
   init(
     tag: Name, channel: Channel, queue: Queue, isAutomatic: Bool, isExclusive: Bool,
-    priority: Int64, arguments: FieldTable, prefetch: Int
+    priority: Int64, lockTime: LockTime? = nil, arguments: FieldTable, prefetch: Int
   ) {
     self.tag = tag
     self.channel = channel
     self.queue = queue
-    self.isAutomatic = isAutomatic
+    settling = isAutomatic ? .atOnce : lockTime == nil ? .byClient : .byClientInTime
+    self.lockTime = lockTime
     self.isExclusive = isExclusive
     self.priority = priority
     self.arguments = arguments
@@ -66,6 +80,9 @@ public final class Consumer {
   deinit {
     tagBytes.deallocate()
   }
+
+  /// Deliveries count as acknowledged at once.
+  public var isAutomatic: Bool { settling == .atOnce }
 
   /// About what it takes of memory, with its places in tables. Measured with 50,000 of them.
   var memoryBytes: Int { MemoryAccount.bytes(400, tag, arguments) }

@@ -1,29 +1,38 @@
 import AMQP
 import Base
 
-/// The arguments that a consumer can be started with. Others are kept and mean nothing.
-enum ConsumerArguments {
-  /// The consumer's priority, if all arguments have possible values.
-  static func priority(_ arguments: FieldTable, queue: Queue) throws(BrokerError) -> Int64 {
+/// What the arguments of a consumer that is started come to. Others are kept and mean nothing.
+struct ConsumerArguments {
+  private(set) var priority: Int64 = 0
+  /// How long its deliveries may stay unacknowledged, by these arguments and by those of its queue.
+  private(set) var lockTime: LockTime?
+
+  /// If all arguments have possible values.
+  init(_ arguments: FieldTable, queue: Queue) throws(BrokerError) {
     var priority: Int64?
     for entry in arguments.entries {
       switch entry.name {
       case "x-priority":
         guard let number = entry.value.integer else {
-          throw invalid(
+          throw Self.invalid(
             entry.name, queue, "\"expected integer, got \(entry.value.typeName)\"")
         }
         priority = priority ?? number
+      case LockTimes.lockArgument, LockTimes.consumerArgument:
+        if let reason = QueueArguments.problem(entry.value, .life) {
+          throw Self.invalid(entry.name, queue, reason)
+        }
       case "x-cancel-on-ha-failover":
         guard case .bool = entry.value else {
-          throw invalid(entry.name, queue, "{unacceptable_type,\(entry.value.typeName)}")
+          throw Self.invalid(entry.name, queue, "{unacceptable_type,\(entry.value.typeName)}")
         }
       case "x-stream-offset":
         throw .refusedForType(entry.name, queue: queue.name, in: queue.vhost.name, type: "classic")
       default: break
       }
     }
-    return priority ?? 0
+    self.priority = priority ?? 0
+    lockTime = queue.lockTimes.ofConsumer(with: LockTimes(arguments))
   }
 
   private static func invalid(_ name: Name, _ queue: Queue, _ reason: String) -> BrokerError {

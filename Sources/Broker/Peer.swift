@@ -14,6 +14,10 @@ public protocol Outlet: AnyObject {
     on channel: Channel, tag: UInt64, isRedelivered: Bool)
   /// The broker ended a consumer, because its queue is gone.
   func consumerCancelled(_ tag: Name, on channel: Channel)
+  /// The broker ended a consumer of this queue, because a delivery was not acknowledged for so many
+  /// milliseconds.
+  func consumerTimedOut(
+    _ tag: Name, of queue: Name, after milliseconds: Int64, on channel: Channel)
   /// The broker ended a consumer, because the next message of its queue is damaged.
   func consumerFailed(_ tag: Name, of queue: Name, on channel: Channel)
   /// Publishes up to this one have been taken over; all since the last call if `isMultiple`.

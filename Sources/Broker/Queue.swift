@@ -23,6 +23,9 @@ public final class Queue {
   /// How it counts deliveries; nil if it does not. No part of the settings, since messages are put into it
   /// as into any queue.
   let deliveryCounting: DeliveryCounting?
+  /// How long its deliveries may stay unacknowledged, unless their consumer says so. No part of the settings
+  /// for the same reason.
+  let lockTimes: LockTimes
   /// When its messages expire, or it does; nil if neither is asked for.
   var times: QueueTimes?
   /// What it knows repeated messages by; nil if it does not look for them.
@@ -66,7 +69,7 @@ public final class Queue {
   /// Reasons why nobody is served for a while: many messages come back, or leave.
   private(set) var holds = 0
   /// The work that held the queue last, so that the same work holds it once.
-  private weak var holder: ChannelWork?
+  private weak var holder: AnyObject?
   /// Where it is among its owner's queues.
   var exclusiveIndex = 0
   /// How many messages it had ever got when it was found empty.
@@ -111,6 +114,7 @@ public final class Queue {
     let lane = Lane(
       id: laneID, role: role, priority: priority, isDurable: isDurable, broker: broker)
     deliveryCounting = DeliveryCounting(arguments)
+    lockTimes = LockTimes(arguments)
     self.lane = lane
     lanes = [lane]
     if let settings, settings.priorityMax > 0 { levels = QueueLevels(lane) }
@@ -227,7 +231,7 @@ public final class Queue {
   }
 
   /// Nobody is served until `letGo`. False if it is held for this work already.
-  func hold(for work: ChannelWork) -> Bool {
+  func hold(for work: AnyObject) -> Bool {
     if holds > 0, holder === work { return false }
     holder = work
     holds += 1
@@ -236,8 +240,9 @@ public final class Queue {
 
   func letGo() {
     holds -= 1
-    guard holds == 0 else { return }
+    // The same work may come again, and is to hold the queue anew then.
     holder = nil
+    guard holds == 0 else { return }
     if !isDeleted { lookAgain() }
     // A turn that was kept for a message which has been purged ends.
     if hasReady || waiter != nil, !isDeleted { touch() }

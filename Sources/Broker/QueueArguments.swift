@@ -32,6 +32,7 @@ public enum QueueArguments {
     "x-cache-ttl": .rememberedLife, "x-deduplication-header": .text,
     "x-single-active-consumer": .flag, "x-queue-type": .queueType, "x-queue-mode": .anything,
     "x-queue-version": .anything, "x-delivery-limit": .number,
+    LockTimes.lockArgument: .life, LockTimes.consumerArgument: .life,
   ]
 
   /// The arguments, if their values are possible.
@@ -50,7 +51,8 @@ public enum QueueArguments {
     return arguments
   }
 
-  private static func problem(_ value: FieldValue, _ rule: Rule) -> String? {
+  /// The mistake in a value, if there is one.
+  static func problem(_ value: FieldValue, _ rule: Rule) -> String? {
     switch rule {
     case .anything: return nil
     case .number:

@@ -54,6 +54,8 @@ final class Transaction {
   private(set) var messages: [Message] = []
   private(set) var answers: [Answer] = []
   private var answered: Set<UInt64> = []
+  /// A delivery that was answered when it had gone back to its queue: the commit fails.
+  private(set) var lostTag: UInt64?
   private var chunks: [Chunk] = []
   /// Bytes of all messages, and of the largest.
   private var bytes = 0
@@ -116,6 +118,9 @@ final class Transaction {
     count(Self.operationBytes)
   }
 
+  /// The delivery that is answered has gone back to its queue.
+  func lose(_ tag: UInt64) { lostTag = tag }
+
   private func requireRoom(for more: Int) throws(BrokerError) {
     guard messages.count + answers.count + more <= limits.transactionOperationsMax else {
       throw .limitReached(.transactionOperations(max: limits.transactionOperationsMax))
@@ -164,6 +169,7 @@ final class Transaction {
     }
     bytes = 0
     largest = 0
+    lostTag = nil
     let kept = chunks.first?.bytes.capacity ?? 0
     count(kept - counted)
   }

@@ -84,6 +84,7 @@ final class TransactionCommit: Chore {
       guard try prepareMessages(&steps), try prepareAnswers(&steps), !isPostponed(&steps) else {
         return false
       }
+      try requireAnswered()
       try requireRoom()
       steps -= cost
       outcome = .done(perform())
@@ -175,9 +176,10 @@ final class TransactionCommit: Chore {
       guard steps > 0 else { return false }
       steps -= 1
       let answer = answers[answersPrepared]
-      if let delivery = channel.unacknowledged.delivery(answer.tag) {
-        guard try prepare(answer, delivery, &steps) else { return false }
+      guard let delivery = channel.unacknowledged.delivery(answer.tag) else {
+        throw .lockExpired(answer.tag)
       }
+      guard try prepare(answer, delivery, &steps) else { return false }
       answersPrepared += 1
     }
     return true
@@ -218,6 +220,14 @@ final class TransactionCommit: Chore {
     lentBytes += bytes
     peer.count(transaction: bytes)
     try broker.requireTransactionRoom()
+  }
+
+  /// Where a delivery that is answered has gone back to its queue meanwhile, nothing is done.
+  private func requireAnswered() throws(BrokerError) {
+    guard channel.locks != nil else { return }
+    for answer in transaction.answers where !channel.unacknowledged.contains(answer.tag) {
+      throw .lockExpired(answer.tag)
+    }
   }
 
   /// Where a queue would refuse something, nothing is done.
@@ -300,8 +310,9 @@ final class TransactionCommit: Chore {
   private func settle() {
     var lanes: [Lane] = []
     for answer in transaction.answers {
-      // One that has left the channel in another way is no longer to be answered.
-      guard let delivery = channel.unacknowledged.remove(answer.tag) else { continue }
+      guard let delivery = channel.unacknowledged.remove(answer.tag) else {
+        invariantFailed("a commit answers a delivery that has left its channel")
+      }
       if let lane = delivery.lane?.takeUnretainedValue(), lanes.last !== lane { lanes.append(lane) }
       switch answer.kind {
       case .acknowledge: channel.settle(delivery)

@@ -56,6 +56,7 @@ extension PeerError {
       case .isNotTransactional: .notTransactional
       case .isConfirming: .confirmToTransactions
       case .isTransactional: .transactionsToConfirm
+      case .lockExpired(let tag): .lockExpired(tag: tag)
       case .refusesCommit(let name, let vhost): .commitRefused(queue: name, vhost: vhost)
       case .malformedProperties(let reason): .malformedHeader(reason: reason)
       case .refusedMessage(let reason): .invalidHeader(reason: reason)

@@ -9,9 +9,16 @@ extension Loop {
     let counts = broker.counts
     log.info(
       "status: connections=\(connectionCount) queues=\(counts.queues) ready=\(counts.ready)"
-        + " unacknowledged=\(counts.unacknowledged)"
+        + " unacknowledged=\(counts.unacknowledged) \(lockStatus)"
         + " \(memoryStatus) blocked=\(broker.alarm ?? "no") \(turnTimes) \(ownersStatus())"
         + " \(JournalStatus(broker.journal))")
+  }
+
+  /// What was not acknowledged in time, since the start.
+  private var lockStatus: String {
+    let counts = broker.lockCounts
+    return "deliveries-timed-out=\(counts.deliveries) consumers-timed-out=\(counts.consumers)"
+      + " late-answers=\(counts.lateAnswers)"
   }
 
   /// What memory goes to, in bytes.

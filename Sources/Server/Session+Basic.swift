@@ -209,6 +209,16 @@ extension Session: Outlet {
     if pause == .none { pause = .untilDurable(0) }
   }
 
+  func consumerTimedOut(
+    _ tag: Name, of queue: Name, after milliseconds: Int64, on channel: Channel
+  ) {
+    log.tell(
+      .consumerTimedOut, of: peerName,
+      "\(peerName) has not acknowledged for \(milliseconds) ms: consumer '\(tag)' of queue"
+        + " '\(queue)' on channel \(channel.number) is cancelled")
+    consumerCancelled(tag, on: channel)
+  }
+
   func consumerFailed(_ tag: Name, of queue: Name, on channel: Channel) {
     guard client.wantsCancelNotify else {
       // Who cannot be told of the consumer is told of the connection, unless that ends anyway.

@@ -42,6 +42,7 @@ final class TestClient {
 enum Event: Equatable {
   case delivered(Delivery)
   case cancelled(Name, on: UInt16)
+  case timedOut(Name, of: Name, after: Int64, on: UInt16)
   case confirmed(UInt64, isMultiple: Bool, on: UInt16)
   case refused(UInt64, isMultiple: Bool, on: UInt16)
   case returned(Message, on: UInt16)
@@ -121,6 +122,12 @@ private final class RecordingOutlet: Outlet {
 
   func commitFailed(_ error: BrokerError, on channel: Channel) {
     note(.commitFailed(error, on: channel.number))
+  }
+
+  func consumerTimedOut(
+    _ tag: Name, of queue: Name, after milliseconds: Int64, on channel: Channel
+  ) {
+    note(.timedOut(tag, of: queue, after: milliseconds, on: channel.number))
   }
 
   func consumerFailed(_ tag: Name, of queue: Name, on channel: Channel) {

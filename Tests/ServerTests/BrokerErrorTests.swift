@@ -46,6 +46,7 @@ import Testing
     (.repliesAreConsumed, "reply-consumer-set", []),
     (.repliesAreNotConsumed, "no-reply-consumer", []),
     (.unknownDelivery(7), "unknown-delivery-tag", ["7"]),
+    (.lockExpired(7), "lock-expired", ["7"]),
     (.unknownExchangeType("t"), "unknown-exchange-type", ["t"]),
     (
       .refusedArgument("a", of: .subject(queue), reason: "r"),

@@ -100,6 +100,9 @@ private final class DeafOutlet: Outlet {
     on channel: Channel, tag: UInt64, isRedelivered: Bool
   ) {}
   func consumerCancelled(_ tag: Name, on channel: Channel) {}
+  func consumerTimedOut(
+    _ tag: Name, of queue: Name, after milliseconds: Int64, on channel: Channel
+  ) {}
   func consumerFailed(_ tag: Name, of queue: Name, on channel: Channel) {}
   func confirmed(upTo sequence: UInt64, isMultiple: Bool, on channel: Channel) {}
   func refused(upTo sequence: UInt64, isMultiple: Bool, on channel: Channel) {}

@@ -650,6 +650,14 @@ extension PeerError {
       "the transactions of all clients take \(used) bytes of memory, and may take \(limit)")
   }
 
+  /// 406: "delivery tag {tag} went back to its queue before the commit, since its time was over: nothing of the transaction has happened"
+  public static func lockExpired(tag: some CustomStringConvertible) -> PeerError {
+    PeerError(
+      .preconditionFailed,
+      "delivery tag \(tag) went back to its queue before the commit, since its time was over: nothing of the transaction has happened"
+    )
+  }
+
   /// 406: "queue '{queue}' in vhost '{vhost}' has no room for the messages of the transaction"
   public static func commitRefused(
     queue: some CustomStringConvertible, vhost: some CustomStringConvertible
