@@ -44,7 +44,9 @@ let package = Package(
       swiftSettings: common + [.enableUpcomingFeature("NonisolatedNonsendingByDefault")]),
     .executableTarget(
       name: "martlet",
-      dependencies: ["Base", "IO", "AMQP", "Journal", "Inspection", "Server", "Client"],
+      dependencies: [
+        "Base", "IO", "AMQP", "Filters", "Journal", "Inspection", "Server", "Client",
+      ],
       swiftSettings: core),
     .target(
       name: "Arbitrary", dependencies: ["Base", "IO", "AMQP"], path: "Tests/Arbitrary",

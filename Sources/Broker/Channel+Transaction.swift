@@ -7,7 +7,8 @@ import Journal
 extension Channel {
   /// Everything since the last commit or rollback happens, whole or not at all, also after a crash. Where that
   /// takes more than this turn, the peer `isWorking`, and what goes wrong is `Outlet.commitFailed`.
-  public func commit() throws(BrokerError) -> Committed {
+  /// Nil if it was rolled back, which `Outlet.commitRolledBack` tells of one that has taken more.
+  public func commit() throws(BrokerError) -> Committed? {
     guard let transaction else { throw .isNotTransactional }
     if let tag = transaction.lostTag {
       transaction.forget(keeping: true)

@@ -31,6 +31,8 @@ public protocol Outlet: AnyObject {
     body: UnsafeRawBufferPointer, in block: UInt32?, on channel: Channel)
   /// A commit that has gone on between turns has failed, and nothing of it has happened.
   func commitFailed(_ error: BrokerError, on channel: Channel)
+  /// A commit that has gone on between turns was rolled back, since no queue takes one of its mandatory messages.
+  func commitRolledBack(on channel: Channel)
   /// What the connection asked for goes on between turns: it is to ask for nothing more, and to be
   /// answered nothing, while its peer `isWorking`.
   func workBegan()
@@ -47,6 +49,8 @@ public final class Peer {
   unowned(unsafe) let broker: Broker
   unowned(unsafe) let outlet: any Outlet
 
+  /// A commit with a mandatory message that no queue takes is rolled back.
+  public var rollsBackUnroutable = false
   /// Deliveries go out only while the connection's output has room.
   public private(set) var hasRoom = true
   /// Bytes of direct replies since there was room; no queue could hold them back.

@@ -7,6 +7,8 @@ import Journal
 final class TransactionCommit: Chore {
   private enum Outcome {
     case done(Committed)
+    /// A mandatory message has no queue, and the client wants all or nothing then too.
+    case rolledBack
     case failed(BrokerError)
   }
 
@@ -63,10 +65,11 @@ final class TransactionCommit: Chore {
     broker.commitBegan()
   }
 
-  /// For the request: what came of it, or that this goes on.
-  func result() throws(BrokerError) -> Committed {
+  /// For the request: what came of it, or that this goes on; nil if it was rolled back.
+  func result() throws(BrokerError) -> Committed? {
     switch outcome {
     case .done(let committed): return committed
+    case .rolledBack: return nil
     case .failed(let error): throw error
     case nil:
       isAwaited = true
@@ -87,7 +90,7 @@ final class TransactionCommit: Chore {
       try requireAnswered()
       try requireRoom()
       steps -= cost
-      outcome = .done(perform())
+      outcome = isRoutable() ? .done(perform()) : .rolledBack
     } catch {
       outcome = .failed(error)
     }
@@ -112,6 +115,7 @@ final class TransactionCommit: Chore {
     switch outcome {
     case .done(.now): break
     case .done(.whenDurable): peer.worked()
+    case .rolledBack: channel.outlet.commitRolledBack(on: channel)
     case .failed(let error): channel.outlet.commitFailed(error, on: channel)
     }
   }
@@ -242,6 +246,33 @@ final class TransactionCommit: Chore {
         throw .refusesCommit(queue: queue.name, in: queue.vhost.name)
       }
     }
+  }
+
+  /// Whether all mandatory messages have queues, for a client that wants nothing to happen otherwise; those that
+  /// have none go back to it.
+  private func isRoutable() -> Bool {
+    guard peer.rollsBackUnroutable else { return true }
+    var isRoutable = true
+    for (message, place) in zip(transaction.messages, places)
+    where message.isMandatory && !hasTaker(message, place.route) {
+      isRoutable = false
+      let content = transaction.content(of: message)
+      // With all that it came with.
+      channel.unroutable(
+        content.names.bytes, content.properties.bytes, content.body.bytes, message.draft,
+        isMandatory: true)
+    }
+    return isRoutable
+  }
+
+  private func hasTaker(_ message: Transaction.Message, _ route: Route) -> Bool {
+    if !route.delaying.isEmpty { return true }
+    // Queues may have been deleted since it was routed.
+    if route.queues.contains(where: { $0._withUnsafeGuaranteedRef { !$0.isDeleted } }) {
+      return true
+    }
+    let names = transaction.content(of: message).names.bytes
+    return DirectReplies.token(names).map { channel.vhost.replyChannel($0) != nil } ?? false
   }
 
   // MARK: Performing

@@ -110,9 +110,16 @@ extension Channel {
     guard case .method(.txSelectOk) = reply else { throw unexpected(reply, to: "tx.select") }
   }
 
+  /// All of it happens. Throws `rolledBack` on a connection that wants that (`ConnectionOptions.wantsRollback`) if
+  /// no queue takes a mandatory message; then nothing has happened, and deliveries that were answered are
+  /// unanswered again.
   public func commit() async throws(ClientError) {
     let reply = try await call(.txCommit(TxCommit()))
-    guard case .method(.txCommitOk) = reply else { throw unexpected(reply, to: "tx.commit") }
+    switch reply {
+    case .method(.txCommitOk): return
+    case .method(.txRollbackOk) where connection.options.wantsRollback: throw .rolledBack
+    case .method, .message: throw unexpected(reply, to: "tx.commit")
+    }
   }
 
   public func rollback() async throws(ClientError) {

@@ -39,6 +39,12 @@ public final class Connection: Sendable {
   /// Bytes that consumers have in their buffers.
   private let undelivered = Atomic(0)
 
+  /// Whether the broker can roll back a transaction with a mandatory message that no queue takes.
+  public var rollsBackUnroutable: Bool {
+    guard case .table(let capabilities)? = serverProperties["capabilities"] else { return false }
+    return capabilities[WireOptions.rollbackCapability] == .bool(true)
+  }
+
   init(
     _ wire: borrowing WireConnection, _ options: ConnectionOptions
   ) throws(SystemError) {

@@ -26,6 +26,7 @@ final class ConnectionLoop {
     do throws(ClientError) {
       var wireOptions = WireOptions()
       wireOptions.connectionName = options.name
+      wireOptions.wantsRollback = options.wantsRollback
       let wire = try WireConnection(url, wireOptions)
       let loop: ConnectionLoop
       do throws(SystemError) {

@@ -9,6 +9,10 @@ public struct ConnectionOptions: Sendable {
   public var undeliveredMaxBytes = 16 << 20
   /// Returned messages that wait to be looked at; older ones are dropped.
   public var returnedMax = 10_000
+  /// A transaction with a mandatory message that no queue takes is rolled back, as far as the broker
+  /// can do that (`Connection.rollsBackUnroutable`), and `commit` throws `rolledBack`. Otherwise the
+  /// message comes back, and all else happens.
+  public var wantsRollback = false
 
   public init() {}
 

@@ -205,6 +205,10 @@ extension Session: Outlet {
     fail(PeerError(error), TxCommit.id, on: own)
   }
 
+  func commitRolledBack(on channel: Channel) {
+    delayedReply = (.txRollbackOk(.init()), channel.number)
+  }
+
   func workBegan() {
     if pause == .none { pause = .untilDurable(0) }
   }

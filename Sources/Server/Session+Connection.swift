@@ -14,7 +14,7 @@ extension Session {
       "basic.nack": .bool(true), "consumer_cancel_notify": .bool(true),
       "connection.blocked": .bool(true), "consumer_priorities": .bool(true),
       "authentication_failure_close": .bool(true), "per_consumer_qos": .bool(true),
-      "direct_reply_to": .bool(true),
+      "direct_reply_to": .bool(true), "tx_rollback_unroutable": .bool(true),
     ]
     // What clients decide by stands in `product` and `version`; what this is, in the others.
     let properties: FieldTable = [
@@ -158,7 +158,9 @@ extension Session {
     guard !isOverLimit else {
       return fail(.connectionLimit(limit: settings.connectionsMax), ConnectionOpen.id)
     }
-    peer = Peer(name: peerName, user: user, vhost: vhost, outlet: self)
+    let peer = Peer(name: peerName, user: user, vhost: vhost, outlet: self)
+    peer.rollsBackUnroutable = client.wantsRollback
+    self.peer = peer
     state = .open
     host?.didOpen()
     let told = [client.name, client.product].filter { !$0.isEmpty }.joined(separator: ", ")

@@ -135,8 +135,11 @@ extension Session {
       try channel.startTransactions()
       send(.txSelectOk(.init()), on: channel.number)
     case .txCommit:
-      let committed = try channel.core.commit()
-      reply(.txCommitOk(.init()), on: channel.number, committed)
+      if let committed = try channel.core.commit() {
+        reply(.txCommitOk(.init()), on: channel.number, committed)
+      } else {
+        reply(.txRollbackOk(.init()), on: channel.number, .now)
+      }
     case .txRollback:
       try channel.core.rollback()
       send(.txRollbackOk(.init()), on: channel.number)

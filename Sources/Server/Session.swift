@@ -406,6 +406,7 @@ struct ClientProperties {
   var wantsBlocked = false
   var wantsCancelNotify = false
   var wantsAuthenticationFailureClose = false
+  var wantsRollback = false
 
   init() {}
 
@@ -418,5 +419,6 @@ struct ClientProperties {
     wantsCancelNotify = capabilities["consumer_cancel_notify"] == .bool(true)
     wantsAuthenticationFailureClose =
       capabilities["authentication_failure_close"] == .bool(true)
+    wantsRollback = capabilities["tx_rollback_unroutable"] == .bool(true)
   }
 }

@@ -8,7 +8,9 @@ extension ProgramDeclaration {
     headline: "Martlet \(Version.text), a message broker: AMQP in front, one log behind.",
     sections: [
       Section(title: "Broker", commands: [Serve.command, JournalCommand.command]),
-      Section(title: "Messages", commands: [Publish.command, Subscribe.command, Get.command]),
+      Section(
+        title: "Messages",
+        commands: [Publish.command, Subscribe.command, Get.command, Redrive.command]),
       Section(
         title: "Topology",
         commands: [Declare.command, Bind.bind, Bind.unbind, Purge.command, Delete.command]),

@@ -80,7 +80,7 @@ import Testing
           for each in (isMultiple ? 1 : sequence)...sequence
           where !ledger.confirmed.contains(each) { refused.insert(each) }
         case .delivered(let delivery): tags.append((delivery.tag, delivery.text))
-        case .cancelled, .timedOut, .returned, .commitFailed: break
+        case .cancelled, .timedOut, .returned, .commitFailed, .commitRolledBack: break
         }
       }
     }

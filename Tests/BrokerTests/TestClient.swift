@@ -47,6 +47,7 @@ enum Event: Equatable {
   case refused(UInt64, isMultiple: Bool, on: UInt16)
   case returned(Message, on: UInt16)
   case commitFailed(BrokerError, on: UInt16)
+  case commitRolledBack(on: UInt16)
 }
 
 struct Message: Equatable {
@@ -120,6 +121,9 @@ private final class RecordingOutlet: Outlet {
 
   func workBegan() {}
 
+  func commitRolledBack(on channel: Channel) {
+    note(.commitRolledBack(on: channel.number))
+  }
   func commitFailed(_ error: BrokerError, on channel: Channel) {
     note(.commitFailed(error, on: channel.number))
   }

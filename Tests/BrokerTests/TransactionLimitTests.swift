@@ -155,7 +155,7 @@ import Testing
     let (broker, client, channel) = try open(BrokerLimits())
     let reader = broker.connect().open()
     for number in 0..<8000 { try channel.publish("\(number)", key: "q", isPersistent: true) }
-    var committed = Committed.whenDurable(0)
+    var committed: Committed? = .whenDurable(0)
     try broker.turn { committed = try channel.commit() }
     #expect(committed == .now)
     #expect(client.peer.isWorking)

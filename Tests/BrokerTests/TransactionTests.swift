@@ -56,7 +56,7 @@ import Testing
 
   @Test func theCommitIsDurableWithItsGroup() throws {
     try channel.publish("1", key: "q", isPersistent: true)
-    var committed = Committed.now
+    var committed: Committed? = .now
     try broker.turn { committed = try channel.commit() }
     #expect(committed == .whenDurable(broker.journal.endPosition))
     try channel.publish("2", key: "r", isPersistent: true)
@@ -118,6 +118,61 @@ import Testing
     }
     #expect(returned == [Array("small".utf8), [UInt8](repeating: 7, count: 70_000)])
     #expect(count("q") == 1)
+  }
+
+  // MARK: Clients that want nothing to happen unless all can
+
+  @Test func aCommitIsRolledBackIfNoQueueTakesAMandatoryMessage() throws {
+    client.peer.rollsBackUnroutable = true
+    try fill(1)
+    let tag = try take(1)[0]
+    let large = [UInt8](repeating: 7, count: 70_000)
+    try channel.publish("routed", key: "q", isPersistent: true, isMandatory: true)
+    try channel.publish("small", key: "nowhere", isMandatory: true)
+    try channel.publishLarge(large, key: "nowhere", isMandatory: true)
+    try channel.acknowledge(tag, isMultiple: false)
+    try broker.durableTurn { #expect(try channel.commit() == nil) }
+    let returned = client.events().compactMap { event -> [UInt8]? in
+      if case .returned(let message, on: 1) = event { message.body } else { nil }
+    }
+    #expect(returned == [Array("small".utf8), large])
+    #expect(broker.queue("q")?.readyCount == 0)
+    #expect(broker.queue("q")?.unacknowledgedCount == 1, "it is not acknowledged")
+    // The next one begins with nothing.
+    try channel.publish("routed", key: "r", isMandatory: true)
+    try channel.acknowledge(tag, isMultiple: false)
+    try broker.durableTurn { #expect(try channel.commit() != nil) }
+    #expect(count("q") == 0 && count("r") == 1)
+    #expect(client.events() == [])
+  }
+
+  @Test func messagesThatNeedNotArriveRollNothingBack() throws {
+    client.peer.rollsBackUnroutable = true
+    try channel.publish("dropped", key: "nowhere")
+    try channel.publish("routed", key: "r")
+    try broker.turn { #expect(try channel.commit() == .now) }
+    #expect(count("r") == 1)
+  }
+
+  /// A message for later is taken, and so is a reply for whoever waits for it.
+  @Test func whatReachesNoQueueAndYetSomebodyIsTaken() throws {
+    client.peer.rollsBackUnroutable = true
+    try broker.vhost.declare(
+      exchange: "later", "x-delayed-message", arguments: ["x-delayed-type": .string("direct")])
+    var properties = BasicProperties()
+    properties.headers = ["x-delay": .int32(1000)]
+    try channel.publish("1", to: "later", key: "k", properties: properties, isMandatory: true)
+    try broker.turn { #expect(try channel.commit() == .now) }
+    let asking = broker.connect()
+    let theirs = asking.open()
+    try theirs.consume("amq.rabbitmq.reply-to", tag: "r", isAutomatic: true)
+    let address = try #require(theirs.replies?.address)
+    try channel.publish("2", key: address, isMandatory: true)
+    try broker.turn { #expect(try channel.commit() == .now) }
+    #expect(asking.deliveries().map(\.text) == ["2"])
+    theirs.close()
+    try channel.publish("3", key: address, isMandatory: true)
+    try broker.turn { #expect(try channel.commit() == nil) }
   }
 
   /// Where messages go is found at the commit.

@@ -11,6 +11,7 @@ import pika
 import pytest
 
 from broker import binary, environment
+from inbox import drain
 from watched_broker import eventually, serving
 
 
@@ -99,6 +100,32 @@ def test_headers_have_the_type_that_was_written(url, channel, queue):
         for name, value in properties.headers.items()
     }
     assert headers == {"zip": "00123", "n": 123, "at": moment, "also": moment}
+
+
+def test_delay_expiration_and_priority_are_what_the_broker_acts_on(url, channel, queue):
+    words = ["publish", "-k", queue, "-b", "x"]
+    run(*words, "--delay", "1500ms", "--expiration", "1m", "--priority", "7", url=url)
+    _, properties, _ = channel.basic_get(queue, auto_ack=True)
+    assert properties.headers == {"x-delay": 1500}
+    assert (properties.expiration, properties.priority) == ("60000", 7)
+    run(*words, "--delay", "365000", "--header", "n=1", url=url)
+    _, properties, _ = channel.basic_get(queue, auto_ack=True)
+    assert properties.headers == {"n": 1, "x-delay": 365000}
+    _, said = run(*words, "--delay", "1s", "--header", "x-delay=5", url=url, expect=2)
+    assert "--delay and --header x-delay exclude each other" in said
+    _, said = run(*words, "--delay", "soon", url=url, expect=2)
+    assert '--delay: "soon" is not a duration' in said
+
+
+def test_a_delayed_message_arrives_when_it_is_due(url, channel, queue, fresh):
+    exchange = fresh("later")
+    kind = {"x-delayed-type": "direct"}
+    channel.exchange_declare(exchange, "x-delayed-message", arguments=kind)
+    channel.queue_bind(queue, exchange, "k")
+    run("publish", exchange, "-k", "k", "-b", "second", "--delay", "600ms", url=url)
+    run("publish", exchange, "-k", "k", "-b", "first", "--delay", "300", url=url)
+    assert channel.basic_get(queue) == (None, None, None)
+    assert [d.body for d in drain(channel, queue, 2)] == [b"first", b"second"]
 
 
 PROPERTIES = pika.BasicProperties(

@@ -89,6 +89,28 @@ import Testing
     #expect(loop.broker.account[.transactions] == 0)
   }
 
+  /// Whoever wants that is told whether at once or behind turns.
+  @Test(arguments: [2, 4000])
+  func aCommitThatIsRolledBackIsAnsweredSo(count: Int) throws {
+    let client = loop.connect()
+    try client.open(capabilities: ["tx_rollback_unroutable": .bool(true)])
+    _ = try client.call(.txSelect(TxSelect()))
+    let lost = Wire.publish(
+      BasicPublish(routingKey: "nowhere", mandatory: true), body: [1], properties: [0, 0])
+    client.send(publish(count) + lost.flatMap(\.self))
+    client.send(commit + ask)
+    loop.settle()
+    let events = try client.takeEvents()
+    #expect(events.count == 3, "the message comes back")
+    #expect(
+      events.suffix(2) == [.method(.txRollbackOk(TxRollbackOk()), channel: 1), ticket])
+    #expect(loop.broker.counts.ready == 0)
+    client.send(publish(1) + commit)
+    loop.settle()
+    #expect(try client.takeEvents() == [committed])
+    #expect(loop.broker.counts.ready == 1)
+  }
+
   @Test func aConnectionThatEndsInACommitLeavesNothing() throws {
     client.send(publish(4000))
     client.send(commit)

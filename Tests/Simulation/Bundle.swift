@@ -111,5 +111,6 @@ private final class DeafOutlet: Outlet {
     body: UnsafeRawBufferPointer, in block: UInt32?, on channel: Channel
   ) {}
   func commitFailed(_ error: BrokerError, on channel: Channel) {}
+  func commitRolledBack(on channel: Channel) {}
   func workBegan() {}
 }

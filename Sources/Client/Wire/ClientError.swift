@@ -33,6 +33,9 @@ public enum ClientError: Error, Equatable, Sendable, CustomStringConvertible {
   case refused(count: Int)
   /// A mandatory message came back since no queue wanted it.
   case returned(code: UInt16, reason: String)
+  /// Nothing of a transaction has happened, since no queue takes one of its mandatory messages, and the
+  /// connection was opened with `wantsRollback`. The next one can begin.
+  case rolledBack
   /// The task that waited was cancelled.
   case cancelled
 
@@ -60,6 +63,7 @@ public enum ClientError: Error, Equatable, Sendable, CustomStringConvertible {
       "the broker ended the consumer \(tag), most likely because its queue was deleted"
     case .refused(let count): "the broker refused \(count) published messages"
     case .returned(let code, let reason): "the message was returned: \(code) \(reason)"
+    case .rolledBack: "the transaction was rolled back: no queue takes one of its messages"
     case .cancelled: "cancelled"
     }
   }

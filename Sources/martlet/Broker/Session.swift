@@ -21,9 +21,10 @@ struct Session: Sendable {
 
   /// Connects, does the work, and closes everything in order, whatever the work came to.
   static func run(
-    _ invocation: Invocation, _ work: (Session) async throws(Failure) -> ExitCode
+    _ invocation: Invocation, wantsRollback: Bool = false,
+    _ work: (Session) async throws(Failure) -> ExitCode
   ) async throws(Failure) -> ExitCode {
-    let session = try await open(invocation)
+    let session = try await open(invocation, wantsRollback: wantsRollback)
     let result: Result<ExitCode, Failure>
     do throws(Failure) {
       let code = try await work(session)
@@ -89,7 +90,9 @@ struct Session: Sendable {
     }
   }
 
-  private static func open(_ invocation: Invocation) async throws(Failure) -> Session {
+  private static func open(
+    _ invocation: Invocation, wantsRollback: Bool
+  ) async throws(Failure) -> Session {
     let url: ConnectionURL
     do throws(ClientError) {
       url = try ConnectionURL(invocation[BrokerOptions.url])
@@ -97,8 +100,9 @@ struct Session: Sendable {
       throw Failure("--url or MARTLET_URL: \(error)", code: .usage)
     }
     do throws(ClientError) {
-      let name = invocation.path.joined(separator: " ")
-      let connection = try await Connection.open(url, options: ConnectionOptions(name: name))
+      var options = ConnectionOptions(name: invocation.path.joined(separator: " "))
+      options.wantsRollback = wantsRollback
+      let connection = try await Connection.open(url, options: options)
       return Session(
         connection: connection, channel: try await connection.openChannel(),
         notes: Notes(isQuiet: invocation[BrokerOptions.quiet]))

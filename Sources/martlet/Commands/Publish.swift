@@ -65,6 +65,9 @@ enum Publish {
         "martlet publish --key jobs --body x --count 100000 --rate 5000 --header kind=test",
         "A steady load, with a header."),
       .init(
+        "martlet publish later --key jobs --body x --delay 10m --persistent --confirm",
+        "Reaches queues in ten minutes, if the exchange \"later\" is an x-delayed-message."),
+      .init(
         "martlet publish --format json --file jobs.json --confirm",
         "Sends again what \"martlet get jobs --count 100 --format json > jobs.json\" took."),
     ],
@@ -77,6 +80,7 @@ enum Publish {
     })
 
   private static func check(_ invocation: Invocation) throws(Failure) {
+    try PropertyOptions.check(invocation)
     let sources = [
       (invocation.has(body), "--body"), (invocation.has(file), "--file"),
       (invocation[lines] || invocation[keyFromLine], "--lines"),
@@ -112,17 +116,21 @@ enum PropertyOptions {
   private static let replyTo = text("reply-to", "Queue for answers.")
   private static let expiration = Option.optional(
     "expiration", "DURATION", as: .lifetime,
-    "Ask the broker to drop the message after so long (Martlet does not yet).")
+    "The message is dead-lettered or dropped when it has waited so long in a queue, such as 30s.")
+  private static let delay = Option.optional(
+    "delay", "DURATION", as: .lifetime,
+    "The message waits so long before it is routed, at an exchange that delays: the header x-delay."
+  )
   private static let priority = Option.optional(
     "priority", "N", as: .integer(0...255),
-    "Higher goes first where the broker has priorities (Martlet not yet).")
+    "Higher goes first, in queues that were declared with x-max-priority.")
   private static let messageID = text("message-id", "The sender's name for the message.")
   private static let type = text("type", "The kind of message.")
   private static let appID = text("app-id", "The sender.")
 
   static let all: [any AnyOption] = [
     headers, persistent, contentType, contentEncoding, correlationID, replyTo, expiration,
-    priority, messageID, type, appID,
+    delay, priority, messageID, type, appID,
   ]
 
   /// `properties` with what the command line says of them; headers of other names stay.
@@ -143,15 +151,28 @@ enum PropertyOptions {
     if invocation.has(persistent) { properties.deliveryMode = invocation[persistent] ? 2 : 1 }
     if let value = invocation[priority] { properties.priority = UInt8(value) }
     if let value = invocation[expiration] { properties.expiration = Name(String(value)) }
-    if !invocation[headers].entries.isEmpty {
+    var given = invocation[headers].entries
+    if let value = invocation[delay] {
+      given.append(.init(name: delayHeader, value: .int64(Int64(value))))
+    }
+    if !given.isEmpty {
       var table = properties.headers ?? [:]
-      for entry in invocation[headers].entries {
+      for entry in given {
         table.entries.removeAll { $0.name == entry.name }
         table.entries.append(entry)
       }
       properties.headers = table
     }
     return properties
+  }
+
+  private static let delayHeader: Name = "x-delay"
+
+  /// Who says the same twice may have meant either.
+  static func check(_ invocation: Invocation) throws(Failure) {
+    if invocation.has(delay), invocation[headers][delayHeader] != nil {
+      throw Failure("--delay and --header x-delay exclude each other", code: .usage)
+    }
   }
 
   private static func text(_ name: String, _ help: String) -> Option<Name?> {

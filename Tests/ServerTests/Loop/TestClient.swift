@@ -115,10 +115,12 @@ final class TestClient {
   }
 
   /// Says hello as `guest` and opens channel 1.
-  func open(frameMax: Int = 0) throws(ClientError) {
+  func open(frameMax: Int = 0, capabilities: FieldTable? = nil) throws(ClientError) {
+    var startOK = Wire.startOK
+    if let capabilities { startOK.clientProperties = ["capabilities": .table(capabilities)] }
     _ = try exchange(Frame.protocolHeader)
     _ = try exchange(
-      Wire.method(.connectionStartOk(Wire.startOK), on: 0)
+      Wire.method(.connectionStartOk(startOK), on: 0)
         + Wire.method(.connectionTuneOk(Wire.tuneOK(frameMax: frameMax)), on: 0)
         + Wire.method(.connectionOpen(ConnectionOpen(virtualHost: "/")), on: 0)
         + Wire.method(.channelOpen(ChannelOpen()), on: 1))
