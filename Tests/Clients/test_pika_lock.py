@@ -2,10 +2,12 @@
 
 import time
 
+import pika
 import pytest
 
 from inbox import Inbox, drain, wait_for
 from test_memory_account import status
+from watched_broker import serving
 
 
 @pytest.fixture
@@ -65,10 +67,9 @@ def test_a_stuck_consumer_is_cancelled_and_hears_so(connection, channel, queue):
     assert all(delivery.method.redelivered for delivery in again)
 
 
-def test_what_happened_is_told(own_broker):
-    import pika
-
-    with pika.BlockingConnection(pika.URLParameters(own_broker.url)) as connection:
+def test_what_happened_is_told(tmp_path):
+    with serving(tmp_path) as broker:
+        connection = pika.BlockingConnection(pika.URLParameters(broker.url))
         channel = connection.channel()
         cancelled = []
         channel.add_on_cancel_callback(cancelled.append)
@@ -80,9 +81,10 @@ def test_what_happened_is_told(own_broker):
         channel.basic_ack(stuck.tags[0])
         channel.basic_nack(stuck.tags[1])
         stuck.settle()
-        figures = status(own_broker)
+        figures = status(broker)
         assert figures["deliveries-timed-out"] == 2
         assert figures["consumers-timed-out"] == 1
         assert figures["late-answers"] == 2
-    told = own_broker.lines("has not acknowledged for 100 ms")
-    assert len(told) == 1 and f"consumer '{stuck.tag}' of queue 'q' on channel 1" in told[0]
+        told = broker.lines("has not acknowledged for 100 ms")
+        assert len(told) == 1 and f"consumer '{stuck.tag}' of queue 'q' on channel 1" in told[0]
+        connection.close()

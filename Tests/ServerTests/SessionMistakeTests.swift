@@ -56,6 +56,8 @@ import Testing
       // In SessionTransactionTests, and in TransactionLimitTests of the broker.
       "commit-refused", "commit-too-long", "transaction-too-long", "transaction-too-large",
       "transactions-too-large",
+      // In the scenario of locks, and in LockTransactionTests of the broker: it takes time.
+      "lock-expired",
       // In NumbersTests of the broker.
       "no-number-left",
       // In RecoveryTests of the broker: a disk that cannot be read.
