@@ -131,7 +131,10 @@ import Testing
     try channel.publish("small", key: "nowhere", isMandatory: true)
     try channel.publishLarge(large, key: "nowhere", isMandatory: true)
     try channel.acknowledge(tag, isMultiple: false)
-    try broker.durableTurn { #expect(try channel.commit() == nil) }
+    try broker.durableTurn {
+      let committed = try channel.commit()
+      #expect(committed == nil)
+    }
     let returned = client.events().compactMap { event -> [UInt8]? in
       if case .returned(let message, on: 1) = event { message.body } else { nil }
     }
@@ -141,7 +144,10 @@ import Testing
     // The next one begins with nothing.
     try channel.publish("routed", key: "r", isMandatory: true)
     try channel.acknowledge(tag, isMultiple: false)
-    try broker.durableTurn { #expect(try channel.commit() != nil) }
+    try broker.durableTurn {
+      let committed = try channel.commit()
+      #expect(committed != nil)
+    }
     #expect(count("q") == 0 && count("r") == 1)
     #expect(client.events() == [])
   }
@@ -150,7 +156,10 @@ import Testing
     client.peer.rollsBackUnroutable = true
     try channel.publish("dropped", key: "nowhere")
     try channel.publish("routed", key: "r")
-    try broker.turn { #expect(try channel.commit() == .now) }
+    try broker.turn {
+      let committed = try channel.commit()
+      #expect(committed == .now)
+    }
     #expect(count("r") == 1)
   }
 
@@ -162,17 +171,26 @@ import Testing
     var properties = BasicProperties()
     properties.headers = ["x-delay": .int32(1000)]
     try channel.publish("1", to: "later", key: "k", properties: properties, isMandatory: true)
-    try broker.turn { #expect(try channel.commit() == .now) }
+    try broker.turn {
+      let committed = try channel.commit()
+      #expect(committed == .now)
+    }
     let asking = broker.connect()
     let theirs = asking.open()
     try theirs.consume("amq.rabbitmq.reply-to", tag: "r", isAutomatic: true)
     let address = try #require(theirs.replies?.address)
     try channel.publish("2", key: address, isMandatory: true)
-    try broker.turn { #expect(try channel.commit() == .now) }
+    try broker.turn {
+      let committed = try channel.commit()
+      #expect(committed == .now)
+    }
     #expect(asking.deliveries().map(\.text) == ["2"])
     theirs.close()
     try channel.publish("3", key: address, isMandatory: true)
-    try broker.turn { #expect(try channel.commit() == nil) }
+    try broker.turn {
+      let committed = try channel.commit()
+      #expect(committed == nil)
+    }
   }
 
   /// Where messages go is found at the commit.
