@@ -1,22 +1,6 @@
 import Base
 import Journal
 
-/// What a lane is for; the raw value is what the log has.
-package enum LaneRole: UInt32 {
-  /// Its messages are for consumers, in their order.
-  case ready = 0
-  /// Its messages wait for their time, at a place of the wheel of due times, which its priority says.
-  case delayed = 1
-
-  /// The queue that has them, if there is only one.
-  package var queueName: Name? {
-    switch self {
-    case .ready: nil
-    case .delayed: "amq.delayed"
-    }
-  }
-}
-
 /// One order of a queue's messages, with sequences of its own: what waits, what was given back, how far
 /// messages may be delivered, and what has left and is to be told to the log. Log, lane files and
 /// checkpoints speak of lanes by their ids; only the catalog says which queue has which.
@@ -480,22 +464,5 @@ final class Lane {
     if counts.log(to: journal, lane: id, &left) { return true }
     isUnlogged = true
     return false
-  }
-}
-
-extension LaneRecord {
-  /// No number that the first queues have, so that neither is taken for the other unnoticed.
-  package static let firstID: UInt32 = 1001
-  private static let priorityMax: UInt32 = 255
-
-  /// Why the lane is none that this program has; nil if it is one.
-  package var problem: RecordProblem? {
-    guard let role = LaneRole(rawValue: role) else { return .unknownLane("role \(role)") }
-    let isKnown =
-      switch role {
-      case .ready: priority <= Self.priorityMax
-      case .delayed: priority < DelayWheel.placeCount
-      }
-    return isKnown ? nil : .unknownLane("priority \(priority)")
   }
 }
