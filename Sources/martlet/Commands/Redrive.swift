@@ -41,7 +41,7 @@ enum Redrive {
       .init("martlet redrive jobs.dead", "Sends all dead letters home."),
       .init("martlet redrive jobs.dead --count 1", "Tries with the first one."),
       .init(
-        "martlet redrive jobs.dead --to retries --filter \"attempts < 5 AND body LIKE '%timeout%'\"",
+        "martlet redrive jobs.dead --to retries --filter 'attempts < 5 AND kind IS NOT NULL'",
         "Some of them, to another exchange."),
     ],
     exitCodes: [.empty, .undelivered, .interrupted, .terminated],
