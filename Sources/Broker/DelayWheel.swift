@@ -96,7 +96,8 @@ struct DelayWheel {
     level == 0 ? bucket : (bucket - 1) << shift(level)
   }
 
-  private func trigger(of place: Place) -> Int64 {
+  /// When a place comes, if what it has is of the turn that begins now.
+  func trigger(of place: Place) -> Int64 {
     let current = Self.bucket(time, place.level)
     let ahead = (place.slot - Self.slot(current)) & (Self.slotCount - 1)
     return Self.trigger(level: place.level, bucket: current + Int64(ahead))

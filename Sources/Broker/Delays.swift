@@ -104,21 +104,33 @@ final class Delays: Timed {
   /// Recovery has filled the queue's lanes: the wheel goes on where it was, or where the first of what is
   /// overdue belongs.
   func recovered() throws(JournalError) {
-    var first = Int64.max
-    var found: Set<DelayWheel.Place> = []
+    lanes = Array(repeating: nil, count: DelayWheel.placeCount)
+    var found: [(lane: Lane, place: DelayWheel.Place, at: Int64)] = []
     for lane in queue.lanes where lane.hasReady {
       let place = DelayWheel.Place(index: Int(lane.priority))
-      guard let due = try firstDue(of: lane), place.isOf(due), !found.contains(place) else {
+      if let due = try firstDue(of: lane), place.isOf(due) {
+        found.append((lane, place, DelayWheel.trigger(place, of: due)))
+      } else {
         displaced.append(lane)
-        continue
       }
-      lanes[place.index] = lane
-      found.insert(place)
-      first = min(first, DelayWheel.trigger(place, of: due))
     }
-    wheel = DelayWheel(at: min(first, broker.now))
-    for place in found { wheel.fill(place) }
+    wheel = DelayWheel(at: min(found.map(\.at).min() ?? .max, broker.now))
+    for (lane, place, at) in found {
+      // Where a clock has gone back, the place may be that of an earlier time.
+      if lanes[place.index] == nil, wheel.trigger(of: place) == at {
+        lanes[place.index] = lane
+        wheel.fill(place)
+      } else {
+        displaced.append(lane)
+      }
+    }
+    for lane in queue.lanes where !lane.hasReady { takePlace(lane) }
     if displaced.isEmpty { expect() } else { look() }
+  }
+
+  /// An empty lane is its place's, if that has none.
+  private func takePlace(_ lane: Lane) {
+    if lanes[Int(lane.priority)] == nil { lanes[Int(lane.priority)] = lane }
   }
 
   /// When the first message of a lane is due; nil if it cannot be read.
@@ -143,6 +155,7 @@ final class Delays: Timed {
       guard let isEmpty = drain(lane, isDue: false, &steps) else { return nil }
       guard isEmpty else { return time }
       displaced.removeLast()
+      if !lane.hasReady { takePlace(lane) }
     }
     while let next = wheel.next(), next.at <= broker.now {
       wheel.advance(to: next.at)
@@ -183,8 +196,10 @@ final class Delays: Timed {
           let view = MessageView(next.record)
           bytes += view.bodySize
           steps -= Self.stepsPerMessage + view.bodySize / Self.bytesPerStep
+          let due = MessageDelay.due(view)
           let hasMoved =
-            isDue ? goOn(view, &steps) : refine(view, isDurable: next.entry.isDurable)
+            isDue && due <= broker.now
+            ? goOn(view, &steps) : refine(view, for: due, isDurable: next.entry.isDurable)
           guard hasMoved else { break }
           lane.settle(lane.take())
         }
@@ -197,12 +212,12 @@ final class Delays: Timed {
 
   /// Copies a message to a finer place, with the time when it was stored first. Returns false when there is
   /// no number for another lane: it is tried again.
-  private func refine(_ view: MessageView, isDurable: Bool) -> Bool {
+  private func refine(_ view: MessageView, for due: Int64, isDurable: Bool) -> Bool {
     let names = view.names
     let properties = view.properties(behind: names)
     let lane: Lane
     do throws(BrokerError) {
-      lane = try self.lane(for: MessageDelay.due(view))
+      lane = try self.lane(for: due)
     } catch {
       return false
     }

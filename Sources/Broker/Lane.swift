@@ -132,8 +132,8 @@ final class Lane {
     for range in found.gone { noteGone(range) }
     guard hasReady else { return }
     queue.filled(self)
-    // What expired meanwhile leaves when the first turn ends.
-    if expires { queue.neededTimes().look() }
+    // What expired meanwhile leaves when the first turn ends. The life of what is delayed has not begun.
+    if expires, role == .ready { queue.neededTimes().look() }
   }
 
   private func recovered(_ entry: Entry) -> Entry {

@@ -94,15 +94,50 @@ import Testing
     again.expectNothingHeld()
   }
 
-  @Test func aClockThatWentBackKeepsAll() throws {
+  /// At a place of the finest level, and at one of the next.
+  @Test(arguments: [200, 1000] as [Int64])
+  func aClockThatWentBackKeepsAll(delay: Int64) throws {
     try declare()
-    try act { try publish("a", delay: .int64(1000)) }
+    try act { try publish("a", delay: .int64(delay)) }
     broker.close()
     let again = try TestBroker(in: broker.directory, date: TestBroker.firstDate - 1_000_000)
-    _ = again.rest(milliseconds: 1_000_999)
+    _ = again.rest(milliseconds: 999_999 + delay)
     #expect(again.queue("q")?.readyCount == 0)
     _ = again.rest(milliseconds: 2000)
     #expect(again.queue("q")?.readyCount == 1)
+  }
+
+  @Test func aLifeDoesNotBeginInARestart() throws {
+    try declare()
+    var properties = BasicProperties()
+    properties.headers = ["x-delay": .int32(10_000)]
+    properties.expiration = "100"
+    try act {
+      try channel.publish(
+        "a", to: "later", key: "k", properties: properties, isPersistent: true)
+    }
+    let again = try TestBroker(in: broker.directory.copy(), date: TestBroker.firstDate + 5000)
+    _ = again.rest(milliseconds: 5000)
+    #expect(again.queue("q")?.readyCount == 1)
+    _ = again.rest(milliseconds: 100)
+    #expect(again.queue("q")?.readyCount == 0)
+  }
+
+  @Test func aRestartUsesTheLanesThatThereAre() throws {
+    try declare()
+    let delays: [Int64] = [10, 100, 200, 5000, 50_000, 3_000_000]
+    try act { for delay in delays { try publish("a", delay: .int64(delay)) } }
+    pass(4_000_000)
+    #expect(try channel.drain("q").count == delays.count)
+    broker.durableTurn()
+    let count = try #require(broker.queue("amq.delayed")?.lanes.count)
+    broker.close()
+    let again = try TestBroker(in: broker.directory)
+    let other = again.connect().open()
+    for delay in delays { try publish("b", delay: .int64(delay), on: other) }
+    _ = again.rest(milliseconds: 4_000_000)
+    #expect(try other.drain("q").count == delays.count)
+    #expect(again.queue("amq.delayed")?.lanes.count == count)
   }
 
   /// Moving to a finer place, and going on.
