@@ -85,14 +85,7 @@ extension Channel {
     _ names: RawSpan, _ isMandatory: Bool, _ properties: RawSpan, _ body: RawSpan,
     _ draft: RecordDraft?
   ) throws(BrokerError) {
-    let block: PropertyBlock
-    do throws(MalformedInput) {
-      block = try PropertyBlock(properties)
-    } catch {
-      throw .malformedProperties(reason: error.reason)
-    }
-    try checkUser(block, properties)
-    try checkExpiration(block, properties)
+    let block = try checked(properties)
     if block.flags.contains(.replyTo),
       try publishWithReplyTo(names, isMandatory, block, properties, body, draft)
     {
@@ -106,6 +99,19 @@ extension Channel {
     } else {
       try publishWithHeaders(names, isMandatory, block, properties, body, draft, route)
     }
+  }
+
+  /// The properties of a message, if they are what a publisher may say.
+  func checked(_ properties: RawSpan) throws(BrokerError) -> PropertyBlock {
+    let block: PropertyBlock
+    do throws(MalformedInput) {
+      block = try PropertyBlock(properties)
+    } catch {
+      throw .malformedProperties(reason: error.reason)
+    }
+    try checkUser(block, properties)
+    try checkExpiration(block, properties)
+    return block
   }
 
   private func publishWithHeaders(
@@ -176,14 +182,14 @@ extension Channel {
     try body(UnsafeRawBufferPointer(copy))
   }
 
-  func checkUser(_ block: PropertyBlock, _ properties: RawSpan) throws(BrokerError) {
+  private func checkUser(_ block: PropertyBlock, _ properties: RawSpan) throws(BrokerError) {
     guard block.flags.contains(.userID) else { return }
     let given = Name(copying: properties.extracting(block.userID))
     guard given == peer.user else { throw .userMismatch(given: given, user: peer.user) }
   }
 
   /// Milliseconds in decimal digits.
-  func checkExpiration(_ block: PropertyBlock, _ properties: RawSpan) throws(BrokerError) {
+  private func checkExpiration(_ block: PropertyBlock, _ properties: RawSpan) throws(BrokerError) {
     guard block.flags.contains(.expiration) else { return }
     let value = properties.extracting(block.expiration)
     guard MessageView.milliseconds(value) != nil else {

@@ -29,6 +29,7 @@ extension Channel {
       do throws(BrokerError) {
         // What waits for its time has been stored.
         guard route.count > 0 || route.delaying.isEmpty else {
+          broker.remember(route.remembrances)
           return broker.keep(kept, isPersistent: isPersistent)
         }
         try store(

@@ -33,14 +33,7 @@ extension Channel {
     _ names: RawSpan, _ isMandatory: Bool, _ properties: RawSpan, _ body: RawSpan,
     _ draft: RecordDraft?, to transaction: Transaction
   ) throws(BrokerError) {
-    let block: PropertyBlock
-    do throws(MalformedInput) {
-      block = try PropertyBlock(properties)
-    } catch {
-      throw .malformedProperties(reason: error.reason)
-    }
-    try checkUser(block, properties)
-    try checkExpiration(block, properties)
+    let block = try checked(properties)
     if block.flags.contains(.replyTo),
       DirectReplies.isQueueName(Name(copying: properties.extracting(block.replyTo)))
     {

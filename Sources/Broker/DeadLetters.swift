@@ -26,6 +26,8 @@ final class DeadLetters {
   private var nextTag: UInt64 = 1
   /// One is being sent on, and may cause others to leave.
   private var isSending = false
+  /// What leaves has to wait, since a group is being written that it is no part of.
+  private var isHolding = false
   private var hasRunOut = false
   private static let sentPerTurn = 1024
 
@@ -50,7 +52,9 @@ final class DeadLetters {
   }
 
   /// Nobody has to go before. What dies in a commit is a part of that, whoever waits.
-  private var mayPass: Bool { !isSending && (pending.count == 0 || journal.isInGroup) }
+  private var mayPass: Bool {
+    !isSending && !isHolding && (pending.count == 0 || journal.isInGroup)
+  }
 
   /// A locked message leaves its queue. Its record is where `kept` says if its block may have left memory.
   func buryLocked(
@@ -128,10 +132,9 @@ final class DeadLetters {
 
   /// What leaves while `body` stores messages waits for its turn.
   func whileHolding(_ body: () -> Void) {
-    let wasSending = isSending
-    isSending = true
+    isHolding = true
     body()
-    isSending = wasSending
+    isHolding = false
   }
 
   // MARK: Sending
@@ -189,7 +192,7 @@ final class DeadLetters {
       body: body.bytes)
     let route: Route
     do throws(BrokerError) {
-      route = try vhost.route(exchange, keys: letter.keys, message)
+      route = try vhost.route(exchange, keys: letter.keys, message, refusesDelay: false)
     } catch {
       // Too many steps: as for a publisher, it reaches nobody.
       return nil

@@ -77,8 +77,13 @@ final class Delays: Timed {
     // Nothing is due before, so that what comes has the finest place that there is.
     if wheel.next().map({ $0.at > broker.now }) ?? true { wheel.advance(to: broker.now) }
     let place = wheel.place(for: date)
+    let lane: Lane
+    if let known = lanes[place.index] { lane = known } else { lane = try newLane(at: place) }
     wheel.fill(place)
-    if let lane = lanes[place.index] { return lane }
+    return lane
+  }
+
+  private func newLane(at place: DelayWheel.Place) throws(BrokerError) -> Lane {
     let lane = Lane(
       id: try broker.takeLaneID(isDurable: true), role: .delayed, priority: UInt32(place.index),
       isDurable: true, broker: broker)

@@ -21,6 +21,8 @@ struct RouteWalk {
   private(set) var effects = RouteEffects()
   /// The exchange at which the message has waited for its time.
   var waited: Exchange?
+  /// An impossible delay is a mistake of whoever publishes.
+  var refusesDelay = true
   /// There is none to look at: the walk ends where one is needed.
   let isWithoutMessage: Bool
   /// No exchange on the way looks at the key.
@@ -61,6 +63,16 @@ struct RouteWalk {
     let isTrue = filter.matches(message, steps: &steps)
     guard isTrue, !isTooLong else { return !isTooLong }
     return add(binding.destination)
+  }
+
+  /// How long the message is to wait, in milliseconds.
+  func delay(of message: FilteredMessage) throws(BrokerError) -> Int64 {
+    do throws(BrokerError) {
+      return try MessageDelay.milliseconds(in: message.headerTable)
+    } catch {
+      guard !refusesDelay else { throw error }
+      return 0
+    }
   }
 
   func hasWaited(at exchange: Exchange) -> Bool { waited === exchange }

@@ -17,11 +17,14 @@ extension VirtualHost {
   }
 
   /// All queues that the exchange, and those behind it, lead to with any of the keys. The message's headers
-  /// are a well-formed table. It may have waited at the exchange for its time.
+  /// are a well-formed table. It may have waited at the exchange for its time. A message that nobody publishes is
+  /// not refused for an impossible delay, and does not wait.
   func route(
-    _ exchange: Exchange, keys: [Name], _ message: FilteredMessage, hasWaited: Bool = false
+    _ exchange: Exchange, keys: [Name], _ message: FilteredMessage, hasWaited: Bool = false,
+    refusesDelay: Bool = true
   ) throws(BrokerError) -> Route {
     var walk = newWalk(isWithoutMessage: false)
+    walk.refusesDelay = refusesDelay
     if hasWaited { walk.waited = exchange }
     try route(exchange, keys, message, &walk)
     return Route(walk)
@@ -72,7 +75,7 @@ extension VirtualHost {
     if !walk.hasWaited(at: exchange) {
       if let seen = exchange.seen, !walk.isNew(message, to: seen, now: broker.now) { return }
       if exchange.isDelaying {
-        let delay = try MessageDelay.milliseconds(in: message.headerTable)
+        let delay = try walk.delay(of: message)
         guard delay == 0 else {
           return walk.wait(
             at: DelayingExchange(name: exchange.name, vhost: self, milliseconds: delay))

@@ -295,6 +295,39 @@ import Testing
     #expect(try channel.drain("q").map(\.text) == ["a"])
   }
 
+  @Test func aDeadLetterWithAnImpossibleDelayGoesOnAtOnce() throws {
+    try declare()
+    try channel.declare(
+      "work",
+      arguments: [
+        "x-dead-letter-exchange": .string("later"), "x-dead-letter-routing-key": .string("k"),
+      ])
+    try act { try publish("a", delay: .string("soon"), to: "", key: "work") }
+    try act {
+      let tag = try #require(try channel.take("work", isAutomatic: false)).tag
+      try channel.reject(tag, isMultiple: false, requeues: false)
+    }
+    #expect(try channel.drain("q").map(\.text) == ["a"])
+  }
+
+  @Test func whatAFullQueueRefusesWhenItIsDueIsADeadLetter() throws {
+    try broker.vhost.declare(
+      exchange: "later", "x-delayed-message", arguments: ["x-delayed-type": .string("fanout")])
+    try channel.declare("dead")
+    try channel.declare(
+      "q",
+      arguments: [
+        "x-max-length": .int32(1), "x-overflow": .string("reject-publish-dlx"),
+        "x-dead-letter-exchange": .string(""), "x-dead-letter-routing-key": .string("dead"),
+      ])
+    try channel.bind("q", to: "later")
+    try act { for number in 0..<3 { try publish("\(number)", delay: .int32(10)) } }
+    pass(10)
+    #expect(try channel.drain("q").map(\.text) == ["0"])
+    #expect(try channel.drain("dead").map(\.text) == ["1", "2"])
+    broker.expectNothingHeld()
+  }
+
   @Test func aLifeBeginsWhenTheMessageIsDue() throws {
     try declare()
     var properties = BasicProperties()
