@@ -56,7 +56,8 @@ final class Balancer {
   /// The weight that a binding's key says, from 1 to the limit.
   static func weight(_ key: Name) throws(BrokerError) -> Int {
     guard let weight = Int(key.description) else {
-      throw .refusedBinding(reason: "The binding key must be an integer: <<\"\(key)\">>")
+      let told = key.isEmpty ? "" : "\"\(key)\""
+      throw .refusedBinding(reason: "The binding key must be an integer: <<\(told)>>")
     }
     guard weight >= 1 else {
       throw .refusedBinding(reason: "The binding key must be greater than 0")
