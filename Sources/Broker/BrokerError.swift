@@ -65,6 +65,8 @@ public indirect enum BrokerError: Error, Equatable, Sendable {
   case unknownExchangeType(Name)
   /// The value of an argument is impossible.
   case refusedArgument(Name, of: ArgumentHolder, reason: String)
+  /// The value of an argument that names something is of another type than names are.
+  case mistypedArgument(Name, of: Subject, type: String)
   /// An exchange of this type cannot be with these arguments; as clients know the reason.
   case refusedExchange(reason: String)
   /// The exchange's type does not have such bindings; as clients know the reason.
@@ -77,7 +79,7 @@ public indirect enum BrokerError: Error, Equatable, Sendable {
   case refusedMessage(reason: String)
   /// A message says that it is from another user than the one who sends it.
   case userMismatch(given: Name, user: Name)
-  case refusedExpiration(String)
+  case refusedExpiration(String, reason: String)
   case refusedDelay(reason: String)
   case limitReached(Limit)
 

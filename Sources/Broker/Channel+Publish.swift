@@ -188,13 +188,11 @@ extension Channel {
     guard given == peer.user else { throw .userMismatch(given: given, user: peer.user) }
   }
 
-  /// Milliseconds in decimal digits.
   private func checkExpiration(_ block: PropertyBlock, _ properties: RawSpan) throws(BrokerError) {
     guard block.flags.contains(.expiration) else { return }
     let value = properties.extracting(block.expiration)
-    guard MessageView.milliseconds(value) != nil else {
-      throw .refusedExpiration(Name(copying: value).description)
-    }
+    guard let reason = Expiration.problem(value) else { return }
+    throw .refusedExpiration(Name(copying: value).description, reason: reason)
   }
 
   /// Replaces the pseudo reply queue by the address of this channel's consumer and publishes that.

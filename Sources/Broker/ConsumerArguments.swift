@@ -14,8 +14,7 @@ struct ConsumerArguments {
       switch entry.name {
       case "x-priority":
         guard let number = entry.value.integer else {
-          throw Self.invalid(
-            entry.name, queue, "\"expected integer, got \(entry.value.typeName)\"")
+          throw Self.invalid(entry.name, queue, QueueArguments.noInteger(entry.value))
         }
         priority = priority ?? number
       case LockTimes.lockArgument, LockTimes.consumerArgument:

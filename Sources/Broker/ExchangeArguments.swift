@@ -14,7 +14,10 @@ enum ExchangeArguments {
         name, of: .subject(.exchange(exchange, in: vhost)),
         reason: "{unacceptable_type,\(value.typeName)}")
     }
-    try requireText("alternate-exchange")
+    if let value = arguments["alternate-exchange"], value.text == nil {
+      throw .mistypedArgument(
+        "alternate-exchange", of: .exchange(exchange, in: vhost), type: value.typeName)
+    }
     if asksForDeduplication(arguments, of: kind) {
       try requireText("x-deduplication-header")
       try checkCache(arguments)

@@ -5,8 +5,8 @@ import Base
 /// compared when a queue is declared again; any others are kept and not compared.
 public enum QueueArguments {
   enum Rule {
-    /// A whole number that is not negative.
-    case count
+    /// A whole number that is not negative, and one above zero.
+    case count, positiveCount
     /// Milliseconds, of which there can be too many.
     case life
     /// The same above zero.
@@ -17,9 +17,10 @@ public enum QueueArguments {
     case flag
     /// How many values of messages are remembered, and for how long; also as text.
     case rememberedCount, rememberedLife
-    case text
+    /// What names an exchange is refused in words of its own.
+    case text, exchange
     case queueType
-    case overflow
+    case overflow, strategy
     /// Whatever old clients send.
     case anything
   }
@@ -27,10 +28,11 @@ public enum QueueArguments {
   private static let rules: [Name: Rule] = [
     "x-message-ttl": .life, "x-expires": .positiveLife, "x-max-length": .count,
     "x-max-length-bytes": .count, "x-max-priority": .priority, "x-overflow": .overflow,
-    "x-dead-letter-exchange": .text, "x-dead-letter-routing-key": .text,
+    "x-dead-letter-exchange": .exchange, "x-dead-letter-routing-key": .text,
     "x-message-deduplication": .flag, "x-cache-size": .rememberedCount,
     "x-cache-ttl": .rememberedLife, "x-deduplication-header": .text,
     "x-single-active-consumer": .flag, "x-queue-type": .queueType, "x-queue-mode": .anything,
+    "x-dead-letter-strategy": .strategy, "x-quorum-initial-group-size": .positiveCount,
     "x-queue-version": .anything, "x-delivery-limit": .number,
     LockTimes.lockArgument: .life, LockTimes.consumerArgument: .life,
   ]
@@ -40,7 +42,12 @@ public enum QueueArguments {
     _ arguments: FieldTable, queue: Name, vhost: Name
   ) throws(BrokerError) -> FieldTable {
     for entry in arguments.entries {
-      guard let rule = rules[entry.name], let reason = problem(entry.value, rule) else { continue }
+      guard let rule = rules[entry.name] else { continue }
+      if rule == .exchange, entry.value.text == nil {
+        throw .mistypedArgument(
+          entry.name, of: .queue(queue, in: vhost), type: entry.value.typeName)
+      }
+      guard let reason = problem(entry.value, rule) else { continue }
       throw .refusedArgument(entry.name, of: .subject(.queue(queue, in: vhost)), reason: reason)
     }
     if arguments["x-dead-letter-routing-key"] != nil, arguments["x-dead-letter-exchange"] == nil {
@@ -56,32 +63,42 @@ public enum QueueArguments {
     switch rule {
     case .anything: return nil
     case .number:
-      return value.integer == nil ? "{unacceptable_type,\(value.typeName)}" : nil
+      return value.integer == nil ? noInteger(value) : nil
     case .rememberedCount, .rememberedLife: return Deduplication.problem(value, rule)
     case .flag:
       if case .bool = value { return nil }
       return "{unacceptable_type,\(value.typeName)}"
-    case .text, .overflow, .queueType:
+    case .text, .exchange, .overflow, .strategy, .queueType:
       guard let text = value.text else { return "{unacceptable_type,\(value.typeName)}" }
       return textProblem(text, rule)
-    case .count, .life, .positiveLife, .priority:
-      guard let number = value.integer else { return "{unacceptable_type,\(value.typeName)}" }
-      if number < 0 { return "{value_negative,\(number)}" }
-      if rule == .positiveLife, number == 0 { return "{value_zero,0}" }
-      if rule == .life || rule == .positiveLife, number > QueueSettings.lifeMax {
-        return "{value_too_big,\(number)}"
-      }
-      if rule == .priority, number > 255 { return "{value_too_large,\(number)}" }
-      return nil
+    case .count, .positiveCount, .life, .positiveLife, .priority:
+      guard let number = value.integer else { return noInteger(value) }
+      return numberProblem(number, rule)
     }
+  }
+
+  static func noInteger(_ value: FieldValue) -> String {
+    "\"expected integer, got \(value.typeName)\""
+  }
+
+  private static func numberProblem(_ number: Int64, _ rule: Rule) -> String? {
+    if number < 0 { return "{value_negative,\(number)}" }
+    if rule == .positiveLife || rule == .positiveCount, number == 0 { return "{value_zero,0}" }
+    if rule == .life || rule == .positiveLife, number > QueueSettings.lifeMax {
+      return "{value_too_large,\(number)}"
+    }
+    if rule == .priority, number > 255 { return "{max_value_exceeded,\(number)}" }
+    return nil
   }
 
   private static func textProblem(_ text: String, _ rule: Rule) -> String? {
     switch rule {
     case .queueType where text != "classic" && text != "quorum":
-      "queue type '\(text)' is not supported; classic and quorum are"
+      "\"unsupported queue type '\(text)'\""
     case .overflow where !["drop-head", "reject-publish", "reject-publish-dlx"].contains(text):
-      "{invalid_overflow,<<\"\(text)\">>}"
+      "invalid_overflow"
+    case .strategy where !["at-most-once", "at-least-once"].contains(text):
+      "invalid_dlx_strategy"
     default: nil
     }
   }

@@ -47,6 +47,10 @@ extension PeerError {
         .invalidExchangeArg(argument: argument, exchange: name, vhost: vhost, reason: reason)
       case .refusedArgument(let argument, .binding, let reason):
         .invalidBindingArg(argument: argument, reason: reason)
+      case .mistypedArgument(let argument, .queue(let name, let vhost), let type):
+        .mistypedQueueArg(type: type, argument: argument, queue: name, vhost: vhost)
+      case .mistypedArgument(let argument, .exchange(let name, let vhost), let type):
+        .mistypedExchangeArg(type: type, argument: argument, exchange: name, vhost: vhost)
       case .refusedExchange(let reason): .invalidExchange(reason: reason)
       case .refusedBinding(let reason): .invalidBinding(reason: reason)
       case .refusedForType(let argument, let name, let vhost, let type):
@@ -61,7 +65,8 @@ extension PeerError {
       case .malformedProperties(let reason): .malformedHeader(reason: reason)
       case .refusedMessage(let reason): .invalidHeader(reason: reason)
       case .userMismatch(let given, let user): .userIdMismatch(given: given, user: user)
-      case .refusedExpiration(let value): .invalidExpiration(value: value)
+      case .refusedExpiration(let value, let reason):
+        .invalidExpiration(value: value, reason: reason)
       case .refusedDelay(let reason): .invalidDelay(reason: reason)
       case .limitReached(let limit): PeerError(limit)
       case .journalFailed(let reason): .journalFailed(reason: reason)

@@ -69,11 +69,14 @@ import Testing
   @Test(
     arguments: [
       ("x-message-ttl", .int32(-1), "{value_negative,-1}"),
-      ("x-message-ttl", .string("1"), "{unacceptable_type,longstr}"),
+      ("x-message-ttl", .string("1"), "\"expected integer, got longstr\""),
       ("x-expires", .int32(0), "{value_zero,0}"),
-      ("x-max-priority", .int32(256), "{value_too_large,256}"),
+      ("x-max-priority", .int32(256), "{max_value_exceeded,256}"),
       ("x-single-active-consumer", .int32(1), "{unacceptable_type,signedint}"),
-      ("x-overflow", .string("burst"), "{invalid_overflow,<<\"burst\">>}"),
+      ("x-overflow", .string("burst"), "invalid_overflow"),
+      ("x-queue-type", .string("pigeon"), "\"unsupported queue type 'pigeon'\""),
+      ("x-quorum-initial-group-size", .int32(0), "{value_zero,0}"),
+      ("x-dead-letter-strategy", .string("sometimes"), "invalid_dlx_strategy"),
       ("x-dead-letter-routing-key", .string("k"), "routing_key_but_no_dlx_defined"),
     ] as [(Name, FieldValue, String)])
   func impossibleArgumentsAreRefused(_ name: Name, _ value: FieldValue, _ reason: String) {
@@ -362,8 +365,11 @@ import Testing
         == .unknownExchangeType("sundial"))
     #expect(
       mistake { try vhost.declare(exchange: "y", arguments: ["alternate-exchange": .int32(1)]) }
-        == .refusedArgument(
-          "alternate-exchange", of: .subject(.exchange("y", in: "/")),
-          reason: "{unacceptable_type,signedint}"))
+        == .mistypedArgument(
+          "alternate-exchange", of: .exchange("y", in: "/"), type: "signedint"))
+    #expect(
+      mistake {
+        try channel.declare("q", arguments: ["x-dead-letter-exchange": .bool(true)])
+      } == .mistypedArgument("x-dead-letter-exchange", of: .queue("q", in: "/"), type: "bool"))
   }
 }

@@ -196,7 +196,7 @@ import Testing
         error
           == .refusedArgument(
             "x-delivery-limit", of: .subject(.queue(name, in: "/")),
-            reason: "{unacceptable_type,\(type)}"))
+            reason: "\"expected integer, got \(type)\""))
     }
     try declare(name, ["x-delivery-limit": .int8(-1)])
     try declare(name, ["x-delivery-limit": .int64(-1)])

@@ -315,8 +315,8 @@ import Testing
 
   @Test func whatIsRefused() throws {
     for (value, reason) in [
-      (.int64(-1), "{value_negative,-1}"), (.string("1"), "{unacceptable_type,longstr}"),
-      (.int64(315_360_000_001), "{value_too_big,315360000001}"),
+      (.int64(-1), "{value_negative,-1}"), (.string("1"), "\"expected integer, got longstr\""),
+      (.int64(315_360_000_001), "{value_too_large,315360000001}"),
     ] as [(FieldValue, String)] {
       #expect(
         mistake { try channel.declare("q", arguments: ["x-message-ttl": value]) }
@@ -326,5 +326,23 @@ import Testing
     try declare(ttl: 315_360_000_000)
     try publish(["a"])
     #expect(ready == 1)
+  }
+
+  @Test(
+    arguments: [
+      ("soon", "no_integer"), ("", "no_integer"), ("-", "no_integer"), (" 5", "no_integer"),
+      ("-1", "{value_negative,-1}"), ("1.5", "{leftover_string,\".5\"}"),
+      ("315360000001", "{value_too_large,315360000001}"),
+      ("99999999999999999999", "{value_too_large,99999999999999999999}"),
+    ] as [(Name, String)])
+  func anExpirationIsANumberOfUpToTenYears(value: Name, reason: String) throws {
+    try channel.declare("q")
+    var properties = BasicProperties()
+    properties.expiration = value
+    #expect(
+      mistake { try channel.publish("a", key: "q", properties: properties) }
+        == .refusedExpiration(value.description, reason: reason))
+    properties.expiration = "315360000000"
+    try channel.publish("a", key: "q", properties: properties)
   }
 }

@@ -233,7 +233,7 @@ import Testing
         == .isInternal(exchange: "inner", in: "/"))
     #expect(
       mistake { try channel.publish("1", key: "q", properties: wrong) }
-        == .refusedExpiration("soon"))
+        == .refusedExpiration("soon", reason: "no_integer"))
     wrong = BasicProperties()
     wrong.userID = "somebody"
     #expect(

@@ -70,7 +70,12 @@ import Testing
     (.malformedProperties(reason: "r"), "malformed-header", ["r"]),
     (.refusedMessage(reason: "r"), "invalid-header", ["r"]),
     (.userMismatch(given: "g", user: "u"), "user-id-mismatch", ["g", "u"]),
-    (.refusedExpiration("x"), "invalid-expiration", ["x"]),
+    (.refusedExpiration("x", reason: "r"), "invalid-expiration", ["x", "r"]),
+    (.mistypedArgument("a", of: queue, type: "t"), "mistyped-queue-arg", ["t", "a", "n", "v"]),
+    (
+      .mistypedArgument("a", of: exchange, type: "t"),
+      "mistyped-exchange-arg", ["t", "a", "n", "v"]
+    ),
     (.journalFailed(reason: "r"), "journal-failed", ["r"]),
     (.unreadable(queue: "n"), "message-unreadable", ["n"]),
     (.limitReached(.consumers(max: 5)), "too-many-consumers", ["5"]),

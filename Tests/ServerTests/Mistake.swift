@@ -148,8 +148,11 @@ extension Mistake {
       "user-id-mismatch", with: ["somebody", "guest"], by: publishID,
       message { $0.userID = "somebody" }),
     Mistake(
-      "invalid-expiration", with: ["soon"], by: publishID, message { $0.expiration = "soon" }),
-    Mistake("invalid-expiration", with: ["-1"], by: publishID, message { $0.expiration = "-1" }),
+      "invalid-expiration", with: ["soon", "no_integer"], by: publishID,
+      message { $0.expiration = "soon" }),
+    Mistake(
+      "invalid-expiration", with: ["-1", "{value_negative,-1}"], by: publishID,
+      message { $0.expiration = "-1" }),
     Mistake(
       "invalid-header", with: ["{unacceptable_type_in_header,<<\"CC\">>,longstr}"], by: publishID,
       message { $0.headers = ["CC": .string("q")] }),
@@ -247,8 +250,17 @@ extension Mistake {
       after: [.queueDeclare(QueueDeclare(queue: "q", exclusive: true))],
       .basicConsume(BasicConsume(queue: "q", arguments: ["x-stream-offset": .int32(1)]))),
     Mistake(
+      "mistyped-queue-arg", with: ["bool", "x-dead-letter-exchange", "q", "/"],
+      .queueDeclare(
+        QueueDeclare(queue: "q", arguments: ["x-dead-letter-exchange": .bool(true)]))),
+    Mistake(
       "invalid-exchange-arg",
-      with: ["alternate-exchange", "x", "/", "{unacceptable_type,signedint}"],
+      with: ["x-message-deduplication", "x", "/", "{unacceptable_type,signedint}"],
+      .exchangeDeclare(
+        ExchangeDeclare(
+          exchange: "x", type: "direct", arguments: ["x-message-deduplication": .int32(1)]))),
+    Mistake(
+      "mistyped-exchange-arg", with: ["signedint", "alternate-exchange", "x", "/"],
       .exchangeDeclare(
         ExchangeDeclare(
           exchange: "x", type: "direct", arguments: ["alternate-exchange": .int32(1)]))),

@@ -364,9 +364,11 @@ extension PeerError {
     )
   }
 
-  /// 406: "invalid expiration '{value}'"
-  public static func invalidExpiration(value: some CustomStringConvertible) -> PeerError {
-    PeerError(.preconditionFailed, "invalid expiration '\(value)'")
+  /// 406: "invalid expiration '{value}': {reason}"
+  public static func invalidExpiration(
+    value: some CustomStringConvertible, reason: some CustomStringConvertible
+  ) -> PeerError {
+    PeerError(.preconditionFailed, "invalid expiration '\(value)': \(reason)")
   }
 
   /// 506: "the journal has no number left for another durable {kind}: it has used {limit}"
@@ -539,6 +541,26 @@ extension PeerError {
     PeerError(
       .preconditionFailed,
       "invalid arg '\(argument)' for queue '\(queue)' in vhost '\(vhost)': \(reason)")
+  }
+
+  /// 406: "invalid type '{type}' for arg '{argument}' in queue '{queue}' in vhost '{vhost}'"
+  public static func mistypedQueueArg(
+    type: some CustomStringConvertible, argument: some CustomStringConvertible,
+    queue: some CustomStringConvertible, vhost: some CustomStringConvertible
+  ) -> PeerError {
+    PeerError(
+      .preconditionFailed,
+      "invalid type '\(type)' for arg '\(argument)' in queue '\(queue)' in vhost '\(vhost)'")
+  }
+
+  /// 406: "invalid type '{type}' for arg '{argument}' in exchange '{exchange}' in vhost '{vhost}'"
+  public static func mistypedExchangeArg(
+    type: some CustomStringConvertible, argument: some CustomStringConvertible,
+    exchange: some CustomStringConvertible, vhost: some CustomStringConvertible
+  ) -> PeerError {
+    PeerError(
+      .preconditionFailed,
+      "invalid type '\(type)' for arg '\(argument)' in exchange '\(exchange)' in vhost '\(vhost)'")
   }
 
   /// 406: "invalid arg '{argument}' for queue '{queue}' in vhost '{vhost}' of queue type {type}"
