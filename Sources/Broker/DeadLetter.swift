@@ -26,14 +26,15 @@ struct DeadLetter {
 
   private static let deaths: Name = "x-death"
 
-  /// Nil if the queue sends nothing on.
+  /// Nil if neither the queue nor the message says where it is sent on.
   init?(
     names: RawSpan, properties: RawSpan, of queue: Queue, for reason: DeathReason, now: Int64
   ) {
-    guard let target = queue.settings?.deadLetters else { return nil }
     var decoded = Self.decode(properties)
-    let (exchange, key) = RouteMemo.split(names)
     var table = decoded.headers ?? FieldTable()
+    guard let target = DeadLetterTarget(table, or: queue.settings?.deadLetters) else { return nil }
+    DeadLetterTarget.remove(from: &table)
+    let (exchange, key) = RouteMemo.split(names)
     let copies = Self.copies(table)
     let history = Self.history(
       table,
@@ -43,11 +44,14 @@ struct DeadLetter {
     if target.key != nil { table.entries.removeAll { $0.name == "CC" } }
     let unmarked = table
     Self.set(Self.deaths, .array(history.map { .table($0) }), in: &table)
-    for (name, value) in [
-      ("reason", Name(reason.rawValue)), ("queue", queue.name), ("exchange", exchange),
-    ] {
+    let circumstances = [
+      ("exchange", exchange), ("queue", queue.name), ("reason", Name(reason.rawValue)),
+    ]
+    for (name, value) in circumstances {
       let first = Name("x-first-death-\(name)")
       if table[first] == nil { Self.set(first, .string(value.bytes), in: &table) }
+    }
+    for (name, value) in circumstances {
       Self.set(Name("x-last-death-\(name)"), .string(value.bytes), in: &table)
     }
     // A client may have sent as many values as a table can have, or a frame: nothing is added to those.

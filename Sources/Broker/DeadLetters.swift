@@ -3,13 +3,6 @@ import Base
 import Filters
 import Journal
 
-/// Where a queue's dead letters go.
-struct DeadLetterTarget {
-  let exchange: Name
-  /// In place of their own routing keys; nil keeps those.
-  let key: Name?
-}
-
 /// Messages that leave their queues without having been consumed, and go on to an exchange.
 ///
 /// Leaving the one queue and arriving in the others is one group of the log, so that a crash leaves the
@@ -42,13 +35,26 @@ final class DeadLetters {
 
   /// A message that was taken from its lane, and is not locked, leaves it.
   func bury(_ entry: Entry, of lane: Lane, for reason: DeathReason) {
-    guard lane.queue.settings?.deadLetters != nil else { return lane.settle(entry) }
-    if mayPass, canSend(entry), let record = journal.pointer(entry.location) {
+    guard mayBeSentOn(entry, of: lane, at: nil) else { return lane.settle(entry) }
+    // A commit has counted the letters of queues that send all on, and no others.
+    let isCounted = !journal.isInGroup || lane.queue.settings?.deadLetters != nil
+    if isCounted, mayPass, canSend(entry), let record = journal.pointer(entry.location) {
       return send(entry, record, of: lane, for: reason) { lane.settle(entry) }
     }
     var entry = entry
     lane.lock(&entry)
     hold(entry, of: lane, for: reason)
+  }
+
+  /// By its queue, or by a header of its own. What is on disk may have one.
+  private func mayBeSentOn(
+    _ entry: Entry, of lane: Lane, at kept: UnsafeRawPointer?
+  ) -> Bool {
+    if lane.queue.settings?.deadLetters != nil { return true }
+    guard let record = kept ?? journal.pointer(entry.location) else {
+      return journal.damage(of: entry.location.block) == nil && canSend(entry)
+    }
+    return MessageView(record).namesDeadLetterTarget
   }
 
   /// Nobody has to go before. What dies in a commit is a part of that, whoever waits.
@@ -60,7 +66,7 @@ final class DeadLetters {
   func buryLocked(
     _ entry: Entry, of lane: Lane, for reason: DeathReason, kept: UnsafeRawPointer? = nil
   ) {
-    guard !lane.isDeleted, lane.queue.settings?.deadLetters != nil else {
+    guard !lane.isDeleted, mayBeSentOn(entry, of: lane, at: kept) else {
       return lane.settleLocked(entry)
     }
     if mayPass, canSend(entry), let record = kept ?? journal.pointer(entry.location) {
@@ -118,7 +124,11 @@ final class DeadLetters {
     if journal.damage(of: block) != nil || journal.hasFailed(block) {
       // As any message that cannot be read.
       _ = removeFirst()
-      lane.giveBack(entry)
+      if lane.queue.settings?.deadLetters == nil {
+        lane.settleLocked(entry)
+      } else {
+        lane.giveBack(entry)
+      }
       return true
     }
     journal.load(block)

@@ -82,28 +82,15 @@ enum MessageDelay {
     return Array(buffer.readable)
   }
 
-  /// The header's value, and where it is with its type letter in the table's bytes; of one that stands twice
-  /// the first counts.
+  /// The header's value, and where it is with its type letter in the table's bytes.
   private static func find(_ headers: RawSpan) -> (value: FieldValue, range: Range<Int>)? {
-    guard !headers.isEmpty else { return nil }
+    guard let place = HeaderLookup.place(of: name, in: headers) else { return nil }
     do throws(MalformedInput) {
-      var cursor = try FieldTableCursor(headers)
-      while try cursor.next() {
-        guard cursor.name.count == name.utf8CodeUnitCount, isName(headers.extracting(cursor.name))
-        else { continue }
-        var reader = ByteReader(headers.extracting(cursor.value))
-        return (try reader.fieldValue(), cursor.value)
-      }
+      var reader = ByteReader(headers.extracting(place))
+      return (try reader.fieldValue(), place)
     } catch {
       // Whoever publishes has the whole table looked at.
-    }
-    return nil
-  }
-
-  private static func isName(_ bytes: RawSpan) -> Bool {
-    bytes.withUnsafeBytes {
-      $0.elementsEqual(
-        UnsafeBufferPointer(start: name.utf8Start, count: name.utf8CodeUnitCount))
+      return nil
     }
   }
 }

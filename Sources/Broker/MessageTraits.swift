@@ -29,6 +29,11 @@ extension MessageView {
     return properties.unsafeLoad(fromByteOffset: place.lowerBound, as: UInt8.self)
   }
 
+  /// It says itself where it goes as a dead letter.
+  var namesDeadLetterTarget: Bool {
+    DeadLetterTarget.isNamed(in: properties(behind: names).bytes)
+  }
+
   /// The value of an expiration: milliseconds in decimal digits. Nil if it is something else, or more than fits.
   static func milliseconds(_ digits: RawSpan) -> Int64? {
     guard digits.byteCount > 0 else { return nil }

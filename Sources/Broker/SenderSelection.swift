@@ -38,20 +38,13 @@ struct SenderSelection {
     while try cursor.next() {
       guard cursor.name.count == 2 || cursor.name.count == 3 else { continue }
       let name = headers.extracting(cursor.name)
-      let isOpen = open == nil && equals(name, "CC")
-      guard isOpen || blind == nil && equals(name, "BCC") else { continue }
+      let isOpen = open == nil && HeaderLookup.equals(name, "CC")
+      guard isOpen || blind == nil && HeaderLookup.equals(name, "BCC") else { continue }
       var reader = ByteReader(headers.extracting(cursor.value))
       let value = try reader.fieldValue()
       if isOpen { open = value } else { blind = value }
     }
     return (open, blind)
-  }
-
-  private static func equals(_ name: RawSpan, _ wanted: StaticString) -> Bool {
-    name.withUnsafeBytes { bytes in
-      bytes.elementsEqual(
-        UnsafeBufferPointer(start: wanted.utf8Start, count: wanted.utf8CodeUnitCount))
-    }
   }
 
   private mutating func add(

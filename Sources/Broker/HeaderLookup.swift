@@ -1,0 +1,30 @@
+import AMQP
+import Base
+
+/// Finding a header in a message's table without reading the others.
+enum HeaderLookup {
+  /// Where a header's value is, with its type letter, in a table with its length in front; nil if there is
+  /// none. Of a name that stands twice the first counts.
+  static func place(of name: StaticString, in headers: RawSpan) -> Range<Int>? {
+    guard !headers.isEmpty else { return nil }
+    do throws(MalformedInput) {
+      var cursor = try FieldTableCursor(headers)
+      while try cursor.next() {
+        guard cursor.name.count == name.utf8CodeUnitCount,
+          equals(headers.extracting(cursor.name), name)
+        else { continue }
+        return cursor.value
+      }
+    } catch {
+      // Whoever publishes has the whole table looked at.
+    }
+    return nil
+  }
+
+  static func equals(_ bytes: RawSpan, _ name: StaticString) -> Bool {
+    bytes.withUnsafeBytes {
+      $0.elementsEqual(
+        UnsafeBufferPointer(start: name.utf8Start, count: name.utf8CodeUnitCount))
+    }
+  }
+}
