@@ -42,12 +42,17 @@ final class DeadLetters {
 
   /// A message that was taken from its lane, and is not locked, leaves it.
   func bury(_ entry: Entry, of lane: Lane, for reason: DeathReason) {
-    guard lane.queue.settings?.deadLetters != nil else { return lane.settle(entry) }
+    let wasDelivered = reason != .expired
+    guard lane.queue.settings?.deadLetters != nil else {
+      return lane.settle(entry, afterDelivery: wasDelivered)
+    }
     if mayPass, canSend(entry), let record = journal.pointer(entry.location) {
-      return send(entry, record, of: lane, for: reason) { lane.settle(entry) }
+      return send(entry, record, of: lane, for: reason) {
+        lane.settle(entry, afterDelivery: wasDelivered)
+      }
     }
     var entry = entry
-    lane.lock(&entry)
+    lane.lock(&entry, forDelivery: wasDelivered)
     hold(entry, of: lane, for: reason)
   }
 
@@ -112,7 +117,9 @@ final class DeadLetters {
     guard canSend(entry) else { return false }
     if let record = journal.pointer(entry.location) {
       let reason = removeFirst()
-      send(entry, record, of: lane, for: reason) { lane.settleLocked(entry) }
+      send(entry, record, of: lane, for: reason) {
+        lane.settleLocked(entry, afterDelivery: reason != .expired)
+      }
       return true
     }
     if journal.damage(of: block) != nil || journal.hasFailed(block) {
