@@ -84,13 +84,15 @@ extension Broker: JournalReplay {
   }
 
   private func replayMessage(_ record: MessageRecord, _ location: RecordLocation) {
-    let expires = MessageView(record.record.base).hasExpiration
+    let view = MessageView(record.record.base)
+    let date = Int64(clamping: view.expiry)
+    let expires = view.hasExpiration
     for place in record.destinations {
       guard let found = recovering?.lanes[place.lane]?.found else { continue }
       if Sabotage.is(.losesDestinationAtReplay), place.sequence % 16 == 5 { continue }
       let flags: Entry.Flags = expires ? [.durable, .expires] : .durable
       let entry = Entry(sequence: place.sequence, location: location, flags: flags)
-      if found.append(entry) {
+      if found.append(entry, expiringAt: date) {
         journal.retain(location.block)
         found.note(size: record.bodySize, of: place.sequence)
       }
@@ -219,7 +221,7 @@ extension Broker: JournalReplay {
     recovering?.declared[id] = nil
     guard let queue = recovering?.queues.removeValue(forKey: id) else { return }
     for lane in queue.lanes {
-      for entry in recovering?.lanes.removeValue(forKey: lane.id)?.found.remainingEntries() ?? [] {
+      recovering?.lanes.removeValue(forKey: lane.id)?.found.takeRemaining { entry, _ in
         journal.release(entry.location.block)
       }
     }

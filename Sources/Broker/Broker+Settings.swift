@@ -98,8 +98,14 @@ extension Broker {
     }
     var flags: Entry.Flags = isDurable ? .durable : []
     if queue.settings?.countsBytes == true { flags.insert(.counted) }
-    if queue.life(life) != nil { flags.insert(.expires) }
-    lane.enqueue(message.location, flags: flags)
+    if let whole = queue.life(life) {
+      flags.insert(.expires)
+      lane.enqueue(
+        message.location, flags: flags, expiringAt: whole > .max - now ? .max : now + whole,
+        byItself: life == whole)
+    } else {
+      lane.enqueue(message.location, flags: flags)
+    }
     queue.filled(lane)
   }
 

@@ -35,14 +35,19 @@ final class DeadLetters {
 
   /// A message that was taken from its lane, and is not locked, leaves it.
   func bury(_ entry: Entry, of lane: Lane, for reason: DeathReason) {
-    guard mayBeSentOn(entry, of: lane, at: nil) else { return lane.settle(entry) }
+    let wasDelivered = reason != .expired
+    guard mayBeSentOn(entry, of: lane, at: nil) else {
+      return lane.settle(entry, afterDelivery: wasDelivered)
+    }
     // A commit has counted the letters of queues that send all on, and no others.
     let isCounted = !journal.isInGroup || lane.queue.settings?.deadLetters != nil
     if isCounted, mayPass, canSend(entry), let record = journal.pointer(entry.location) {
-      return send(entry, record, of: lane, for: reason) { lane.settle(entry) }
+      return send(entry, record, of: lane, for: reason) {
+        lane.settle(entry, afterDelivery: wasDelivered)
+      }
     }
     var entry = entry
-    lane.lock(&entry)
+    lane.lock(&entry, forDelivery: wasDelivered)
     hold(entry, of: lane, for: reason)
   }
 
@@ -118,7 +123,9 @@ final class DeadLetters {
     guard canSend(entry) else { return false }
     if let record = journal.pointer(entry.location) {
       let reason = removeFirst()
-      send(entry, record, of: lane, for: reason) { lane.settleLocked(entry) }
+      send(entry, record, of: lane, for: reason) {
+        lane.settleLocked(entry, afterDelivery: reason != .expired)
+      }
       return true
     }
     if journal.damage(of: block) != nil || journal.hasFailed(block) {

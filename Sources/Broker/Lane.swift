@@ -27,7 +27,9 @@ final class Lane {
   var returned = Returned()
   /// Delivered and not yet acknowledged.
   private(set) var unacknowledgedCount = 0
-  private(set) var nextSequence: UInt64 = 1
+  /// Whether what comes leaves before what is here.
+  var order = ExpiryOrder()
+  var nextSequence: UInt64 = 1
   /// How far durable messages may be delivered, so that the log always knows it.
   private(set) var horizon = DeliveryHorizon()
   /// Durable messages that left since settlements were last written: the last range, which is mostly the
@@ -110,9 +112,14 @@ final class Lane {
     var expires =
       hasTTL || found.runs.contains { $0.run.earliestExpiry != LaneBlock.neverExpires }
     for (run, left) in found.runs { waiting.append(run, left: left) }
+    if !found.runs.isEmpty {
+      order.reset(behindImmortal: state.movedUpTo)
+    } else if let first = found.entries.first {
+      order.reset(before: first.sequence)
+    }
     let bytes = state.bodyBytes(of: found.entries)
     counts?.restore(state.movedCounts)
-    for entry in found.entries {
+    for (entry, date) in zip(found.entries, found.dates) {
       var entry = recovered(entry)
       if let count = state.counts[entry.sequence], let counts {
         counts.restore(count, of: entry.sequence)
@@ -121,7 +128,7 @@ final class Lane {
       if bytes != nil { entry.flags.insert(.counted) }
       if hasTTL { entry.flags.insert(.expires) }
       expires = expires || entry.expires
-      waiting.append(entry)
+      restore(entry, date)
     }
     if let bytes { queue.count(bytes: bytes) }
     waiting.restored()
@@ -134,6 +141,14 @@ final class Lane {
     queue.filled(self)
     // What expired meanwhile leaves when the first turn ends. The life of what is delayed has not begun.
     if expires, role == .ready { queue.neededTimes().look() }
+  }
+
+  /// A message that the log has, with the date when its own time is over.
+  private func restore(_ entry: Entry, _ date: Int64) {
+    guard role == .ready, date != Returned.never, order.isEarly(date, of: entry.sequence) else {
+      return waiting.append(entry)
+    }
+    waiting.append(entry, leavingAt: date)
   }
 
   private func recovered(_ entry: Entry) -> Entry {
@@ -158,6 +173,16 @@ final class Lane {
       entry.flags.insert(.expires)
     }
     return entry.sequence < countedFrom ? counted(entry) : entry
+  }
+
+  /// A message of a lane file that leaves without having been the next one.
+  func passed(_ entry: Entry) -> Entry {
+    var entry = entry
+    entry.flags.remove([.cameBack, .redelivered])
+    if entry.sequence < countedFrom || queue.settings?.countsBytes != true {
+      entry.flags.remove(.counted)
+    }
+    return entry
   }
 
   /// The record of the next message if it may leave now; otherwise the queue is pumped again when
@@ -188,7 +213,7 @@ final class Lane {
 
   /// Its body's bytes are ready no longer.
   @inline(never)
-  private func uncount(_ entry: Entry) {
+  func uncount(_ entry: Entry) {
     queue.count(bytes: -bodySize(of: entry))
   }
 
@@ -273,7 +298,10 @@ final class Lane {
     }
     waiting.open(
       journal,
-      entry: { opened(Entry($0), of: run) },
+      entry: {
+        let entry = opened(Entry($0), of: run)
+        return (entry, leavingAt: earlyDate(of: entry))
+      },
       gone: noteGone)
     waiting.forEachRun(atMost: Self.runsAhead) { journal.loadAhead($0) }
     return true
@@ -303,26 +331,26 @@ final class Lane {
 
   /// Counts a message that was taken as unacknowledged.
   @inline(__always)
-  func lock(_ entry: inout Entry) {
+  func lock(_ entry: inout Entry, forDelivery isDelivered: Bool = true) {
     if broker.isWalking { broker.walked(&entry, of: self) }
     unacknowledgedCount &+= 1
-    if entry.isDurable { horizon.delivered(entry.sequence) }
+    if isDelivered, entry.isDurable { horizon.delivered(entry.sequence) }
   }
 
   /// A locked message is deleted.
   @inline(__always)
-  func settleLocked(_ entry: Entry) {
+  func settleLocked(_ entry: Entry, afterDelivery isDelivered: Bool = true) {
     unacknowledgedCount &-= 1
-    settle(entry)
+    settle(entry, afterDelivery: isDelivered)
   }
 
-  /// A message that was taken is deleted.
+  /// A message that was taken is deleted. One that nobody may have seen says nothing of those before it.
   @inline(__always)
-  func settle(_ entry: Entry) {
+  func settle(_ entry: Entry, afterDelivery isDelivered: Bool = true) {
     journal.release(entry.location.block)
     if entry.cameBack { forgetCount(entry.sequence) }
     if entry.isDurable {
-      horizon.delivered(entry.sequence)
+      if isDelivered { horizon.delivered(entry.sequence) }
       noteSettled(entry.sequence)
     } else if entry.sequence <= movedUpTo {
       noteGone(entry.sequence...entry.sequence)
@@ -365,8 +393,12 @@ final class Lane {
     if broker.isWalking { broker.walked(&entry, of: self) }
     if entry.isCounted { entry = counted(entry) }
     if !Sabotage.is(.forgetsRedelivered) { entry.flags.insert(.redelivered) }
-    returned.insert(entry)
-    if entry.expires { queue.times?.look() }
+    if entry.expires {
+      returned.insert(entry, leavingAt: date(ofReturned: entry))
+      queue.times?.look()
+    } else {
+      returned.insert(entry)
+    }
     queue.filled(self)
   }
 
@@ -380,7 +412,7 @@ final class Lane {
 
   /// Deletes some of the first messages that wait, which are being purged.
   func purge(_ limit: Int, upTo last: UInt64, _ steps: inout Int) -> Int {
-    let count = waiting.removeFirst(limit, upTo: last, &steps, entry: settle, run: settle)
+    let count = waiting.removeFirst(limit, upTo: last, &steps, entry: { settle($0) }, run: settle)
     doomedCount -= count
     return count
   }

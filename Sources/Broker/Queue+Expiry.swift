@@ -1,13 +1,13 @@
 import Base
 import Journal
 
-/// Messages whose time is over: none of them is delivered, and they leave from the front of their lanes when
-/// it has come. A queue whose messages live equally long has only its front's time to wait for. A message
-/// with a shorter life than those before it leaves when it is the next one.
+/// Messages whose time is over: none of them is delivered, and they leave when it has come, wherever in the queue
+/// they stand. A queue whose messages live equally long has only its front's time to wait for; of others, lanes
+/// know which messages do not leave as the first ones (`Lane+Early`).
 extension Queue {
   /// Messages that leave where somebody asks for the next one; more leave in the timetable's slices.
   private static let droppedAtOnce = 256
-  private static let stepsPerMessage = 2
+  static let stepsPerMessage = 2
   /// After so many milliseconds it is looked again whether the log knows what is to be delivered.
   private static let logMilliseconds: Int64 = 10
 
@@ -63,14 +63,28 @@ extension Queue {
     var mayFetch = true
     for lane in lanes where !isDeleted {
       let due = dropExpired(of: lane, &mayFetch, &steps)
-      next = [next, due].compactMap(\.self).min()
-      if steps <= 0 { break }
+      next = [next, due, dropEarly(of: lane, &steps)].compactMap(\.self).min()
+      if steps <= 0 {
+        next = broker.time
+        break
+      }
     }
     guard steps < before, !isDeleted else { return isDeleted ? nil : next }
     countEntries()
     // A turn that was kept for a message which has expired ends.
     if hasReady || waiter != nil { touch() }
     return next
+  }
+
+  /// Those that leave from the middle; returns as `dropExpired`.
+  private func dropEarly(of lane: Lane, _ steps: inout Int) -> Int64? {
+    guard !lane.isDeleted, lane.nextEarly != nil else { return nil }
+    let later = broker.now + Self.logMilliseconds
+    switch lane.dropEarly(at: broker.now, keepingUntil: later, &steps) {
+    case .until(nil), .away: return nil
+    case .until(let date?): return max(broker.time + 1, broker.dates.time(of: date))
+    case .more: return broker.time
+    }
   }
 
   private func dropExpired(of lane: Lane, _ mayFetch: inout Bool, _ steps: inout Int) -> Int64? {

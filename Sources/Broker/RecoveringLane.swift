@@ -6,6 +6,8 @@ import Journal
 /// were settled marked, and dropped once they are in front.
 package final class RecoveringLane {
   private var entries = Ring<Entry>()
+  /// When the own times of `entries` are over; as many as those once one has such a time.
+  private var dates = Ring<Int64>()
   private var blocks: [LaneBlock] = []
   /// The messages of `blocks` that are alive.
   package var alive: SequenceSet {
@@ -36,6 +38,8 @@ package final class RecoveringLane {
     /// Sequences in blocks that were looked into that nobody has.
     var gone: [ClosedRange<UInt64>] = []
     var entries: [Entry] = []
+    /// When the own times of `entries` are over, as dates; `Returned.never` for those that have none.
+    var dates: [Int64] = []
 
     var count: Int { runs.reduce(0) { $0 + Int($1.run.count) } + entries.count }
   }
@@ -87,9 +91,13 @@ package final class RecoveringLane {
     blocks.append(block)
   }
 
-  /// A message of the log; false if it has moved.
-  package func append(_ entry: Entry) -> Bool {
+  /// A message of the log whose own time is over at a date; false if it has moved.
+  package func append(_ entry: Entry, expiringAt date: Int64 = .max) -> Bool {
     guard entry.sequence > movedUpTo else { return false }
+    if date != Returned.never, dates.isEmpty {
+      for _ in 0..<entries.count { dates.append(Returned.never) }
+    }
+    if date != Returned.never || !dates.isEmpty { dates.append(date) }
     entries.append(entry)
     nextSequence = max(nextSequence, entry.sequence + 1)
     return true
@@ -124,17 +132,17 @@ package final class RecoveringLane {
     }
     while let front = entries.first, front.isSettled {
       _ = entries.removeFirst()
+      if !dates.isEmpty { _ = dates.removeFirst() }
     }
   }
 
-  /// What is left of the log's entries, in order.
-  func remainingEntries() -> [Entry] {
-    var result: [Entry] = []
+  /// What is left of the log's entries, in order; `body` gets each, with the date when its own time is over.
+  func takeRemaining(_ body: (Entry, Int64) -> Void) {
     while !entries.isEmpty {
       let entry = entries.removeFirst()
-      if !entry.isSettled { result.append(entry) }
+      let date = dates.isEmpty ? Returned.never : dates.removeFirst()
+      if !entry.isSettled { body(entry, date) }
     }
-    return result
   }
 
   /// As `remainingEntries`, without taking them out.
@@ -159,7 +167,10 @@ package final class RecoveringLane {
       case .part: try look(into: block, journal, &remains)
       }
     }
-    remains.entries = remainingEntries()
+    takeRemaining { entry, date in
+      remains.entries.append(entry)
+      remains.dates.append(date)
+    }
     return remains
   }
 

@@ -14,6 +14,21 @@ package struct SequenceSet: Equatable {
     }
   }
 
+  /// Adds a sequence anywhere.
+  mutating func insert(_ sequence: UInt64) {
+    let index = firstIndex(reaching: sequence)
+    if index < ranges.count, ranges[index].lowerBound <= sequence { return }
+    let joinsNext = index < ranges.count && ranges[index].lowerBound == sequence + 1
+    if index > 0, ranges[index - 1].upperBound + 1 == sequence {
+      let end = joinsNext ? ranges.remove(at: index).upperBound : sequence
+      ranges[index - 1] = ranges[index - 1].lowerBound...end
+    } else if joinsNext {
+      ranges[index] = sequence...ranges[index].upperBound
+    } else {
+      ranges.insert(sequence...sequence, at: index)
+    }
+  }
+
   /// What of a range is in the set.
   package func intersection(_ range: ClosedRange<UInt64>) -> SequenceSet {
     var result = SequenceSet()

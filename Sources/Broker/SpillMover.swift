@@ -85,23 +85,50 @@ extension Lane {
     let end = block.start + block.offsets.count
     let last = round.entries[end - 1].sequence
     moved(upTo: last)
-    // Those that were taken meanwhile were the first.
+    var first: UInt64?
+    var left: [UInt64] = []
+    let hasGaps = waiting.hasGaps
     let count = waiting.removeUnmoved(upTo: last) { entry in
       if entry.cameBack { counts?.moves(entry.sequence) }
+      if first == nil { first = entry.sequence }
+      if hasGaps { left.append(entry.sequence) }
       journal.release(entry.location.block)
     }
     guard count > 0 else {
       waiting.restored()
       return 0
     }
-    let first = Sabotage.is(.opensRunAtItsBeginning) ? block.start : end - count
     journal.retain(block.block, count: count)
+    // Those that were taken meanwhile were the first, unless some expired between others.
+    let isSuffix = round.entries[end - count].sequence == first
+    var start = isSuffix ? end - count : block.start
+    var gone: SequenceSet?
+    if !isSuffix {
+      while round.entries[start].sequence != first { start += 1 }
+      gone = Self.gone(round.entries[start..<end], left)
+    }
+    if Sabotage.is(.opensRunAtItsBeginning) { start = block.start }
     waiting.append(
       LaneRun(
-        block: block.block, skip: UInt32(first - block.start), count: UInt32(count),
-        first: round.entries[first].sequence, last: last,
-        earliestExpiry: block.earliestExpiry))
+        block: block.block, skip: UInt32(start - block.start), count: UInt32(count),
+        hasExceptions: gone != nil, first: round.entries[start].sequence, last: last,
+        earliestExpiry: block.earliestExpiry), left: gone)
+    if block.earliestExpiry != LaneBlock.neverExpires { queue.times?.look() }
     return count
+  }
+
+  /// What of a round's messages is not among those that are left.
+  private static func gone(_ entries: ArraySlice<LaneEntry>, _ left: [UInt64]) -> SequenceSet {
+    var gone = SequenceSet()
+    var index = 0
+    for entry in entries {
+      if index < left.count, left[index] == entry.sequence {
+        index += 1
+      } else {
+        gone.append(entry.sequence...entry.sequence)
+      }
+    }
+    return gone
   }
 }
 

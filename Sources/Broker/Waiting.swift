@@ -7,7 +7,7 @@ struct LaneRun: BitwiseCopyable {
   /// Messages at the block's beginning that have left the lane before.
   let skip: UInt32
   /// Messages that are left.
-  let count: UInt32
+  fileprivate(set) var count: UInt32
   /// Messages that need not survive stand between them, and did not: they are passed over.
   var isFiltered = false
   /// Messages between them have left: `Waiting.exceptions` has which.
@@ -17,6 +17,11 @@ struct LaneRun: BitwiseCopyable {
   let last: UInt64
   /// None of them expires before; some that did sooner may have left.
   let earliestExpiry: UInt64
+  /// Where `RunTimes` has it; negative if none of its messages is waited for.
+  var place: Int32 = -1
+
+  /// All of its messages have left; its block is somebody else's.
+  var isEmpty: Bool { count == 0 }
 }
 
 /// The never delivered messages of a lane, in order: the front in memory, the middle on disk, and
@@ -26,10 +31,15 @@ struct LaneRun: BitwiseCopyable {
 /// block, when the front is empty; the tail becomes the front when the middle is empty too.
 struct Waiting: ~Copyable {
   private var front = EntryLane()
+  /// The first one has messages; others may have lost all of theirs.
   private var runs = Ring<LaneRun>()
+  private var emptyRuns = 0
+  private var runTimes: RunTimes?
   private var tail = EntryLane()
   /// By their blocks, the messages that have left from the middle of runs.
   private var exceptions: [UInt32: SequenceSet] = [:]
+  /// Ranges of sequences of `exceptions`.
+  private var exceptionRanges = 0
   /// Messages of `runs`.
   private var movedCount = 0
   /// New messages go to the tail.
@@ -46,6 +56,15 @@ struct Waiting: ~Copyable {
   @inline(__always)
   mutating func append(_ entry: Entry) {
     if isSplit { tail.append(entry) } else { front.append(entry) }
+  }
+
+  /// A message that leaves at a date, wherever it stands then.
+  mutating func append(_ entry: Entry, leavingAt date: Int64) {
+    if isSplit {
+      tail.append(entry, leavingAt: date)
+    } else {
+      front.append(entry, leavingAt: date)
+    }
   }
 
   /// Takes the next message, which is in memory.
@@ -67,7 +86,7 @@ struct Waiting: ~Copyable {
 
   /// The blocks that come next, in order, at most `count`.
   func forEachRun(atMost count: Int, _ body: (UInt32) -> Void) {
-    for index in 0..<min(count, runs.count) { body(runs[index].block) }
+    for index in 0..<min(count, runs.count) where !runs[index].isEmpty { body(runs[index].block) }
   }
 
   /// Messages in memory that will be next soon, some way from each other, at most `count`.
@@ -76,14 +95,15 @@ struct Waiting: ~Copyable {
   }
 
   /// Brings the messages of the next block on disk into the empty front; the block is in memory.
+  /// `entry` has with each the date at which it leaves though it is not the first.
   /// `gone` gets the sequences between them that nobody has: they had left before the block was
   /// written, or did not survive a restart; the log is yet to be told of them.
   mutating func open(
-    _ journal: Journal, entry: (LaneEntry) -> Entry, gone: (ClosedRange<UInt64>) -> Void
+    _ journal: Journal, entry: (LaneEntry) -> (Entry, leavingAt: Int64?),
+    gone: (ClosedRange<UInt64>) -> Void
   ) {
-    let run = runs.removeFirst()
+    let (run, left) = takeFirstRun()
     movedCount -= Int(run.count)
-    let left = takeExceptions(of: run)
     invariant(front.count == 0, "a lane was opened that has a front")
     var next = run.first
     journal.forEachInLane(run.block, from: Int(run.skip)) { moved in
@@ -92,14 +112,32 @@ struct Waiting: ~Copyable {
       if moved.sequence > next { gone(next...moved.sequence - 1) }
       next = moved.sequence + 1
       if let left, left.contains(moved.sequence) { return }
-      front.append(entry(moved))
+      switch entry(moved) {
+      case (let entry, .some(let date)): front.append(entry, leavingAt: date)
+      case (let entry, nil): front.append(entry)
+      }
     }
     if next <= run.last { gone(next...run.last) }
     invariant(front.count == Int(run.count), "a block of a lane has another number of messages")
   }
 
+  /// The first run, and what has left from its middle; no empty one comes next.
+  private mutating func takeFirstRun() -> (LaneRun, left: SequenceSet?) {
+    let run = runs.removeFirst()
+    runTimes?.forget(run)
+    while let next = runs.first, next.isEmpty {
+      _ = runs.removeFirst()
+      emptyRuns -= 1
+    }
+    return (run, takeExceptions(of: run))
+  }
+
   private mutating func takeExceptions(of run: LaneRun) -> SequenceSet? {
-    run.hasExceptions ? exceptions.removeValue(forKey: run.block) : nil
+    guard run.hasExceptions, let left = exceptions.removeValue(forKey: run.block) else {
+      return nil
+    }
+    exceptionRanges -= left.ranges.count
+    return left
   }
 
   /// The sequences, behind `first` and up to `last`, of what is in lane files, at most so many times: in
@@ -127,6 +165,10 @@ struct Waiting: ~Copyable {
     var index = firstRun(behind: seen)
     while index < runs.count, runs[index].first <= last {
       let run = runs[index]
+      if run.isEmpty {
+        index += 1
+        continue
+      }
       let range = max(run.first, seen + 1)...run.last
       guard run.hasExceptions, let exceptions = exceptions[run.block] else {
         guard left > 0 else { return seen }
@@ -197,9 +239,22 @@ struct Waiting: ~Copyable {
   /// middle.
   mutating func append(_ run: LaneRun, left: SequenceSet? = nil) {
     isSplit = true
+    var run = run
+    if run.earliestExpiry != LaneBlock.neverExpires {
+      arm(&run, at: Int64(clamping: run.earliestExpiry))
+    }
     runs.append(run)
     movedCount += Int(run.count)
-    if run.hasExceptions { exceptions[run.block] = left }
+    guard run.hasExceptions, let left else { return }
+    exceptions[run.block] = left
+    exceptionRanges += left.ranges.count
+  }
+
+  private mutating func arm(_ run: inout LaneRun, at date: Int64) {
+    var times = runTimes ?? RunTimes()
+    runTimes = nil
+    times.arm(&run, at: date)
+    runTimes = times
   }
 
   /// Recovery has appended everything.
@@ -247,8 +302,7 @@ struct Waiting: ~Copyable {
     let count = min(limit, Int(whole.count))
     movedCount -= count
     guard count < Int(whole.count) else {
-      _ = runs.removeFirst()
-      _ = takeExceptions(of: whole)
+      _ = takeFirstRun()
       body(whole)
       return count
     }
@@ -263,12 +317,99 @@ struct Waiting: ~Copyable {
       block: whole.block, skip: whole.skip + skipped, count: whole.count - UInt32(count),
       isFiltered: whole.isFiltered, hasExceptions: whole.hasExceptions, first: last + 1,
       last: whole.last,
-      earliestExpiry: whole.earliestExpiry)
+      earliestExpiry: whole.earliestExpiry, place: whole.place)
     return count
   }
 
+  // MARK: Leaving from the middle
+
+  /// When the next message may be over that does not wait until it is the first, as a date.
+  var nextEarly: Int64? {
+    [front.nextEarly, tail.nextEarly, runTimes?.next].compactMap(\.self).min()
+  }
+
+  /// Entries can be missing between those in memory.
+  var hasGaps: Bool { front.early != nil || tail.early != nil }
+
+  /// Takes out a message in memory whose date has come, wherever it stands; those in `kept` stay, and are
+  /// looked at again at `later`.
+  mutating func removeEarly(
+    at now: Int64, keeping kept: Range<UInt64>, until later: Int64
+  ) -> Entry? {
+    if let entry = front.removeEarly(at: now, keeping: kept, until: later) {
+      if isSplit, front.count == 0 { join() }
+      return entry
+    }
+    return tail.removeEarly(at: now, keeping: kept, until: later)
+  }
+
+  /// A block on disk that has messages whose date may have come. It is shown once: `remove` says when it is
+  /// to be looked at again.
+  mutating func takeDueRun(at now: Int64) -> LaneRun? {
+    guard let last = runTimes?.takeDue(at: now) else { return nil }
+    let run = runs[firstRun(behind: last - 1)]
+    invariant(run.last == last && !run.isEmpty, "a time is of no block that has messages")
+    return run
+  }
+
+  /// The messages of a run that wait, as they stand in its block, which is in memory.
+  func forEachOf(_ run: LaneRun, _ journal: Journal, _ body: (LaneEntry) -> Void) {
+    let left = run.hasExceptions ? exceptions[run.block] : nil
+    journal.forEachInLane(run.block, from: Int(run.skip)) { moved in
+      if run.isFiltered, !moved.isDurable { return }
+      guard (run.first...run.last).contains(moved.sequence) else { return }
+      if let left, left.contains(moved.sequence) { return }
+      body(moved)
+    }
+  }
+
+  /// Takes out some messages of a run. The others are looked at again at a date.
+  mutating func remove(_ sequences: [UInt64], of run: LaneRun, lookingAgainAt date: Int64?) {
+    let index = firstRun(behind: run.last - 1)
+    var run = runs[index]
+    movedCount -= sequences.count
+    run.count -= UInt32(sequences.count)
+    if run.isEmpty { return removeEmptied(run, at: index) }
+    if !sequences.isEmpty {
+      var left = exceptions[run.block] ?? SequenceSet()
+      exceptionRanges -= left.ranges.count
+      for sequence in sequences { left.insert(sequence) }
+      exceptionRanges += left.ranges.count
+      exceptions[run.block] = left
+      run.hasExceptions = true
+    }
+    if let date { arm(&run, at: date) }
+    runs[index] = run
+  }
+
+  private static let emptyRunsMin = 64
+
+  private mutating func removeEmptied(_ run: LaneRun, at index: Int) {
+    if index == 0 {
+      _ = takeFirstRun()
+      if front.count == 0 { join() }
+      return
+    }
+    runTimes?.forget(run)
+    _ = takeExceptions(of: run)
+    var run = run
+    run.hasExceptions = false
+    run.place = -1
+    runs[index] = run
+    emptyRuns += 1
+    guard emptyRuns > Self.emptyRunsMin, emptyRuns > runs.count / 2 else { return }
+    for _ in 0..<runs.count {
+      let run = runs.removeFirst()
+      if !run.isEmpty { runs.append(run) }
+    }
+    emptyRuns = 0
+  }
+
   /// What its entries take of memory.
-  var byteCount: Int { front.byteCount + tail.byteCount }
+  var byteCount: Int {
+    front.byteCount + tail.byteCount + front.earlyByteCount + tail.earlyByteCount
+      + exceptionRanges * MemoryLayout<ClosedRange<UInt64>>.stride + (runTimes?.byteCount ?? 0)
+  }
 
   /// An empty lane gives back what it keeps.
   mutating func trim() {

@@ -83,7 +83,7 @@ import Testing
       journal.load(run.block)
       broker.turns { journal.isResident(run.block) }
       var gone: [UInt64] = []
-      waiting.open(journal, entry: { Entry($0) }, gone: { gone += Array($0) })
+      waiting.open(journal, entry: { (Entry($0), leavingAt: nil) }, gone: { gone += Array($0) })
       let opened = Set(model.runs[0])
       #expect(
         gone == (run.first...run.last).filter { !opened.contains($0) && !model.left.contains($0) },
