@@ -28,6 +28,7 @@ let package = Package(
     .target(name: "IO", dependencies: ["Base", "CSystem"], swiftSettings: common),
     .target(name: "AMQP", dependencies: ["Base"], swiftSettings: common),
     .target(name: "Filters", dependencies: ["Base", "AMQP"], swiftSettings: core),
+    .target(name: "JSON", dependencies: ["Base", "AMQP"], swiftSettings: common),
     .target(name: "Journal", dependencies: ["Base", "IO"], swiftSettings: core),
     .target(
       name: "Broker", dependencies: ["Base", "AMQP", "Filters", "Journal"], swiftSettings: core),
@@ -37,6 +38,9 @@ let package = Package(
     .target(
       name: "Server", dependencies: ["Base", "IO", "AMQP", "Journal", "Broker"],
       swiftSettings: core),
+    .target(
+      name: "Management", dependencies: ["Base", "AMQP", "JSON", "Broker"],
+      swiftSettings: common),
     // Its asynchronous functions stay where their caller is, so that a loop on an actor does not
     // change threads for every message.
     .target(
@@ -45,7 +49,8 @@ let package = Package(
     .executableTarget(
       name: "martlet",
       dependencies: [
-        "Base", "IO", "AMQP", "Filters", "Journal", "Inspection", "Server", "Client",
+        "Base", "IO", "AMQP", "Filters", "JSON", "Journal", "Inspection", "Management", "Server",
+        "Client",
       ],
       swiftSettings: core),
     .target(
@@ -78,6 +83,12 @@ let package = Package(
         "BrokerTests",
       ],
       swiftSettings: common),
+    .testTarget(
+      name: "ManagementTests",
+      dependencies: [
+        "Base", "AMQP", "JSON", "Broker", "Management", "Testbed", "BrokerTests",
+      ],
+      swiftSettings: common),
     .target(
       name: "Simulation",
       dependencies: [
@@ -92,7 +103,7 @@ let package = Package(
     .testTarget(
       name: "MartletTests",
       dependencies: [
-        "martlet", "AMQP", "Base", "Client", "IO", "Testbed", "Arbitrary",
+        "martlet", "AMQP", "Base", "Client", "IO", "JSON", "Testbed", "Arbitrary",
       ],
       swiftSettings: common),
     .testTarget(

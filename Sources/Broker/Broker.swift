@@ -57,6 +57,9 @@ public final class Broker {
   private(set) var isWalking = false
   /// Queues whose next message is damaged.
   private var damaged: [Queue] = []
+  /// Answers what clients ask of the broker itself.
+  public var management: (any ManagementResponder)?
+  var requests = ManagementLoad()
   /// Connections that are open.
   private(set) var peers: [Peer] = []
   /// Channels that are closed and have not given up all that they had.

@@ -52,6 +52,19 @@ public struct BrokerLimits: Equatable, Sendable {
   public static let recentMessagesMax = 10_000
   public static let recentBytesMax = 4 << 20
 
+  /// What is asked of the broker itself: bytes of a request; bytes of all that wait; those that are worked on.
+  public static let managementRequestBytesMax = 64 << 10
+  public static let managementWaitingBytesMax = 4 << 20
+  public static let managementActiveMax = 16
+
+  /// Of an explanation of a route: exchanges; queues; bindings that take the message, and others; bytes of the
+  /// names, keys and arguments of all of these.
+  public static let explainedExchangesMax = 256
+  public static let explainedQueuesMax = 1000
+  public static let explainedTakersMax = 1000
+  public static let explainedOthersMax = 200
+  public static let explainedBytesMax = 128 << 10
+
   public init() {}
 
   func check(_ arguments: FieldTable) throws(BrokerError) {

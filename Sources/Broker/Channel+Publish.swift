@@ -326,6 +326,9 @@ extension Channel {
     {
       return
     }
+    if ManagementAddress.isOf(names), takeRequest(properties: properties, body: body, draft) {
+      return
+    }
     guard isMandatory else { return }
     if let draft { return giveBack(draft, names: names, properties: properties) }
     names.withUnsafeBytes { names in

@@ -52,6 +52,12 @@ final class Chores {
   func begin(_ chore: any Chore, for peer: Peer?) {
     let atOnce = isTurnLong() ? Self.stepsAtOnceWhenLong : Self.stepsAtOnce
     if stepsLeft > 0, slice(chore, min(stepsLeft, atOnce)) { return }
+    add(chore, for: peer)
+  }
+
+  /// Begins a chore that does nothing yet, also if it is little. No more requests are taken from the peer until
+  /// it is done.
+  func add(_ chore: any Chore, for peer: Peer?) {
     underway.append(Underway(chore: chore, peer: peer))
     peer?.choreBegan()
   }

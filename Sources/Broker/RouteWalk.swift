@@ -12,13 +12,15 @@ struct RouteWalk {
   /// One of the queues has settings.
   private(set) var hasSettings = false
   /// Those that are still to be visited.
-  private var exchanges: [Exchange] = []
+  private(set) var exchanges: [Exchange] = []
   /// A binding fits at the exchange that is being visited.
   private(set) var hasFound = false
   /// An exchange or a filter on the way looks at the message.
   private(set) var needsMessage = false
   /// What becomes of the message besides reaching queues; where it waits for its time the walk does not go on.
   private(set) var effects = RouteEffects()
+  /// The binding that an exchange has chosen which sends a message to one of them.
+  private(set) var chosen: Unmanaged<Binding>?
   /// The exchange at which the message has waited for its time.
   var waited: Exchange?
   /// An impossible delay is a mistake of whoever publishes.
@@ -119,6 +121,7 @@ struct RouteWalk {
       guard isTrue else { return step() ? .passed : .ended }
     }
     guard !binding.destination.isDeleted else { return step() ? .passed : .ended }
+    chosen = .passUnretained(binding)
     return add(binding.destination) ? .taken : .ended
   }
 

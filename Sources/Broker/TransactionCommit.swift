@@ -278,7 +278,11 @@ final class TransactionCommit: Chore {
     if route.queues.contains(where: { $0._withUnsafeGuaranteedRef { !$0.isDeleted } }) {
       return true
     }
-    let names = transaction.content(of: message).names.bytes
+    let content = transaction.content(of: message)
+    let names = content.names.bytes
+    if ManagementAddress.isOf(names) {
+      return channel.takesRequest(properties: content.properties.bytes)
+    }
     return DirectReplies.token(names).map { channel.vhost.replyChannel($0) != nil } ?? false
   }
 

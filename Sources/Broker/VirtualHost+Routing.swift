@@ -40,7 +40,14 @@ extension VirtualHost {
     return (Route(walk), walk.steps)
   }
 
-  private func newWalk(isWithoutMessage: Bool) -> RouteWalk {
+  /// What one exchange finds for a message by itself, whether or not it waits there.
+  func matches(_ exchange: Exchange, keys: [Name], _ message: FilteredMessage) -> RouteWalk {
+    var walk = newWalk(isWithoutMessage: false)
+    match(exchange, keys, message, &walk)
+    return walk
+  }
+
+  func newWalk(isWithoutMessage: Bool) -> RouteWalk {
     routeMark += 1
     return RouteWalk(
       mark: routeMark, stepsMax: broker.limits.routingStepsMax, isWithoutMessage: isWithoutMessage)
@@ -83,6 +90,15 @@ extension VirtualHost {
       }
     }
     if let recent = exchange.recent { walk.note(recent, for: message) }
+    match(exchange, keys, message, &walk)
+    if !walk.hasFound, let name = exchange.alternate, let alternate = exchanges[name] {
+      _ = walk.add(alternate)
+    }
+  }
+
+  private func match(
+    _ exchange: Exchange, _ keys: [Name], _ message: FilteredMessage, _ walk: inout RouteWalk
+  ) {
     for key in keys {
       guard walk.step() else { return }
       if exchange.name.isEmpty {
@@ -92,9 +108,6 @@ extension VirtualHost {
         // Other keys make no difference.
         if !exchange.kind.comparesKeys { break }
       }
-    }
-    if !walk.hasFound, let name = exchange.alternate, let alternate = exchanges[name] {
-      _ = walk.add(alternate)
     }
   }
 }

@@ -32,6 +32,11 @@ public final class Filter: Sendable {
   /// Whether it is true of a message, not false nor unknown. Adds to `steps` about how many look-ups
   /// elsewhere in routing that costs. Properties may be damaged: what cannot be read is not there.
   public func matches(_ message: FilteredMessage, steps: inout Int) -> Bool {
+    truth(of: message, steps: &steps) == true
+  }
+
+  /// The same, and whether it is false or, if nil, unknown.
+  public func truth(of message: FilteredMessage, steps: inout Int) -> Bool? {
     let pool = pool
     var evaluation = FilterEvaluation(message, pool: pool.span.bytes)
     let result = evaluation.run(self)

@@ -26,7 +26,7 @@ struct FilterEvaluation: ~Escapable {
   }
 
   @_lifetime(self: copy self)
-  mutating func run(_ filter: Filter) -> Bool {
+  mutating func run(_ filter: Filter) -> Bool? {
     let operations = filter.operations
     var index = 0
     while index < operations.count {
@@ -73,7 +73,7 @@ struct FilterEvaluation: ~Escapable {
       case .skipIfTrue(let end): if top.truth == true { index = Int(end) }
       }
     }
-    return top.truth == true
+    return top.truth
   }
 
   // MARK: The stack

@@ -1,3 +1,5 @@
+import Base
+
 /// Where an option's value comes from, the weakest first.
 public enum OptionSource: Equatable, Sendable, CustomStringConvertible {
   case standard

@@ -5,8 +5,11 @@ import Glibc
 import IO
 import Journal
 
-/// Runs the broker until it is told to stop; the result is the process's exit code.
-public func runServer(_ options: Options) -> Int32 {
+/// Runs the broker until it is told to stop; the result is the process's exit code. `management` answers what
+/// clients ask of the broker itself.
+public func runServer(
+  _ options: Options, management: (any ManagementResponder)? = nil
+) -> Int32 {
   do throws(SystemError) {
     // Held back before any other thread starts, since these inherit it.
     let signals = try SignalQueue(BrokerSignal.all)
@@ -14,7 +17,7 @@ public func runServer(_ options: Options) -> Int32 {
     LastWords.waitForOnCrash()
     let log = Log(level: options.logLevel, writer: writer)
     defer { writer.close() }
-    return Server(options, log).runAndTell(signals)
+    return Server(options, log, management).runAndTell(signals)
   } catch {
     // There is no log yet.
     let line = Log.line(.error, "\(error)")
@@ -34,10 +37,12 @@ struct StartError: Error, CustomStringConvertible {
 private struct Server {
   let options: Options
   let log: Log
+  let management: (any ManagementResponder)?
 
-  init(_ options: Options, _ log: Log) {
+  init(_ options: Options, _ log: Log, _ management: (any ManagementResponder)?) {
     self.options = options
     self.log = log
+    self.management = management
   }
 
   func runAndTell(_ signals: consuming SignalQueue) -> Int32 {
@@ -73,6 +78,7 @@ private struct Server {
     }
     let wake = try SharedWakeup()
     let broker = try recover(wake, lock.note)
+    broker.management = management
     try lock.keep(note: Self.note(broker.journal))
     for listener in listeners {
       do throws(SystemError) { try listener.socket.listen() } catch { throw Self.told(error) }

@@ -13,7 +13,9 @@ extension ProgramDeclaration {
         commands: [Publish.command, Subscribe.command, Get.command, Redrive.command]),
       Section(
         title: "Topology",
-        commands: [Declare.command, Bind.bind, Bind.unbind, Purge.command, Delete.command]),
+        commands: [
+          Declare.command, Bind.bind, Bind.unbind, Route.command, Purge.command, Delete.command,
+        ]),
       Section(title: "Measuring", commands: [BenchCommand.command]),
     ],
     closing: [

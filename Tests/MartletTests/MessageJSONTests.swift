@@ -1,6 +1,7 @@
 import AMQP
 import Arbitrary
 import Base
+import JSON
 import Testing
 
 @testable import martlet

@@ -1,4 +1,5 @@
 import IO
+import JSON
 
 extension BenchReport {
   /// The report for programs: one object on one line.

@@ -1,6 +1,8 @@
 import Client
 import Server
 
+import enum Base.Spelling
+
 /// `name=value` or `name:type=value`, as headers and arguments are written.
 struct FieldWord: Sendable {
   let name: Name

@@ -1,4 +1,5 @@
 import Client
+import JSON
 
 /// How messages are printed.
 enum MessageFormat: String, CaseIterable, Sendable {

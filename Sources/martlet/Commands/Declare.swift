@@ -1,4 +1,5 @@
 import Client
+import JSON
 
 /// `martlet declare queue|exchange`.
 enum Declare {

@@ -1,6 +1,7 @@
 import Glibc
 import IO
 import Inspection
+import JSON
 import Journal
 
 /// `martlet journal repair`.

@@ -1,6 +1,7 @@
 import Client
 import Glibc
 import IO
+import JSON
 import Server
 
 /// Where `martlet publish` has its messages from.

@@ -1,4 +1,5 @@
 import IO
+import Management
 import Server
 
 /// `martlet serve`: the broker itself. Its options come from the table of options.
@@ -42,7 +43,7 @@ enum Serve {
       Console.show(parser.report)
       return .success
     }
-    return runServer(parser.options) == 0 ? .success : .failure
+    return runServer(parser.options, management: ManagementCommands()) == 0 ? .success : .failure
   }
 
   private static func parse(_ invocation: Invocation) throws(Failure) -> OptionsParser {

@@ -1,4 +1,4 @@
-import Server
+import Base
 
 /// A command with the words that it was given, read and checked.
 struct Invocation: Sendable {

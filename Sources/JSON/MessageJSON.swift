@@ -1,20 +1,18 @@
 import AMQP
 import Base
-import Client
-import Server
 
 /// A message as a line of JSON, in both directions: what `subscribe` prints `publish` takes.
-struct MessageJSON {
+package struct MessageJSON {
   /// Nil where the line does not say.
-  private(set) var exchange: Name?
-  private(set) var key: Name?
-  private(set) var properties = BasicProperties()
-  private(set) var body: [UInt8] = []
+  package private(set) var exchange: Name?
+  package private(set) var key: Name?
+  package private(set) var properties = BasicProperties()
+  package private(set) var body: [UInt8] = []
 
-  typealias Problem = JSONValue.Problem
+  package typealias Problem = JSONValue.Problem
 
   /// The name that a value has when it is not UTF-8 and therefore written in base64.
-  private static let base64Suffix = "_base64"
+  package static let base64Suffix = "_base64"
 
   private static let names:
     [(
@@ -28,22 +26,8 @@ struct MessageJSON {
 
   // MARK: Writing
 
-  static func write(_ delivery: Delivery, _ remaining: Int?, into json: inout JSONWriter) {
-    let message = delivery.message
-    write("exchange", message.exchange, into: &json)
-    write("key", message.routingKey, into: &json)
-    json.field("redelivered", delivery.isRedelivered)
-    if let remaining { json.field("remaining", remaining) }
-    write(message.properties, into: &json)
-    if let text = message.text {
-      json.field("body", text)
-    } else {
-      json.field("body" + base64Suffix, Base64.encode(message.body))
-    }
-  }
-
   /// The properties, under the names that AMQP gives them, and the headers beside them.
-  static func write(_ properties: BasicProperties, into json: inout JSONWriter) {
+  package static func write(_ properties: BasicProperties, into json: inout JSONWriter) {
     json.key("properties")
     json.object { json in
       for (name, path) in names {
@@ -67,7 +51,7 @@ struct MessageJSON {
     }
   }
 
-  private static func write(_ name: String, _ value: Name, into json: inout JSONWriter) {
+  package static func write(_ name: String, _ value: Name, into json: inout JSONWriter) {
     if let text = String(validating: value.bytes, as: UTF8.self) {
       json.field(name, text)
     } else {
@@ -84,8 +68,10 @@ struct MessageJSON {
 
   /// The message of a line. What only describes a delivery is passed over; what is not known is
   /// refused, since it would be lost.
-  init(_ line: [UInt8]) throws(Problem) {
-    guard case .object(let members) = try JSONValue(line) else {
+  package init(_ line: [UInt8]) throws(Problem) { try self.init(JSONValue(line)) }
+
+  package init(_ json: JSONValue) throws(Problem) {
+    guard case .object(let members) = json else {
       throw Problem(text: "a message is an object, as subscribe --format json prints it")
     }
     var headers: JSONValue?

@@ -1,9 +1,10 @@
-import Client
+import AMQP
+import Base
 
 /// The values of headers as JSON. What people look at is the plain value; where reading it back would
 /// give another type, the type's name stands in a second tree of the same shape, so that nothing is
 /// lost: `{"n":1,"at":1700000000}` with `{"at":"timestamp"}`.
-enum FieldJSON {
+package enum FieldJSON {
   /// The types that need a name, in both directions.
   private enum TypeName: String {
     case int8, uint8, int16, uint16, int32, uint32, int64, float, double, decimal, timestamp, bytes
@@ -13,7 +14,7 @@ enum FieldJSON {
 
   // MARK: Writing
 
-  static func write(_ table: FieldTable, into json: inout JSONWriter) {
+  package static func write(_ table: FieldTable, into json: inout JSONWriter) {
     json.object { json in
       for entry in table.entries {
         json.key(entry.name.description)
@@ -42,7 +43,7 @@ enum FieldJSON {
   }
 
   /// The types that the plain values do not show; nil if they show all.
-  static func types(of table: FieldTable) -> JSONValue? {
+  package static func types(of table: FieldTable) -> JSONValue? {
     let members = table.entries.compactMap { entry in
       types(of: entry.value).map { JSONValue.Member(name: entry.name.description, value: $0) }
     }
@@ -78,7 +79,7 @@ enum FieldJSON {
   }
 
   /// Whether the two trees say all: names that are not UTF-8, or stand twice, they cannot.
-  static func isFaithful(_ table: FieldTable) -> Bool {
+  package static func isFaithful(_ table: FieldTable) -> Bool {
     var names: Set<[UInt8]> = []
     return table.entries.allSatisfy { entry in
       names.insert(entry.name.bytes).inserted
@@ -97,7 +98,7 @@ enum FieldJSON {
   // MARK: Reading
 
   /// The table that was written as `json`, with its `types`.
-  static func table(
+  package static func table(
     _ json: JSONValue, types: JSONValue?
   ) throws(JSONValue.Problem) -> FieldTable {
     guard case .object(let members) = json else {

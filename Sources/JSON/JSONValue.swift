@@ -1,5 +1,5 @@
 /// JSON as it was read. Numbers stay words, so that none loses a digit.
-enum JSONValue: Equatable, Sendable {
+package enum JSONValue: Equatable, Sendable {
   case null
   case bool(Bool)
   case number(String)
@@ -8,24 +8,31 @@ enum JSONValue: Equatable, Sendable {
   /// In the order in which they stand.
   case object([Member])
 
-  struct Member: Equatable, Sendable {
-    let name: String
-    let value: JSONValue
+  package struct Member: Equatable, Sendable {
+    package let name: String
+    package let value: JSONValue
+
+    package init(name: String, value: JSONValue) {
+      self.name = name
+      self.value = value
+    }
   }
 
   /// What is wrong with a text, and at which byte.
-  struct Problem: Error, Equatable {
-    let text: String
+  package struct Problem: Error, Equatable {
+    package let text: String
+
+    package init(text: String) { self.text = text }
   }
 
   /// Reads a whole text.
-  init(_ bytes: [UInt8]) throws(Problem) {
+  package init(_ bytes: [UInt8]) throws(Problem) {
     var reader = JSONReader(bytes)
     self = try reader.whole()
   }
 
   /// What a person calls it.
-  var kind: String {
+  package var kind: String {
     switch self {
     case .null: "null"
     case .bool: "true or false"

@@ -1,42 +1,44 @@
 /// Writes JSON on one line, piece by piece.
-struct JSONWriter {
-  private(set) var bytes: [UInt8] = []
+package struct JSONWriter {
+  package private(set) var bytes: [UInt8] = []
   /// A comma must stand before the next element.
   private var needsComma = false
 
-  var text: String { String(decoding: bytes, as: UTF8.self) }
+  package init() {}
 
-  mutating func object(_ fields: (inout JSONWriter) -> Void) {
+  package var text: String { String(decoding: bytes, as: UTF8.self) }
+
+  package mutating func object(_ fields: (inout JSONWriter) -> Void) {
     nested("{", "}", fields)
   }
 
-  mutating func array(_ elements: (inout JSONWriter) -> Void) {
+  package mutating func array(_ elements: (inout JSONWriter) -> Void) {
     nested("[", "]", elements)
   }
 
-  mutating func value(_ text: some StringProtocol) {
+  package mutating func value(_ text: some StringProtocol) {
     separate()
     appendQuoted(text)
   }
 
-  mutating func value(_ number: some BinaryInteger) { literal(String(number)) }
+  package mutating func value(_ number: some BinaryInteger) { literal(String(number)) }
 
-  mutating func value(_ flag: Bool) { literal(flag ? "true" : "false") }
+  package mutating func value(_ flag: Bool) { literal(flag ? "true" : "false") }
 
   /// JSON has no number that is none: `"inf"`, `"-inf"` and `"nan"` are text.
-  mutating func value(_ number: Double) {
+  package mutating func value(_ number: Double) {
     if number.isFinite { literal("\(number)") } else { value("\(number)") }
   }
 
-  mutating func null() { literal("null") }
+  package mutating func null() { literal("null") }
 
   /// A number or a word that is JSON already.
-  mutating func literal(_ word: String) {
+  package mutating func literal(_ word: String) {
     separate()
     bytes += word.utf8
   }
 
-  mutating func value(_ json: JSONValue) {
+  package mutating func value(_ json: JSONValue) {
     switch json {
     case .null: null()
     case .bool(let flag): value(flag)
@@ -57,23 +59,23 @@ struct JSONWriter {
   }
 
   /// The name of the value that comes next.
-  mutating func key(_ name: some StringProtocol) {
+  package mutating func key(_ name: some StringProtocol) {
     value(name)
     bytes.append(UInt8(ascii: ":"))
     needsComma = false
   }
 
-  mutating func field(_ name: String, _ text: String) {
+  package mutating func field(_ name: String, _ text: String) {
     key(name)
     value(text)
   }
 
-  mutating func field(_ name: String, _ number: some BinaryInteger) {
+  package mutating func field(_ name: String, _ number: some BinaryInteger) {
     key(name)
     value(number)
   }
 
-  mutating func field(_ name: String, _ flag: Bool) {
+  package mutating func field(_ name: String, _ flag: Bool) {
     key(name)
     value(flag)
   }
