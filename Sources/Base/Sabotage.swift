@@ -29,6 +29,8 @@ public enum Sabotage: String, CaseIterable, Sendable {
   // Whose turn it is.
   case servesLowestPriorityFirst, exceedsSharedPrefetch, countsGotMessages, namesWrongConsumer
   case losesColdTurn, servesLowestLaneFirst, losesDeath, delaysTwice
+  // Messages that wait for their time.
+  case deliversDelayedEarly, leavesDelayedWaiting, losesDelayedAtRecovery, movesOverdueOutOfOrder
   // What was delivered, and how often.
   case forgetsDeliveryCounts, deliversOnceTooOften, leavesCountsOutOfCheckpoint, forgetsLogFailure
   // Bindings.

@@ -60,7 +60,7 @@ final class Delays: Timed {
           isDurable: isDurable)
       }
     enqueue(message, in: lane, isDurable: isDurable)
-    expect()
+    if !Sabotage.is(.leavesDelayedWaiting) { expect() }
   }
 
   private func enqueue(_ message: Broker.StoredMessage, in lane: Lane, isDurable: Bool) {
@@ -119,13 +119,14 @@ final class Delays: Timed {
         displaced.append(lane)
       }
     }
-    wheel = DelayWheel(at: min(found.map(\.at).min() ?? .max, broker.now))
+    let first = Sabotage.is(.movesOverdueOutOfOrder) ? nil : found.map(\.at).min()
+    wheel = DelayWheel(at: min(first ?? .max, broker.now))
     for (lane, place, at) in found {
       // Where a clock has gone back, the place may be that of an earlier time.
       if lanes[place.index] == nil, wheel.trigger(of: place) == at {
         lanes[place.index] = lane
         wheel.fill(place)
-      } else {
+      } else if !Sabotage.is(.losesDelayedAtRecovery) {
         displaced.append(lane)
       }
     }
@@ -203,7 +204,7 @@ final class Delays: Timed {
           steps -= Self.stepsPerMessage + view.bodySize / Self.bytesPerStep
           let due = MessageDelay.due(view)
           let hasMoved =
-            isDue && due <= broker.now
+            isDue && due <= broker.now || Sabotage.is(.deliversDelayedEarly)
             ? goOn(view, &steps) : refine(view, for: due, isDurable: next.entry.isDurable)
           guard hasMoved else { break }
           lane.settle(lane.take())

@@ -33,6 +33,7 @@ struct Arguments {
       --steps N        at most so many turns before everything is drained
       --clients N      at most so many clients
       --without A,B    does without: \(FaultClass.allCases.map(\.rawValue).joined(separator: ", "))
+      --guests A,B     runs with these users of settings, and no others
       --variant NAME   with a defect (debug builds): \(Sabotage.allCases.map(\.rawValue)
         .joined(separator: ", "))
 
@@ -61,6 +62,8 @@ struct Arguments {
           }
           options.without.insert(fault)
         }
+      case "--guests":
+        options.guests = Set(try Self.next(word, &words).split(separator: ",").map(String.init))
       case "--variant":
         guard let defect = Sabotage(rawValue: try Self.next(word, &words)), Sabotage.isPossible
         else { throw WrongUsage(text: "no such variant in this build", code: 2) }
@@ -109,6 +112,7 @@ extension RunOptions {
     if !without.isEmpty {
       words += ["--without", without.map(\.rawValue).sorted().joined(separator: ",")]
     }
+    if let guests { words += ["--guests", guests.sorted().joined(separator: ",")] }
     if isTraced { words.append("--trace") }
     return words
   }

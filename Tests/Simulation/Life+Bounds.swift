@@ -69,9 +69,12 @@ extension Life {
     for channel in connections.lazy.flatMap(\.model.channels.values) {
       copies += channel.deliveries.map(\.copy).filter { $0.place == .gone }
     }
+    let parcels = world.guests.alive
     return (
-      copies.count, copies.count { !$0.isDurable },
+      copies.count + parcels.count,
+      copies.count { !$0.isDurable } + parcels.count { !$0.isPersistent },
       copies.reduce(0) { $0 + $1.message.size + Self.overheadMax }
+        + parcels.reduce(0) { $0 + $1.size + Self.overheadMax }
     )
   }
 

@@ -7,9 +7,16 @@ extension Life {
   func expectNobodyForgotten() throws(Interruption) {
     guard isQuiet, journal.failure == nil else { return }
     world.coverage.note(.quietTurns)
+    if isSound { note { () throws(BrokenPromise) in try world.guests.rested() } }
+    try check()
     if let forgotten = forgotten() {
       throw .broken(BrokenPromise("nobody waits for a turn that does not come", forgotten))
     }
+  }
+
+  /// All that is on the disk can be read.
+  private var isSound: Bool {
+    world.disk.failureCount == failuresBefore && !world.oracle.isRotten
   }
 
   private func forgotten() -> String? {
@@ -18,9 +25,7 @@ extension Life {
     }
     // What could not be read is tried again after a while; what is damaged is not given to anybody;
     // large messages wait while slow readers take too much memory.
-    guard world.disk.failureCount == failuresBefore, !world.oracle.isRotten,
-      !broker.isOutputExhausted
-    else { return nil }
+    guard isSound, !broker.isOutputExhausted else { return nil }
     for name in world.scenario.topology.queues {
       let queue = world.oracle.queue(name)
       guard queue.exists, let copy = queue.ready.first(where: { !$0.isUncertain }),

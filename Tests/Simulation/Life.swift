@@ -240,12 +240,12 @@ final class Life {
     try check()
   }
 
-  private func check() throws(Interruption) {
+  func check() throws(Interruption) {
     guard !world.disk.isCrashed else { throw .crashed }
     if let interruption { throw interruption }
   }
 
-  private func note(_ body: () throws(BrokenPromise) -> Void) {
+  func note(_ body: () throws(BrokenPromise) -> Void) {
     guard interruption == nil, !world.disk.isCrashed else { return }
     do throws(BrokenPromise) {
       try body()

@@ -35,6 +35,8 @@ final class Oracle {
   private(set) var turn = 0
   /// The turn in which consumers were last cancelled for damage, until it is seen that this is told.
   var cancelledForDamage: Int?
+  /// They are told what the log knows, and what a crash leaves.
+  var guests: Guests?
   /// Channels whose commits go on between turns.
   var committing: [ChannelModel] = []
   /// Removals that the log was not told yet.
@@ -431,6 +433,7 @@ final class Oracle {
       copy.removed?.position = endPosition
     }
     unlogged.removeAll(keepingCapacity: true)
+    guests?.logged(before: endPosition)
   }
 
   /// The log moved.
@@ -451,6 +454,7 @@ final class Oracle {
     let written = DurableBound(position: isOrderly ? .max - 1 : journal?.durablePosition ?? 0)
     let bound = isOrderly || kind == .kill ? written : syncedBound
     if isOrderly { logged() }
+    guests?.crash(bound)
     if !topologyChanges.allSatisfy({ $0.isSure(bound) }) { isTopologyUncertain = true }
     topologyChanges = []
     for name in topology.queues {

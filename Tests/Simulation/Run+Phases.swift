@@ -64,6 +64,9 @@ extension Run {
     endEpisode()
     isFinishing = true
     heal()
+    // What waits for its time has waited when the broker starts.
+    world.guests.finish()
+    world.now = max(world.now, world.guests.latestDue + 1)
     var isDrained = false
     while !isDrained {
       try live { () throws(Interruption) in
@@ -74,6 +77,7 @@ extension Run {
         let limit = world.random.oneIn(3) ? world.random.number(1...3) : nil
         try confirmAll(life, for: limit)
         if world.may(.clockSteps) { life.setClock() }
+        try emptyGuests(life)
         try drain(life, limit)
         try settle(life)
         isDrained = true
@@ -86,6 +90,20 @@ extension Run {
       try stop(life, isCut: false)
     }
     world.coverage.note(.drained)
+  }
+
+  private static let guestTurnsMax = 3000
+
+  /// The guests get all that they wait for.
+  private func emptyGuests(_ life: Life) throws(Interruption) {
+    for _ in 0..<Self.guestTurnsMax where world.guests.firstMissing != nil {
+      try actGuests()
+      try life.turn()
+    }
+    try actGuests()
+    guard let (guest, parcel) = world.guests.firstMissing else { return }
+    throw .broken(
+      BrokenPromise("what guests wait for comes", "p\(parcel.id) of \(guest) does not"))
   }
 
   /// What is published now is confirmed. It is more when the queues are to be served in turns.

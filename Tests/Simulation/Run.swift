@@ -59,7 +59,10 @@ package final class Run {
   /// Starts the broker, does `body`, and clears up behind a crash.
   func live(_ body: () throws(Interruption) -> Void) throws(BrokenPromise) {
     try start()
-    if let life { try Bundle.check(life.broker) }
+    if let life {
+      try Bundle.check(life.broker)
+      try world.guests.begin(life)
+    }
     do throws(Interruption) {
       try body()
     } catch {
@@ -146,6 +149,7 @@ package final class Run {
   private func turn(_ life: Life) throws(Interruption) {
     for client in clients where world.random.flag() { client.act() }
     do throws(BrokenPromise) { try bundle?.act() } catch { throw .broken(error) }
+    try actGuests()
     try life.turn()
     for client in clients { client.read() }
     for client in clients where isOver(client) {
@@ -153,6 +157,10 @@ package final class Run {
       try life.drop(client.connection)
       join(life)
     }
+  }
+
+  func actGuests() throws(Interruption) {
+    do throws(BrokenPromise) { try world.guests.act() } catch { throw .broken(error) }
   }
 
   private func isOver(_ client: SimulatedClient) -> Bool {
@@ -220,6 +228,7 @@ package final class Run {
   /// Stops in order, unless a crash comes; `isCut` allows one.
   func stop(_ life: Life, isCut: Bool = true) throws(Interruption) {
     bundle = nil
+    world.guests.leave()
     world.coverage.note(.orderlyStops)
     if isCut, world.may(.crashes), world.random.oneIn(5) {
       world.disk.crash(after: world.random.number(0...6), kind())
@@ -231,6 +240,7 @@ package final class Run {
     world.disk.crashNow(world.random.flag() ? .powerLoss : .kill)
     world.oracle.crash(world.disk.crashKind, isOrderly: isComplete)
     noteSynced(isOrderly: isComplete)
+    world.guests.ended(life)
     world.disk.restart()
     healAtEnd()
     self.life = nil
@@ -248,6 +258,8 @@ package final class Run {
     world.trace.note("CRASH \(kind), durable up to \(life?.journal.durablePosition ?? 0)")
     world.oracle.crash(kind, isOrderly: false)
     noteSynced(isOrderly: false)
+    world.guests.leave()
+    if let life { world.guests.ended(life) }
     life?.abandon()
     life = nil
     clients = []

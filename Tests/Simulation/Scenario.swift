@@ -7,6 +7,8 @@ import Server
 package enum FaultClass: String, CaseIterable, Sendable {
   case crashes, failures, fullDisk, disconnects, slowReaders, declarations, largeMessages, spilling
   case bitRot, clockSteps
+  /// Queues and exchanges with settings, which guests use.
+  case settings
   /// Runs in which a confirm does not promise that power may be lost.
   case unsynced
 }
@@ -17,6 +19,8 @@ package struct RunOptions: Equatable, Sendable {
   package var turnsMax: Int?
   package var clientsMax: Int?
   package var without: Set<FaultClass> = []
+  /// The guests of each run by their names; nil leaves them to the seed.
+  package var guests: Set<String>?
   package var isTraced = false
 
   package init() {}

@@ -12,6 +12,7 @@ final class World {
   /// What the broker says in its log.
   let log: Log
   let told = Told()
+  let guests = Guests()
   var random: SeededGenerator
   /// Wall-clock milliseconds.
   var now: Int64 = 1_800_000_000_000
@@ -45,6 +46,8 @@ final class World {
       topology: scenario.topology, isSynced: scenario.settings.isSynced, coverage: coverage,
       trace: trace)
     oracle.isDamageTold = { told.count > 0 }
+    oracle.guests = guests
+    guests.choose(for: self, seed: seed, wanted: options.guests)
   }
 
   func may(_ fault: FaultClass) -> Bool { !options.without.contains(fault) }

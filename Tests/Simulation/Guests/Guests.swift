@@ -1,0 +1,73 @@
+import Arbitrary
+import Base
+
+/// The guests of a run: in one run of three some, of different kinds, or those that were asked for.
+final class Guests {
+  static let kinds: [Guest.Type] = [DelayGuest.self]
+  package static var names: [String] { kinds.map { $0.name } }
+
+  private var all: [Guest] = []
+  private static let runsPerOne = 3
+  private static let countMax = 3
+
+  /// `wanted` names them.
+  func choose(for world: World, seed: UInt64, wanted: Set<String>?) {
+    var random = SeededGenerator(seed: seed ^ 0x6E57_5000)
+    var kinds = Self.kinds.shuffled(using: &random)
+    if let wanted {
+      kinds = kinds.filter { wanted.contains($0.name) }
+    } else {
+      guard random.oneIn(Self.runsPerOne), world.may(.settings) else { return }
+      kinds = Array(kinds.prefix(random.number(1...Self.countMax)))
+    }
+    all = kinds.map { $0.init(world, SeededGenerator(seed: random.next())) }
+  }
+
+  // MARK: Lives
+
+  func begin(_ life: Life) throws(BrokenPromise) {
+    for guest in all {
+      try guest.begin(life)
+      try guest.check()
+    }
+  }
+
+  func leave() { for guest in all { guest.leave() } }
+  func ended(_ life: Life) { for guest in all { guest.ended(at: life.broker.now) } }
+
+  func act() throws(BrokenPromise) {
+    for guest in all {
+      try guest.check()
+      if guest.isServed { try guest.act() }
+      try guest.check()
+    }
+  }
+
+  func rested() throws(BrokenPromise) {
+    for guest in all where guest.isServed { try guest.rested() }
+  }
+
+  func logged(before position: Int) { for guest in all { guest.logged(before: position) } }
+
+  func crash(_ bound: DurableBound) { for guest in all { guest.crash(bound) } }
+
+  // MARK: What they have
+
+  /// Messages that may be with the broker.
+  var alive: [Parcel] { all.flatMap(\.ledger.all) }
+  var isEmpty: Bool { all.isEmpty }
+  /// When all that waits has become due.
+  var latestDue: Int64 { all.reduce(0) { max($0, $1.latestDue) } }
+
+  func finish() { for guest in all { guest.isFinishing = true } }
+
+  /// What must still come.
+  var firstMissing: (guest: String, parcel: Parcel)? {
+    for guest in all {
+      if let parcel = guest.ledger.all.first(where: { $0.isHeld || $0.isCertain }) {
+        return (guest.name, parcel)
+      }
+    }
+    return nil
+  }
+}
