@@ -33,7 +33,8 @@ struct Arguments {
       --steps N        at most so many turns before everything is drained
       --clients N      at most so many clients
       --without A,B    does without: \(FaultClass.allCases.map(\.rawValue).joined(separator: ", "))
-      --guests A,B     runs with these users of settings, and no others
+      --guests A,B     with these users of settings: none, or \(RunOptions.guestNames
+        .joined(separator: ", "))
       --variant NAME   with a defect (debug builds): \(Sabotage.allCases.map(\.rawValue)
         .joined(separator: ", "))
 
@@ -63,7 +64,11 @@ struct Arguments {
           options.without.insert(fault)
         }
       case "--guests":
-        options.guests = Set(try Self.next(word, &words).split(separator: ",").map(String.init))
+        let names = try Self.next(word, &words).split(separator: ",").map(String.init)
+        for name in names where name != "none" && !RunOptions.guestNames.contains(name) {
+          throw WrongUsage(text: "there is no guest \(name)", code: 2)
+        }
+        options.guests = Set(names)
       case "--variant":
         guard let defect = Sabotage(rawValue: try Self.next(word, &words)), Sabotage.isPossible
         else { throw WrongUsage(text: "no such variant in this build", code: 2) }

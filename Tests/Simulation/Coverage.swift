@@ -17,6 +17,7 @@ package struct Coverage: Sendable {
     case headersRoutes, exchangeHops, furtherChannels, lowerPriorities, sharedLimits, sharedDrains
     case rots, rottenStarts, rottenReads, damageTold, cancelsForDamage, closesForDamage
     case rests, clockSteps, quietTurns, cascades, deadlines
+    case guestPublishes, guestDeliveries, delayedDeliveries, expiredLetters, locksOver
     case messagesRecovered, uncertainMessages, drained
   }
 

@@ -71,7 +71,7 @@ extension Life {
     }
     let parcels = world.guests.alive
     return (
-      copies.count + parcels.count,
+      copies.count + parcels.count + world.guests.besides,
       copies.count { !$0.isDurable } + parcels.count { !$0.isPersistent },
       copies.reduce(0) { $0 + $1.message.size + Self.overheadMax }
         + parcels.reduce(0) { $0 + $1.size + Self.overheadMax }
@@ -114,7 +114,7 @@ extension Life {
   /// What may wait for the next checkpoint, since writing it must not cost more than it gives back: four
   /// times its bytes in the mean of what the log has grown by and what goes, or eight times if nothing is
   /// logged.
-  private var waitingBytes: Int {
+  var waitingBytes: Int {
     8 * world.disk.listing.reduce(0) { $0 + ($1.name.hasSuffix(".checkpoint") ? $1.bytes : 0) }
   }
 }

@@ -15,7 +15,7 @@ extension Life {
   }
 
   /// All that is on the disk can be read.
-  private var isSound: Bool {
+  var isSound: Bool {
     world.disk.failureCount == failuresBefore && !world.oracle.isRotten
   }
 

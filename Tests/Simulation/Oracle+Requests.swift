@@ -174,7 +174,7 @@ extension Oracle {
     case .reject(let tag, let isMultiple, let requeues):
       if channel.transaction != nil, !requeues { return try answer(tag, isMultiple, channel) }
       let deliveries = try settled(tag, isMultiple, channel)
-      guard requeues else { return remove(deliveries) }
+      guard requeues else { return discard(deliveries) }
       coverage.note(.requeues, deliveries.count)
       channel.giveBack(deliveries)
     case .recover:
@@ -297,6 +297,15 @@ extension Oracle {
       }
     }
     return names.sorted().map { queue($0) }.filter(\.exists)
+  }
+
+  /// They may be dead letters, by a header of their own: those that are on disk are read before they leave.
+  private func discard(_ deliveries: [ChannelModel.Delivery]) {
+    for delivery in deliveries {
+      delivery.consumer?.lockedCount -= 1
+      delivery.copy.queue.remove(delivery.copy, at: .max)
+      if delivery.copy.removed?.position == .max { discarded.append(delivery.copy) }
+    }
   }
 
   private func remove(_ deliveries: [ChannelModel.Delivery]) {

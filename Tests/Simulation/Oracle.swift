@@ -41,6 +41,8 @@ final class Oracle {
   var committing: [ChannelModel] = []
   /// Removals that the log was not told yet.
   var unlogged: [Copy] = []
+  /// The same of what was rejected, some of which has to be read first.
+  var discarded: [Copy] = []
   /// Deliveries since they were last compared with the queues.
   private var deliveries: [(delivery: ChannelModel.Delivery, from: ConnectionModel)] = []
 
@@ -429,6 +431,10 @@ final class Oracle {
 
   /// The broker has told the log what left its queues.
   func logged() {
+    if journal?.isLoading == false {
+      unlogged += discarded
+      discarded = []
+    }
     for copy in unlogged where copy.removed?.position == .max {
       copy.removed?.position = endPosition
     }
@@ -466,6 +472,7 @@ final class Oracle {
     exchanges = exchanges.filter { topology.isDurable(exchange: $0) }
     bindings = bindings.filter { topology.isDurable($0) }
     unlogged = []
+    discarded = []
     deliveries = []
     cancelled = []
     cancelledForDamage = nil

@@ -129,7 +129,11 @@ extension Run {
   /// Nothing is in the queues: the log and the memory shrink to what an empty broker needs.
   private func settle(_ life: Life) throws(Interruption) {
     for attempt in 0..<3 {
-      for _ in 0..<300 where !(life.isIdle && isSmall(life)) { try life.turn() }
+      for _ in 0..<300 where !(life.isIdle && isSmall(life)) {
+        // What a crash left open may still come to guests.
+        try actGuests()
+        try life.turn()
+      }
       if isSmall(life) { return }
       // What a crash left of a checkpoint's cleaning up goes with the next one, which comes when the
       // log has gone on.
@@ -168,7 +172,7 @@ extension Run {
 
   private func isSmall(_ life: Life) -> Bool {
     let segment = world.scenario.settings.segmentBytes + 4096
-    return world.disk.usedBytes <= 8 * segment + 100_000
+    return world.disk.usedBytes <= 8 * segment + 100_000 + life.waitingBytes
       && life.journal.memoryBytes <= 2 << 20
   }
 }

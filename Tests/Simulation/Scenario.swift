@@ -24,6 +24,8 @@ package struct RunOptions: Equatable, Sendable {
   package var isTraced = false
 
   package init() {}
+
+  package static var guestNames: [String] { Guests.kinds.map { $0.name } }
 }
 
 /// What a seed decides at the beginning of a run.

@@ -58,6 +58,7 @@ final class DelayGuest: Guest {
       arrival.properties.headers?["x-delay"]?.integer == -parcel.fate.delay,
       "what was delayed says so", "p\(parcel.id)")
     guard !parcel.isSeen, parcel.fate.delay > 0 else { return }
+    world.coverage.note(.delayedDeliveries)
     try checkOrder(parcel)
   }
 

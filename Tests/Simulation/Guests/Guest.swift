@@ -35,18 +35,30 @@ class Guest {
   /// Has all be there that it uses. What a crash has left is there already.
   func arrive() throws(BrokenPromise) {}
   func act() throws(BrokenPromise) {}
+  /// It looks at what comes itself: that is none of the parcels that are known to be somewhere.
+  func isOwn(_ arrival: Arrival) -> Bool { false }
   func heard(_ arrival: Arrival, of parcel: Parcel) throws(BrokenPromise) {}
   /// The broker did not take a message, though its log works.
   func refused(_ parcel: Parcel) throws(BrokenPromise) {
     throw BrokenPromise(
       "a publish is refused only when the journal failed", "\(name) p\(parcel.id)")
   }
-  func consumerEnded(_ tag: String) throws(BrokenPromise) {
-    throw BrokenPromise("consumers are cancelled with their queue", "\(tag) of \(name)")
+  /// It deletes the consumer's queue.
+  func mayEnd(_ consumer: String) -> Bool { false }
+  func consumerTimedOut(_ tag: String) throws(BrokenPromise) {
+    throw BrokenPromise("only what has a time comes to its end", "\(tag) of \(name)")
   }
+  /// What the guest has is its own no more.
+  func isUnlocked(_ parcel: Parcel, at time: Int64) -> Bool { false }
+  /// In this life it was delivered from where it comes from.
+  func hasHad(_ parcel: Parcel, from consumer: String) -> Bool { parcel.seenIn == lifeNumber }
+  /// The life ends; what the broker has in memory can still be seen.
+  func ending() {}
   func crashed(_ bound: DurableBound) {}
   /// Nothing happens until time passes, or somebody does something.
   func rested() throws(BrokenPromise) {}
+  /// Small messages that the broker may have of it besides its parcels.
+  var besides: Int { 0 }
   /// The date from which on everything that waits has become due.
   var latestDue: Int64 { 0 }
 
@@ -61,6 +73,7 @@ class Guest {
   }
 
   final func leave() {
+    if visit != nil { ending() }
     visit?.end()
     visit = nil
   }
@@ -73,6 +86,7 @@ class Guest {
   final func logged(before position: Int) { ledger.logged(before: position) }
 
   final func crash(_ bound: DurableBound) {
+    if visit != nil { ending() }
     ledger.crash(bound)
     crashed(bound)
   }
@@ -91,7 +105,11 @@ class Guest {
     return visit.life.broker
   }
   var now: Int64 { broker.now }
+  /// Monotonic milliseconds of this life.
+  var time: Int64 { broker.time }
   final var isTroubled: Bool { world.oracle.isRotten }
+  /// All that is on the disk can be read, and could be in this life.
+  final var isSound: Bool { visit?.life.isSound ?? false }
 
   /// A date has come since a parcel was published: in this life, or in one before, as the clock may have been
   /// set back since.
@@ -155,6 +173,10 @@ class Guest {
     }
   }
 
+  final func cancel(_ tag: Name) throws(BrokenPromise) {
+    try ask { (visit) throws(BrokerError) in visit.channel.cancel(tag) }
+  }
+
   /// How many messages are ready in a queue; 0 if it is not there.
   final func readyCount(_ queue: Name) -> Int {
     guard let visit, visit.peer.vhost.hasQueue(queue) else { return 0 }
@@ -193,6 +215,7 @@ class Guest {
       return nil
     }
     ledger.wasStored(parcel, before: visit.life.journal.endPosition)
+    world.coverage.note(.guestPublishes)
     return parcel
   }
 
@@ -216,6 +239,16 @@ class Guest {
     }
   }
 
+  /// Nobody is to have it from its queue.
+  final func discard(_ parcel: Parcel) throws(BrokenPromise) {
+    guard case .held(let tag) = parcel.place else { return }
+    trace("rejects p\(parcel.id)")
+    ledger.wasGivenBack(parcel)
+    try ask { (visit) throws(BrokerError) in
+      try visit.channel.reject(tag, isMultiple: false, requeues: false)
+    }
+  }
+
   final func trace(_ text: @autoclosure () -> String) {
     world.trace.note("    guest \(name) \(text())")
   }
@@ -226,20 +259,23 @@ class Guest {
     note { () throws(BrokenPromise) in
       try promise(
         arrival.id > 0, "nothing comes that was not published", "\(name) got \(arrival.id)")
+      if isOwn(arrival) { return }
       trace("hears p\(arrival.id) from \(arrival.consumer) at \(arrival.date)")
       guard let parcel = ledger[arrival.id], !parcel.isGone else {
         throw BrokenPromise("no acknowledged message comes back", "p\(arrival.id) of \(name)")
       }
       try promise(
-        !parcel.isHeld, "a locked message is not delivered again", "p\(arrival.id) of \(name)")
+        !parcel.isHeld || isUnlocked(parcel, at: arrival.time),
+        "a locked message is not delivered again", "p\(arrival.id) of \(name)")
       try promise(
         parcel.body == arrival.body, "messages come as they were published",
         "p\(parcel.id) of \(name)")
       try promise(
-        parcel.seenIn != lifeNumber || arrival.isRedelivered || parcel.fate.isDead,
+        !hasHad(parcel, from: arrival.consumer) || arrival.isRedelivered,
         "redelivered is truthful", "p\(parcel.id) of \(name)")
       try heard(arrival, of: parcel)
       ledger.wasDelivered(parcel, arrival.tag, in: lifeNumber)
+      world.coverage.note(.guestDeliveries)
     }
   }
 
@@ -252,10 +288,17 @@ class Guest {
     note { () throws(BrokenPromise) in for parcel in parcels { try refused(parcel) } }
   }
 
+  /// Consumers are ended with their queue, which a guest's does not do, or for damage.
   final func hearEnd(of consumer: String) {
     note { () throws(BrokenPromise) in
-      if !isTroubled { try consumerEnded(consumer) }
+      try promise(
+        isTroubled || mayEnd(consumer), "consumers are cancelled with their queue",
+        "\(consumer) of \(name)")
     }
+  }
+
+  final func hearTimeOut(of consumer: String) {
+    note { () throws(BrokenPromise) in try consumerTimedOut(consumer) }
   }
 
   final func note(_ body: () throws(BrokenPromise) -> Void) {

@@ -52,6 +52,18 @@ final class GuestVisit: Outlet {
       body: body.span.bytes)
   }
 
+  /// Publishes nothing but a key.
+  func publish(to key: Name) throws(BrokerError) {
+    var names = ByteBuffer()
+    names.append("" as Name)
+    names.append(key)
+    published += 1
+    let (nameBytes, properties, body) = (Array(names.readable), [0, 0] as [UInt8], [UInt8]())
+    try channel.publish(
+      names: nameBytes.span.bytes, isMandatory: false, properties: properties.span.bytes,
+      body: body.span.bytes)
+  }
+
   // MARK: Outlet
 
   func deliver(
@@ -109,7 +121,7 @@ final class GuestVisit: Outlet {
   func consumerTimedOut(
     _ tag: Name, of queue: Name, after milliseconds: Int64, on channel: Channel
   ) {
-    guest.hearEnd(of: tag.description)
+    guest.hearTimeOut(of: tag.description)
   }
   func consumerFailed(_ tag: Name, of queue: Name, on channel: Channel) {
     guest.hearEnd(of: tag.description)

@@ -3,8 +3,10 @@ import Base
 
 /// The guests of a run: in one run of three some, of different kinds, or those that were asked for.
 final class Guests {
-  static let kinds: [Guest.Type] = [DelayGuest.self]
-  package static var names: [String] { kinds.map { $0.name } }
+  static let kinds: [Guest.Type] = [
+    DelayGuest.self, ExpiryGuest.self, PriorityGuest.self, LockGuest.self, BalanceGuest.self,
+    SingleGuest.self, HistoryGuest.self,
+  ]
 
   private var all: [Guest] = []
   private static let runsPerOne = 3
@@ -55,7 +57,7 @@ final class Guests {
 
   /// Messages that may be with the broker.
   var alive: [Parcel] { all.flatMap(\.ledger.all) }
-  var isEmpty: Bool { all.isEmpty }
+  var besides: Int { all.reduce(0) { $0 + $1.besides } }
   /// When all that waits has become due.
   var latestDue: Int64 { all.reduce(0) { max($0, $1.latestDue) } }
 

@@ -31,9 +31,24 @@ final class Parcel {
   struct Fate {
     /// A date from which on, or until which, something holds, as its guest means it.
     var due = Int64.max
-    var priority = 0
-    var isDead = false
     var delay: Int64 = 0
+    var priority = 0
+    /// What happened to it so far when it came to where it is.
+    var tick = 0
+    /// It is a dead letter for sure, and what is known of whether that survives.
+    var death: Durability?
+    /// The life in which it was rejected last, or left its queue for want of room; 0 for never.
+    var rejectedIn = 0
+    var droppedIn = 0
+    /// The life in which it came as a dead letter.
+    var deadSeenIn = 0
+    /// When the guest got it, in monotonic milliseconds of that life.
+    var since: Int64 = 0
+    /// What it is known by.
+    var value = 0
+    var isRefused = false
+
+    var isDead: Bool { death != nil }
   }
 
   init(id: Int, size: Int, isPersistent: Bool, lifeNumber: Int, date: Int64) {
@@ -47,6 +62,8 @@ final class Parcel {
   var isWaiting: Bool { if case .waiting = place { true } else { false } }
   var isHeld: Bool { if case .held = place { true } else { false } }
   var isGone: Bool { if case .gone = place { true } else { false } }
+  var isPromised: Bool { stored.isPromised }
+  func isSure(_ bound: DurableBound) -> Bool { stored.isSure(bound) }
   /// It is with the broker for sure.
   var isCertain: Bool { isWaiting && !isUncertain }
 
@@ -100,6 +117,12 @@ struct Ledger {
     parcel.stored.position = position
   }
 
+  /// It may be gone.
+  func wasDoubted(_ parcel: Parcel) {
+    parcel.place = .waiting
+    parcel.isUncertain = true
+  }
+
   func wasPromised(_ parcel: Parcel) { parcel.stored.isPromised = true }
 
   /// The guest got it: it is there.
@@ -116,6 +139,12 @@ struct Ledger {
     parcel.stored = Durability(position: 0, isPromised: true)
   }
 
+  /// It came as a dead letter.
+  func wasSeenDead(_ parcel: Parcel, before position: Int, in lifeNumber: Int) {
+    parcel.fate.deadSeenIn = lifeNumber
+    if parcel.fate.death == nil { parcel.fate.death = Durability(position: position) }
+  }
+
   func wasGivenBack(_ parcel: Parcel) { parcel.place = .waiting }
 
   /// It has left for good, when the log has heard of that.
@@ -127,6 +156,15 @@ struct Ledger {
     }
     parcel.removed = Durability(position: .max)
     unlogged.append(parcel)
+  }
+
+  /// Its acknowledgement may have been ignored: it is not known whether it has left.
+  mutating func wasRevived(_ parcel: Parcel) {
+    unlogged.removeAll { $0 === parcel }
+    parcel.removed = nil
+    parcel.isUncertain = true
+    parcel.place = .waiting
+    parcels[parcel.id] = parcel
   }
 
   /// The log knows what has left.
@@ -150,6 +188,11 @@ struct Ledger {
       if !parcel.isUncertain { parcel.stored = Durability(position: 0, isPromised: true) }
       parcel.removed = nil
       parcel.place = .waiting
+      if let death = parcel.fate.death {
+        let isSure = death.isSure(bound)
+        if !isSure, parcel.fate.droppedIn == 0 { parcel.fate.droppedIn = -1 }
+        parcel.fate.death = isSure ? Durability(position: 0, isPromised: true) : nil
+      }
     }
   }
 
