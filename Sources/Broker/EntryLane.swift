@@ -97,18 +97,22 @@ struct EntryLane: ~Copyable {
 
   /// The entries from the first one on, as long as `body` returns true.
   func forEach(_ body: (Entry) -> Bool) {
-    forEach(behind: 0, body)
+    forEach(from: 0, body)
   }
 
   /// The entries behind a sequence, of which they are in the order, as long as `body` returns true.
   func forEach(behind sequence: UInt64, _ body: (Entry) -> Bool) {
+    forEach(from: sequence + 1, body)
+  }
+
+  private func forEach(from sequence: UInt64, _ body: (Entry) -> Bool) {
     guard count > 0 else { return }
     var chunk = headChunk
     while let current = chunk {
       let places = self.places(of: current)
       let entries = Self.entries(current)
-      if let last = places.last, entries[last].sequence > sequence {
-        for place in places where entries[place].sequence > sequence && !entries[place].isSettled {
+      if let last = places.last, entries[last].sequence >= sequence {
+        for place in places where entries[place].sequence >= sequence && !entries[place].isSettled {
           if !body(entries[place]) { return }
         }
       }
