@@ -347,9 +347,37 @@ struct Waiting: ~Copyable {
   /// to be looked at again.
   mutating func takeDueRun(at now: Int64) -> LaneRun? {
     guard let last = runTimes?.takeDue(at: now) else { return nil }
-    let run = runs[firstRun(behind: last - 1)]
-    invariant(run.last == last && !run.isEmpty, "a time is of no block that has messages")
+    guard let run = run(endingAt: last) else {
+      invariantFailed("a time is of no block that has messages")
+    }
     return run
+  }
+
+  private func run(endingAt last: UInt64) -> LaneRun? {
+    let index = firstRun(behind: last - 1)
+    guard index < runs.count, runs[index].last == last, !runs[index].isEmpty else { return nil }
+    return runs[index]
+  }
+
+  /// How many blocks are being read whose time has come.
+  var awaitedRunCount: Int { runTimes?.awaited.count ?? 0 }
+
+  /// The block of a run whose time has come is being read; `takeAwaitedRun` shows it again.
+  mutating func awaits(_ run: LaneRun) { runTimes?.awaited.append(run.last) }
+
+  /// A run that was waited for and whose block is on its way no longer. It is shown once.
+  mutating func takeAwaitedRun(_ hasCome: (UInt32) -> Bool) -> LaneRun? {
+    guard let awaited = runTimes?.awaited, !awaited.isEmpty else { return nil }
+    var found: LaneRun?
+    let left = awaited.filter { last in
+      // It may have been opened as the next one, or purged.
+      guard let run = run(endingAt: last) else { return false }
+      guard found == nil, hasCome(run.block) else { return true }
+      found = run
+      return false
+    }
+    runTimes?.awaited = left
+    return found
   }
 
   /// The messages of a run that wait, as they stand in its block, which is in memory.
