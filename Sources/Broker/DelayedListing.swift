@@ -114,8 +114,6 @@ private final class DelayedCancelling: Chore {
   private var sequences: [UInt64] = []
 
   private static let stepsPerMessage = 2
-  /// Entries in memory that are passed over at the price of a step.
-  private static let entriesPerStep = 4096
 
   init(
     _ vhost: VirtualHost, _ selection: DelayedSelection, for peer: Peer,
@@ -164,7 +162,7 @@ private final class DelayedCancelling: Chore {
       return true
     }
     guard let (place, lane) = walk.last, !sequences.isEmpty else { return step }
-    steps -= Self.stepsPerMessage * sequences.count + lane.waiting.count / Self.entriesPerStep
+    steps -= Self.stepsPerMessage * sequences.count + lane.waiting.stepsToFind
     result.count += sequences.count
     delays.cancel(sequences, of: lane, at: place.place)
     sequences.removeAll(keepingCapacity: true)

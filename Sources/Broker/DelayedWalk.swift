@@ -25,8 +25,10 @@ final class DelayedWalk {
   /// Where messages were looked at last.
   private(set) var last: (place: DelayWheel.Filled, lane: Lane)?
 
-  private static let entriesAtOnce = 512
+  private static let entriesAtOnce = 2048
   private static let entriesPerStep = 2
+  /// To find the place.
+  private static let stepsPerPlace = 16
 
   init(_ vhost: VirtualHost, _ selection: DelayedSelection, from cursor: DelayedCursor) {
     self.vhost = vhost
@@ -38,7 +40,7 @@ final class DelayedWalk {
   /// Looks at some messages of one place, and shows `found` those that are meant, with their sequences, in order; it
   /// returns false if it has enough, and did not take what it was shown. They are in the lane of `last`.
   func advance(_ steps: inout Int, _ found: (MessageView, UInt64) -> Bool) -> Step {
-    steps -= 1
+    steps -= Self.stepsPerPlace
     guard let delays = vhost.delays else { return .ended }
     guard let next = delays.next(from: cursor.place) else { return .waits }
     guard let (filled, lane) = next else { return .ended }
@@ -64,7 +66,7 @@ final class DelayedWalk {
       cursor.behind = entry.sequence
       return true
     }
-    steps -= count / Self.entriesPerStep
+    steps -= count / Self.entriesPerStep + lane.waiting.stepsToFind
     last = (filled, lane)
     if isEnough { return .ended }
     switch reading {

@@ -98,6 +98,10 @@ private final class ManagementWork: Chore {
 
   func advance(_ steps: inout Int) -> Bool {
     let broker = request.vhost.broker
+    guard !request.peer.isClosed else {
+      broker.requests.waitingBytes -= request.waitingBytes
+      return true
+    }
     guard broker.requests.activeCount < BrokerLimits.managementActiveMax else { return false }
     steps -= Self.stepsPerRequest + request.body.count / Self.bytesPerStep
     broker.requests.waitingBytes -= request.waitingBytes

@@ -2,6 +2,9 @@ import Journal
 
 /// Messages that wait are looked at where they are.
 extension Waiting {
+  /// What it costs to come to a message in memory, in steps of a chore: chunks are passed over one by one.
+  var stepsToFind: Int { (front.count + tail.count) / 512 }
+
   /// How far reading came.
   enum Reading {
     case end
