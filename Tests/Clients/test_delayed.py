@@ -108,7 +108,8 @@ def test_ids_and_cancelling_survive_a_kill(own_broker):
     own_broker.kill()
     own_broker.start()
     after = listed(own_broker.url, "--limit", "10000")
-    assert [row["id"] for row in after] == [row["id"] for row in before[1::2]]
+    # Pages end elsewhere, and coarse places are in the order in which messages came.
+    assert len(after) == 1250 and {row["id"] for row in after} == {row["id"] for row in before[1::2]}
     _, said = run("delayed", "cancel", "--all", url=own_broker.url)
     assert "cancelled 1,250 messages" in said
     own_broker.kill()
