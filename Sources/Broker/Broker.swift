@@ -240,12 +240,14 @@ public final class Broker {
     if journal.failure != nil { return refuseAwaiting() }
     let position = journal.durablePosition
     awaiting.removeAll { !$0.confirmDurable(upTo: position) }
+    tellDurable(upTo: position)
   }
 
   /// The log failed: what waits for it is not confirmed any more.
   private func refuseAwaiting() {
     for channel in awaiting { channel.refuseAll() }
     awaiting = []
+    if let reason = journal.failure { tellFailure(reason) }
   }
 
   /// Writes all that is left and ends the journal.

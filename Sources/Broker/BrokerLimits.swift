@@ -65,6 +65,9 @@ public struct BrokerLimits: Equatable, Sendable {
   public static let explainedOthersMax = 200
   public static let explainedBytesMax = 128 << 10
 
+  /// Messages that wait for their time, of one page of a list.
+  public static let delayedPageMax = 1000
+
   public init() {}
 
   func check(_ arguments: FieldTable) throws(BrokerError) {

@@ -80,8 +80,14 @@ public struct MessageView {
 
   /// When it was stored, in wall-clock milliseconds.
   var storedAt: Int64 {
-    Int64(
-      clamping: record.load(fromByteOffset: MessageRecord.storedAtOffset, as: UInt64.self))
+    Int64(waitingID & Self.dateMask)
+  }
+
+  private static let dateMask: UInt64 = (1 << 48) - 1
+
+  /// What tells a message that waits for its time from others: when it was stored, and a number.
+  var waitingID: UInt64 {
+    record.load(fromByteOffset: MessageRecord.storedAtOffset, as: UInt64.self)
   }
 
   /// It came with an expiration.

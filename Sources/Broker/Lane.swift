@@ -360,7 +360,7 @@ final class Lane {
   /// No message of a lane file has these sequences, or it need not survive. The log is told that they
   /// are gone, so that recovery does not look for them in a block that nobody needs.
   @inline(never)
-  private func noteGone(_ range: ClosedRange<UInt64>) {
+  func noteGone(_ range: ClosedRange<UInt64>) {
     noteSettled(
       SettledRange(first: range.lowerBound, count: range.upperBound - range.lowerBound + 1))
   }
@@ -446,7 +446,7 @@ final class Lane {
   // MARK: The log
 
   @inline(__always)
-  private func noteSettled(_ sequence: UInt64) {
+  func noteSettled(_ sequence: UInt64) {
     guard !isDeleted else { return }
     if lastSettled.first &+ lastSettled.count == sequence, lastSettled.count != 0 {
       lastSettled.count &+= 1

@@ -58,7 +58,7 @@ public final class Peer {
   var channels: [Channel] = []
   /// Its place among the broker's, while it is open.
   var index = 0
-  private var isClosed = false
+  private(set) var isClosed = false
   /// Each knows its place here.
   private(set) var exclusiveQueues: [Queue] = []
   /// Consumers that wait for room in the output.

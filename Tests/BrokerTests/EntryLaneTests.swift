@@ -115,4 +115,49 @@ import Testing
     let behind = firsts.filter { $0 < count + removed && $0 > removed }.map { UInt64($0) }
     #expect(seen == Array(behind.prefix(3)))
   }
+
+  /// What is taken out of the middle is gone, and all else stays in its order, whatever comes and goes.
+  @Test(arguments: Seeds.all)
+  func entriesLeaveFromTheMiddle(seed: UInt64) {
+    var random = SeededRandom(seed)
+    var lane = EntryLane()
+    var model: [UInt64] = []
+    var next: UInt64 = 1
+    for step in 0..<2000 {
+      switch random.number(0..<4) {
+      case 0:
+        for _ in 0..<random.element([1, 7, 40, 600])! {
+          lane.append(entry(next))
+          model.append(next)
+          next += 1 + UInt64(random.number(0..<2))
+        }
+      case 1:
+        for _ in 0..<min(model.count, random.element([1, 7, 300])!) {
+          #expect(lane.removeFirst().sequence == model.removeFirst())
+        }
+      default:
+        // A few anywhere, some neighbours, or a part of all; and some that are not there.
+        let first = random.number(0..<max(1, model.count))
+        let some = model[min(first, model.count)...].prefix(random.element([1, 3, 300, 2000])!)
+        let every = random.element([1, 1, 2, 10])!
+        var wanted = some.filter { _ in random.isOne(in: every) }
+        if random.isOne(in: 4) { wanted.append(next + 5) }
+        var gone: [UInt64] = []
+        lane.remove(wanted[...]) { gone.append($0.sequence) }
+        #expect(gone == wanted.filter { $0 < next }, "seed \(seed), step \(step)")
+        let set = Set(gone)
+        model.removeAll { set.contains($0) }
+      }
+      var all: [UInt64] = []
+      lane.forEach(behind: 0) {
+        all.append($0.sequence)
+        return true
+      }
+      #expect(all == model && lane.count == model.count, "seed \(seed), step \(step)")
+      expectSame(lane.first, model.first.map(entry), "seed \(seed), step \(step)")
+    }
+    while !model.isEmpty { #expect(lane.removeFirst().sequence == model.removeFirst()) }
+    lane.trim()
+    #expect(lane.byteCount == 0, "seed \(seed)")
+  }
 }
