@@ -15,7 +15,8 @@ public final class ManagementCommands: ManagementResponder {
 
   /// Each command there is. It answers, now or later, or throws what is wrong with the request.
   private static let commands: [(name: String, run: Command)] = [
-    ("route", RouteCommand.run)
+    ("route", RouteCommand.run),
+    ("trace", TraceCommand.run),
   ]
 
   public init() {}
