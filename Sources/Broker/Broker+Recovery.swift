@@ -226,7 +226,7 @@ extension Broker: JournalReplay {
       }
     }
     catalog.remove(queue)
-    queue.vhost.remove(queue)
+    queue.vhost.remove(queue, .deleted)
   }
 
   private func replayExchange(_ record: ExchangeRecord) throws(JournalError) {

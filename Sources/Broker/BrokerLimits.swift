@@ -38,6 +38,13 @@ public struct BrokerLimits: Equatable, Sendable {
   /// Steps in a turn of what is due by itself.
   public var dueStepsPerTurn = 4096
 
+  /// Events that wait to be sent, and copies of traced messages that wait to be stored; more are dropped.
+  public var eventBytesMax = 16 << 20
+  public var traceBytesMax = 8 << 20
+
+  /// What is copied of a traced message's body.
+  public static let tracedBodyMax = 1 << 20
+
   /// Larger bodies are put together in the memory in which they stay, unless they come at once, and are sent
   /// out of it: they are not copied into the log, nor into a connection's output.
   public static let copiedBodyMax = 64 << 10

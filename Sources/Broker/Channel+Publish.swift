@@ -119,6 +119,9 @@ extension Channel {
     _ body: RawSpan, _ draft: RecordDraft?, _ route: Route
   ) throws(BrokerError) {
     let (wide, stripped) = try routeWithHeaders(names, block, properties, body, route)
+    if vhost.isTraced {
+      broker.firehose.published(names: names, block, properties, body, to: wide, on: self)
+    }
     if !wide.delaying.isEmpty {
       let isDelayed = try storeDelayed(
         names, properties, body, stripped == nil ? draft : nil, in: wide,

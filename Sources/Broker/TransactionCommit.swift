@@ -145,6 +145,10 @@ final class TransactionCommit: Chore {
         isDurable = true
       }
       try add((1 + message.bodySize / Self.bytesPerStep) * (1 + route.delaying.count))
+      if channel.vhost.isTraced {
+        let copied = min(message.bodySize, BrokerLimits.tracedBodyMax)
+        try add(Self.stepsPerLetter + copied / Self.bytesPerStep)
+      }
       if isSame, route.isPlain { try add(route.count) } else { try add(route, for: message) }
     }
     return true
@@ -315,6 +319,7 @@ final class TransactionCommit: Chore {
         place.route.keepers, content.names.bytes, content.properties.bytes, nil,
         content.body.bytes)
       defer { broker.keep(kept, isPersistent: message.isPersistent) }
+      channel.traceAtCommit(message, content, to: place.route)
       // Queues may have been deleted since it was routed.
       let isWhole = place.route.queues.allSatisfy { $0._withUnsafeGuaranteedRef { !$0.isDeleted } }
       let route = isWhole ? place.route : place.route.only { !$0.isDeleted }

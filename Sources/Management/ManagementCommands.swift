@@ -18,6 +18,7 @@ public final class ManagementCommands: ManagementResponder {
     ("route", RouteCommand.run),
     ("delayed-list", DelayedCommands.list),
     ("delayed-cancel", DelayedCommands.cancel),
+    ("trace", TraceCommand.run),
   ]
 
   public init() {}

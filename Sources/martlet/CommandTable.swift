@@ -12,6 +12,7 @@ extension ProgramDeclaration {
         title: "Messages",
         commands: [
           Publish.command, Subscribe.command, Get.command, Redrive.command, Delayed.command,
+          Trace.command,
         ]),
       Section(
         title: "Topology",

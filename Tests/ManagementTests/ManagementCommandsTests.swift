@@ -65,6 +65,22 @@ import Testing
         == "no exchange 'x' in vhost '/'")
   }
 
+  @Test func tracingIsSwitchedOnAndOff() throws {
+    for (request, isTraced) in [
+      (#"{"command":"trace"}"#, false), (#"{"command":"trace","on":true}"#, true),
+      (#"{"command":"trace"}"#, true), (#"{"command":"trace","on":false}"#, false),
+    ] {
+      try broker.turn { try publish(request) }
+      let answer = try answer()
+      #expect(answer.member("traced") == .bool(isTraced))
+      #expect(answer.member("vhost") == .string("/"))
+      #expect(broker.vhost.isTraced == isTraced)
+    }
+    #expect(
+      try error(#"{"command":"trace","on":1}"#) == #""on" is neither true nor false"#)
+    #expect(!broker.vhost.isTraced)
+  }
+
   @Test func whatIsTooLargeIsNotLookedAt() throws {
     let max = BrokerLimits.managementRequestBytesMax
     let words = "a request has at most \(max) bytes"
