@@ -42,6 +42,8 @@ public final class Broker {
   private var unlogged: [Lane] = []
   /// Queues whose next message may be delivered when the log knows that it may have been.
   private var reserving: [Queue] = []
+  /// Lanes that messages were moved into in this turn.
+  private var moving: [Lane] = []
   /// Queues that wait for a block to be in memory, by block.
   private var fetching: [UInt32: [Queue]] = [:]
   /// Queues whose next message could not be read.
@@ -203,6 +205,8 @@ public final class Broker {
       }
       confirming.removeAll(keepingCapacity: true)
     }
+    for lane in moving { lane.movesEnded(at: journal.endPosition) }
+    moving.removeAll(keepingCapacity: true)
     commit()
     if journal.failure != nil { refuseAwaiting() }
     // Behind the commit, which has told the log what was settled before a batch is tried again, and before
@@ -372,6 +376,8 @@ public final class Broker {
   func noteReserving(_ queue: Queue) {
     reserving.append(queue)
   }
+
+  func noteMoving(_ lane: Lane) { moving.append(lane) }
 
   func noteMoving(_ line: ConsumerLine) {
     deliveries.add(line)

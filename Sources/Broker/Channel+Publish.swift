@@ -253,9 +253,9 @@ extension Channel {
     _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan, _ draft: RecordDraft?,
     in route: Route, isPersistent: Bool, isMandatory: Bool
   ) throws(BrokerError) {
-    let expires = MessageView.hasExpiration(properties)
-    guard let draft, !expires else {
-      if expires {
+    let isMarked = MessageView.isMarked(properties)
+    guard let draft, !isMarked else {
+      if isMarked {
         return try storeRarely(
           names, properties, body, draft, in: route, isPersistent: isPersistent,
           isMandatory: isMandatory)
@@ -280,7 +280,7 @@ extension Channel {
     confirms.isDurable = true
   }
 
-  /// To no queue, or to very many, or to some that have settings; or the message expires.
+  /// To no queue, or to very many, or to some that have settings; or the message is a marked one.
   @inline(never)
   private func storeRarely(
     _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan, _ draft: RecordDraft?,
@@ -292,7 +292,7 @@ extension Channel {
     if isPersistent, route.durableCount > 0, let reason = broker.journal.failure {
       throw .journalFailed(reason: reason)
     }
-    let isPlain = route.isPlain && !MessageView.hasExpiration(properties)
+    let isPlain = route.isPlain && !MessageView.isMarked(properties)
     guard isPlain || route.count > WideStore.queuesMax else {
       if isPersistent, route.durableCount > 0 { confirms.isDurable = true }
       let hasRoom = try broker.storeWithSettings(

@@ -102,7 +102,7 @@ extension Channel {
     guard route.count > 0 else {
       return unroutable(names, properties, body, draft, isMandatory: message.isMandatory)
     }
-    guard route.isPlain, !MessageView.hasExpiration(properties) else {
+    guard route.isPlain, !MessageView.isMarked(properties) else {
       do throws(BrokerError) {
         // A queue that is full now, since dead letters of this commit went there, has no more.
         _ = try broker.storeWithSettings(

@@ -31,7 +31,7 @@ final class Lane {
   var order = ExpiryOrder()
   var nextSequence: UInt64 = 1
   /// How far durable messages may be delivered, so that the log always knows it.
-  private(set) var horizon = DeliveryHorizon()
+  var horizon = DeliveryHorizon()
   /// Durable messages that left since settlements were last written: the last range, which is mostly the
   /// only one, and those before it.
   private var lastSettled = SettledRange(first: 0, count: 0)
@@ -267,15 +267,6 @@ final class Lane {
     if horizon.allows(sequence) { return true }
     broker.noteReserving(queue)
     return false
-  }
-
-  /// Tells the log exactly what was delivered, once nobody takes messages any more.
-  func tightenHorizon() {
-    guard isDurable, !isDeleted, journal.failure == nil, let exact = horizon.tightened() else {
-      return
-    }
-    DeliveredRecord.append(to: journal, lane: id, sequence: exact)
-    horizon.requested(exact, at: journal.endPosition)
   }
 
   // MARK: On disk
