@@ -32,8 +32,8 @@ enum Trace {
     action: .asynchronous { invocation async throws(Failure) in
       try await Session.run(invocation) { session async throws(Failure) in
         let wish = invocation[wish]
-        let answer = try await session.askBroker { json in
-          json.field("command", "trace")
+        let line = try await session.openManagement()
+        let answer = try await line.ask("trace") { json in
           switch wish {
           case .on: json.field("on", true)
           case .off: json.field("on", false)
