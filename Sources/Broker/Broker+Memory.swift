@@ -52,4 +52,8 @@ extension Broker {
   func noteStopped(_ queue: Queue) {
     stopped.append(queue)
   }
+
+  func noteDelivering() {
+    deliversCarefully = isOutputExhausted || tracedCount > 0
+  }
 }

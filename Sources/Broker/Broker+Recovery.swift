@@ -86,11 +86,12 @@ extension Broker: JournalReplay {
   private func replayMessage(_ record: MessageRecord, _ location: RecordLocation) {
     let view = MessageView(record.record.base)
     let date = Int64(clamping: view.expiry)
-    let expires = view.hasExpiration
+    var flags: Entry.Flags = .durable
+    if view.hasExpiration { flags.insert(.expires) }
+    if view.namesDeadLetterTarget { flags.insert(.namesTarget) }
     for place in record.destinations {
       guard let found = recovering?.lanes[place.lane]?.found else { continue }
       if Sabotage.is(.losesDestinationAtReplay), place.sequence % 16 == 5 { continue }
-      let flags: Entry.Flags = expires ? [.durable, .expires] : .durable
       let entry = Entry(sequence: place.sequence, location: location, flags: flags)
       if found.append(entry, expiringAt: date) {
         journal.retain(location.block)
@@ -226,7 +227,7 @@ extension Broker: JournalReplay {
       }
     }
     catalog.remove(queue)
-    queue.vhost.remove(queue)
+    queue.vhost.remove(queue, .deleted)
   }
 
   private func replayExchange(_ record: ExchangeRecord) throws(JournalError) {

@@ -14,11 +14,12 @@ extension Broker {
   ) throws(BrokerError) -> Bool {
     let priority = MessageView.priority(in: properties)
     let life = MessageView.life(in: properties)
+    let marks: Entry.Flags = DeadLetterTarget.isNamed(in: properties) ? .namesTarget : []
     let size = body.byteCount
     guard route.mayRefuse else {
       guard route.count > 0 else { return true }
       for queue in route.queues { try prepareLane(of: queue, forPriority: priority) }
-      put(names, properties, body, draft, in: route, isPersistent, priority: priority, life)
+      put(names, properties, body, draft, in: route, isPersistent, priority: priority, life, marks)
       for queue in route.queues { queue._withUnsafeGuaranteedRef { stored(size, in: $0, life) } }
       return true
     }
@@ -38,10 +39,10 @@ extension Broker {
     guard open.count > 0 else { return wanted.count == 0 }
     for queue in open.queues { try prepareLane(of: queue, forPriority: priority) }
     if remembrances.isEmpty {
-      put(names, properties, body, draft, in: open, isPersistent, priority: priority, life)
+      put(names, properties, body, draft, in: open, isPersistent, priority: priority, life, marks)
     } else {
       journal.together {
-        put(names, properties, body, draft, in: open, isPersistent, priority: priority, life)
+        put(names, properties, body, draft, in: open, isPersistent, priority: priority, life, marks)
         remember(remembrances.lazy.filter { !full.contains($0.queue) }.map(\.remembrance))
       }
     }
@@ -61,7 +62,7 @@ extension Broker {
   /// Stores the message, and an entry for each of the queues, which have lanes for it.
   private func put(
     _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan, _ draft: RecordDraft?,
-    in open: Route, _ isPersistent: Bool, priority: UInt8, _ life: Int64?
+    in open: Route, _ isPersistent: Bool, priority: UInt8, _ life: Int64?, _ marks: Entry.Flags
   ) {
     let isDurable = isPersistent && open.durableCount > 0
     let destinations = isDurable ? open.durableCount : 0
@@ -80,7 +81,7 @@ extension Broker {
     for queue in open.queues {
       queue._withUnsafeGuaranteedRef { queue in
         let isDurable = isDurable && queue.isDurable
-        enqueue(message, in: queue, isDurable, at: place, priority: priority, life)
+        enqueue(message, in: queue, isDurable, at: place, priority: priority, life, marks)
         if isDurable { place += MessagePlace.size }
       }
     }
@@ -88,7 +89,7 @@ extension Broker {
 
   private func enqueue(
     _ message: StoredMessage, in queue: Queue, _ isDurable: Bool,
-    at place: UnsafeMutableRawPointer, priority: UInt8, _ life: Int64?
+    at place: UnsafeMutableRawPointer, priority: UInt8, _ life: Int64?, _ marks: Entry.Flags
   ) {
     guard let lane = queue.lane(forPriority: priority) else {
       invariantFailed("a message has a priority that its queue has no lane for")
@@ -96,7 +97,8 @@ extension Broker {
     if isDurable {
       MessagePlace(lane: lane.id, sequence: lane.nextSequence).write(at: place)
     }
-    var flags: Entry.Flags = isDurable ? .durable : []
+    var flags = marks
+    if isDurable { flags.insert(.durable) }
     if queue.settings?.countsBytes == true { flags.insert(.counted) }
     if let whole = queue.life(life) {
       flags.insert(.expires)

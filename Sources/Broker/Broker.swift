@@ -28,7 +28,9 @@ public final class Broker {
   /// So many leave memory that is worth giving back.
   private static let releasedMany = 10_000
   /// Why publishers are to be blocked, such as "low on memory"; nil while they are not.
-  public var alarm: String?
+  public var alarm: String? { didSet { events.alarmChanged(from: oldValue, to: alarm) } }
+  /// What this broker is called among others.
+  public var node: Name = "martlet"
   /// What memory goes to.
   public var account: MemoryAccount
   var queueNumbers = Numbers(nextDurable: 1)
@@ -40,6 +42,8 @@ public final class Broker {
   private var unlogged: [Lane] = []
   /// Queues whose next message may be delivered when the log knows that it may have been.
   private var reserving: [Queue] = []
+  /// Lanes that messages were moved into in this turn.
+  private var moving: [Lane] = []
   /// Queues that wait for a block to be in memory, by block.
   private var fetching: [UInt32: [Queue]] = [:]
   /// Queues whose next message could not be read.
@@ -72,6 +76,8 @@ public final class Broker {
   var isIdleLookWanted = false
   let deliveryChunks = DeliveryChunks()
   private(set) lazy var deadLetters = DeadLetters(self)
+  public private(set) lazy var events = Events(self)
+  let firehose = Firehose()
   var countedProperties = CountedProperties()
   /// What the account has of blocks that are kept for loans.
   var countedLoans = 0
@@ -81,7 +87,11 @@ public final class Broker {
   var consumerBytes = 0
   /// Clients that do not read keep more memory busy than they may: messages that are not small wait
   /// in their queues, for everybody, until they read or are gone.
-  public internal(set) var isOutputExhausted = false
+  public internal(set) var isOutputExhausted = false { didSet { noteDelivering() } }
+  /// Virtual hosts whose messages are traced.
+  var tracedCount = 0 { didSet { noteDelivering() } }
+  /// What is delivered is looked at, for either of both.
+  var deliversCarefully = false
   /// Queues whose next message waits for that to be over.
   var stopped: [Queue] = []
   /// Whether the turn has taken so long that what can wait is left for the next one. Whoever has a clock
@@ -121,7 +131,7 @@ public final class Broker {
     walks = Chores(stepsPerTurn: limits.walkStepsPerTurn)
     deliveries = Deliveries(bytesPerTurn: limits.deliveryBytesPerTurn)
     self.random = random
-    vhosts["/"] = VirtualHost(name: "/", broker: self)
+    vhosts[VirtualHost.defaultName] = VirtualHost(name: VirtualHost.defaultName, broker: self)
   }
 
   public func vhost(_ name: Name) -> VirtualHost? { vhosts[name] }
@@ -152,6 +162,7 @@ public final class Broker {
   /// Work is underway that goes on in the next turn, which is to come without waiting.
   public var hasChores: Bool {
     !chores.isEmpty || !walks.isEmpty || deliveries.hasMore || deadLetters.hasMore
+      || events.hasMore || !firehose.isEmpty
   }
 
   /// Much was given up, and nothing that is underway gives up more: memory is to be given back to the
@@ -164,14 +175,14 @@ public final class Broker {
   /// Delivers what can be delivered, as far as the turn's budget reaches. Sessions call it after a batch
   /// of input, and the loop at the turn's end.
   public func pump() {
-    deliveries.deliver(isOverdrawing: false)
+    deliver(isOverdrawing: false)
     if !damaged.isEmpty { stopDamaged() }
   }
 
   /// As `pump`, for a request that is to see what those before it have led to. It may draw on the next
   /// turn's budget, so that what others are sent does not come between.
   public func pumpForRequest() {
-    deliveries.deliver(isOverdrawing: true)
+    deliver(isOverdrawing: true)
     if !damaged.isEmpty { stopDamaged() }
   }
 
@@ -184,6 +195,8 @@ public final class Broker {
     chores.advance()
     walks.advance()
     deadLetters.advance()
+    firehose.tellDropped(in: self)
+    events.advance()
     pump()
     if !confirming.isEmpty {
       let position = journal.endPosition
@@ -192,6 +205,8 @@ public final class Broker {
       }
       confirming.removeAll(keepingCapacity: true)
     }
+    for lane in moving { lane.movesEnded(at: journal.endPosition) }
+    moving.removeAll(keepingCapacity: true)
     commit()
     if journal.failure != nil { refuseAwaiting() }
     // Behind the commit, which has told the log what was settled before a batch is tried again, and before
@@ -240,12 +255,14 @@ public final class Broker {
     if journal.failure != nil { return refuseAwaiting() }
     let position = journal.durablePosition
     awaiting.removeAll { !$0.confirmDurable(upTo: position) }
+    tellDurable(upTo: position)
   }
 
   /// The log failed: what waits for it is not confirmed any more.
   private func refuseAwaiting() {
     for channel in awaiting { channel.refuseAll() }
     awaiting = []
+    if let reason = journal.failure { tellFailure(reason) }
   }
 
   /// Writes all that is left and ends the journal.
@@ -256,6 +273,8 @@ public final class Broker {
         underway.advance()
       }
     }
+    firehose.store(in: self)
+    events.finish()
     logProgress(countsMax: .max)
     for vhost in vhosts.values {
       for queue in vhost.queues.values { queue.tightenHorizon() }
@@ -357,6 +376,8 @@ public final class Broker {
   func noteReserving(_ queue: Queue) {
     reserving.append(queue)
   }
+
+  func noteMoving(_ lane: Lane) { moving.append(lane) }
 
   func noteMoving(_ line: ConsumerLine) {
     deliveries.add(line)

@@ -38,6 +38,13 @@ public struct BrokerLimits: Equatable, Sendable {
   /// Steps in a turn of what is due by itself.
   public var dueStepsPerTurn = 4096
 
+  /// Events that wait to be sent, and copies of traced messages that wait to be stored; more are dropped.
+  public var eventBytesMax = 16 << 20
+  public var traceBytesMax = 8 << 20
+
+  /// What is copied of a traced message's body.
+  public static let tracedBodyMax = 1 << 20
+
   /// Larger bodies are put together in the memory in which they stay, unless they come at once, and are sent
   /// out of it: they are not copied into the log, nor into a connection's output.
   public static let copiedBodyMax = 64 << 10
@@ -64,6 +71,9 @@ public struct BrokerLimits: Equatable, Sendable {
   public static let explainedTakersMax = 1000
   public static let explainedOthersMax = 200
   public static let explainedBytesMax = 128 << 10
+
+  /// Messages that wait for their time, of one page of a list.
+  public static let delayedPageMax = 1000
 
   public init() {}
 

@@ -119,6 +119,9 @@ extension Channel {
     _ body: RawSpan, _ draft: RecordDraft?, _ route: Route
   ) throws(BrokerError) {
     let (wide, stripped) = try routeWithHeaders(names, block, properties, body, route)
+    if vhost.isTraced {
+      broker.firehose.published(names: names, block, properties, body, to: wide, on: self)
+    }
     if !wide.delaying.isEmpty {
       let isDelayed = try storeDelayed(
         names, properties, body, stripped == nil ? draft : nil, in: wide,
@@ -250,9 +253,9 @@ extension Channel {
     _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan, _ draft: RecordDraft?,
     in route: Route, isPersistent: Bool, isMandatory: Bool
   ) throws(BrokerError) {
-    let expires = MessageView.hasExpiration(properties)
-    guard let draft, !expires else {
-      if expires {
+    let isMarked = MessageView.isMarked(properties)
+    guard let draft, !isMarked else {
+      if isMarked {
         return try storeRarely(
           names, properties, body, draft, in: route, isPersistent: isPersistent,
           isMandatory: isMandatory)
@@ -277,7 +280,7 @@ extension Channel {
     confirms.isDurable = true
   }
 
-  /// To no queue, or to very many, or to some that have settings; or the message expires.
+  /// To no queue, or to very many, or to some that have settings; or the message is a marked one.
   @inline(never)
   private func storeRarely(
     _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan, _ draft: RecordDraft?,
@@ -289,7 +292,7 @@ extension Channel {
     if isPersistent, route.durableCount > 0, let reason = broker.journal.failure {
       throw .journalFailed(reason: reason)
     }
-    let isPlain = route.isPlain && !MessageView.hasExpiration(properties)
+    let isPlain = route.isPlain && !MessageView.isMarked(properties)
     guard isPlain || route.count > WideStore.queuesMax else {
       if isPersistent, route.durableCount > 0 { confirms.isDurable = true }
       let hasRoom = try broker.storeWithSettings(

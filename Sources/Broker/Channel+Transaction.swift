@@ -74,6 +74,17 @@ extension Channel {
     }
   }
 
+  /// A message of a commit that happens is shown to whoever traces.
+  func traceAtCommit(
+    _ message: Transaction.Message, _ content: Transaction.Content, to route: Route
+  ) {
+    guard vhost.isTraced else { return }
+    let properties = content.properties.bytes
+    broker.firehose.published(
+      names: content.names.bytes, Self.block(properties), properties, content.body.bytes,
+      to: route, on: self)
+  }
+
   private static func block(_ properties: RawSpan) -> PropertyBlock {
     do throws(MalformedInput) {
       return try PropertyBlock(properties)
@@ -91,7 +102,7 @@ extension Channel {
     guard route.count > 0 else {
       return unroutable(names, properties, body, draft, isMandatory: message.isMandatory)
     }
-    guard route.isPlain, !MessageView.hasExpiration(properties) else {
+    guard route.isPlain, !MessageView.isMarked(properties) else {
       do throws(BrokerError) {
         // A queue that is full now, since dead letters of this commit went there, has no more.
         _ = try broker.storeWithSettings(

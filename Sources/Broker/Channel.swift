@@ -95,6 +95,9 @@ public final class Channel {
   /// A delivery is kept no longer: it may be anybody's.
   func releaseCredit() { keptCount -= 1 }
 
+  /// What the channel is called where one is to tell it from all others.
+  var name: String { "\(peer.name) (\(number))" }
+
   // MARK: Deliveries
 
   @inline(__always)
@@ -143,7 +146,7 @@ public final class Channel {
   }
 
   /// As they are delivered; valid until the next call.
-  private func properties(
+  func properties(
     of view: MessageView, _ entry: Entry, in lane: Lane
   ) -> UnsafeRawBufferPointer {
     broker.countedProperties.of(
@@ -194,8 +197,12 @@ public final class Channel {
     let tag = nextTag
     nextTag += 1
     let view = MessageView(record, in: entry.location.block)
-    body(
-      view, properties(of: view, entry, in: lane), tag, entry.isRedelivered, queue.readyCount)
+    let properties = properties(of: view, entry, in: lane)
+    if vhost.isTraced {
+      broker.firehose.delivered(
+        view, properties, from: queue, isRedelivered: entry.isRedelivered, on: self)
+    }
+    body(view, properties, tag, entry.isRedelivered, queue.readyCount)
     if queue.times != nil { queue.lookAtFront() }
     if isAutomatic {
       lane.settle(entry)
@@ -249,6 +256,7 @@ public final class Channel {
       prefetch: consumerPrefetch)
     consumers[tag] = consumer
     queue.add(consumer)
+    broker.events.started(consumer)
     return tag
   }
 
@@ -288,6 +296,7 @@ public final class Channel {
     guard let ended = end(consumer.tag, consumer) else { return }
     let queue = ended.queue
     queue.remove(ended)
+    broker.events.timedOut(ended, after: milliseconds)
     outlet.consumerTimedOut(ended.tag, of: queue.name, after: milliseconds, on: self)
   }
 
@@ -345,6 +354,7 @@ public final class Channel {
   func giveUp(for peer: Peer?) {
     guard !isClosed else { return }
     isClosed = true
+    broker.events.closed(self)
     broker.account.add(-Self.memoryBytes, to: .connections)
     // Consumers take nothing any more.
     isFlowing = false

@@ -30,7 +30,7 @@ struct DeadLetter {
   init?(
     names: RawSpan, properties: RawSpan, of queue: Queue, for reason: DeathReason, now: Int64
   ) {
-    var decoded = Self.decode(properties)
+    var decoded = MessageBytes.decode(properties)
     var table = decoded.headers ?? FieldTable()
     guard let target = DeadLetterTarget(table, or: queue.settings?.deadLetters) else { return nil }
     DeadLetterTarget.remove(from: &table)
@@ -55,19 +55,19 @@ struct DeadLetter {
       Self.set(Name("x-last-death-\(name)"), .string(value.bytes), in: &table)
     }
     // A client may have sent as many values as a table can have, or a frame: nothing is added to those.
-    if !Self.isReadable(table) { table = unmarked }
+    if !MessageBytes.isReadable(table) { table = unmarked }
     decoded.headers = table
     decoded.expiration = nil
     self.exchange = target.exchange
     let first = target.key ?? key
     keys = target.key == nil ? [key] + copies : [first]
     isPersistent = decoded.deliveryMode == 2
-    self.names = Self.encoded {
+    self.names = MessageBytes.encoded {
       $0.append(target.exchange)
       $0.append(first)
     }
-    self.properties = Self.encoded { decoded.encode(into: &$0) }
-    headers = Self.headers(self.properties)
+    self.properties = MessageBytes.encoded { decoded.encode(into: &$0) }
+    headers = MessageBytes.headers(self.properties)
     rounds = Self.rounds(history)
   }
 
@@ -128,42 +128,6 @@ struct DeadLetter {
     return values.compactMap { if case .string(let bytes) = $0 { Name(bytes) } else { nil } }
   }
 
-  // MARK: Bytes
-
-  /// Bytes of headers that fit into a frame of the usual size, with the other properties.
-  private static let headersMax = 120_000
-
-  /// The table fits into a frame, and does not have more values than one may have, as small ones cannot.
-  private static func isReadable(_ table: FieldTable) -> Bool {
-    let bytes = encoded { $0.append(table) }
-    guard bytes.count <= headersMax else { return false }
-    guard bytes.count > FieldTable.valuesMax else { return true }
-    do throws(MalformedInput) {
-      var reader = ByteReader(bytes.span.bytes)
-      _ = try reader.fieldTable()
-      return true
-    } catch {
-      return false
-    }
-  }
-
-  private static func decode(_ properties: RawSpan) -> BasicProperties {
-    do throws(MalformedInput) {
-      var reader = ByteReader(properties)
-      return try BasicProperties(from: &reader)
-    } catch {
-      invariantFailed("properties that were read when they came are malformed")
-    }
-  }
-
-  private static func headers(_ properties: [UInt8]) -> Range<Int> {
-    do throws(MalformedInput) {
-      return try PropertyBlock(properties.span.bytes).headers
-    } catch {
-      invariantFailed("properties that were just made are malformed")
-    }
-  }
-
   private static func set(_ name: Name, _ value: FieldValue, in table: inout FieldTable) {
     let entry = FieldTable.Entry(name: name, value: value)
     if let index = table.entries.firstIndex(where: { $0.name == name }) {
@@ -171,11 +135,5 @@ struct DeadLetter {
     } else {
       table.entries.append(entry)
     }
-  }
-
-  private static func encoded(_ body: (inout ByteBuffer) -> Void) -> [UInt8] {
-    var buffer = ByteBuffer()
-    body(&buffer)
-    return Array(buffer.readable)
   }
 }

@@ -36,7 +36,7 @@ final class DeadLetters {
   /// A message that was taken from its lane, and is not locked, leaves it.
   func bury(_ entry: Entry, of lane: Lane, for reason: DeathReason) {
     let wasDelivered = reason != .expired
-    guard mayBeSentOn(entry, of: lane, at: nil) else {
+    guard isSentOn(entry, of: lane) else {
       return lane.settle(entry, afterDelivery: wasDelivered)
     }
     // A commit has counted the letters of queues that send all on, and no others.
@@ -51,15 +51,9 @@ final class DeadLetters {
     hold(entry, of: lane, for: reason)
   }
 
-  /// By its queue, or by a header of its own. What is on disk may have one.
-  private func mayBeSentOn(
-    _ entry: Entry, of lane: Lane, at kept: UnsafeRawPointer?
-  ) -> Bool {
-    if lane.queue.settings?.deadLetters != nil { return true }
-    guard let record = kept ?? journal.pointer(entry.location) else {
-      return journal.damage(of: entry.location.block) == nil && canSend(entry)
-    }
-    return MessageView(record).namesDeadLetterTarget
+  /// By its queue, or by a header of its own.
+  func isSentOn(_ entry: Entry, of lane: Lane) -> Bool {
+    entry.namesTarget || lane.queue.settings?.deadLetters != nil
   }
 
   /// Nobody has to go before. What dies in a commit is a part of that, whoever waits.
@@ -71,7 +65,7 @@ final class DeadLetters {
   func buryLocked(
     _ entry: Entry, of lane: Lane, for reason: DeathReason, kept: UnsafeRawPointer? = nil
   ) {
-    guard !lane.isDeleted, mayBeSentOn(entry, of: lane, at: kept) else {
+    guard !lane.isDeleted, isSentOn(entry, of: lane) else {
       return lane.settleLocked(entry)
     }
     if mayPass, canSend(entry), let record = kept ?? journal.pointer(entry.location) {
@@ -131,11 +125,7 @@ final class DeadLetters {
     if journal.damage(of: block) != nil || journal.hasFailed(block) {
       // As any message that cannot be read.
       _ = removeFirst()
-      if lane.queue.settings?.deadLetters == nil {
-        lane.settleLocked(entry)
-      } else {
-        lane.giveBack(entry)
-      }
+      lane.giveBack(entry)
       return true
     }
     journal.load(block)
@@ -240,12 +230,13 @@ extension Broker {
     defer { keep(kept, isPersistent: isPersistent) }
     guard route.count > 0 || !route.delaying.isEmpty else { return }
     do throws(BrokerError) {
+      if isPersistent { try awaitMove(in: route, priority: MessageView.priority(in: properties)) }
       for exchange in route.delaying {
         try storeDelayed(
           names: names, properties: properties, body: body, nil, at: exchange,
           isPersistent: isPersistent)
       }
-      if route.isPlain, !MessageView.hasExpiration(properties) {
+      if route.isPlain, !MessageView.isMarked(properties) {
         if route.count > 0 {
           store(
             names: names, properties: properties, body: body, in: route,
@@ -261,6 +252,15 @@ extension Broker {
       remember(route.remembrances)
     } catch {
       // No number is left for a lane, or what waits is to wait longer than anything may.
+    }
+  }
+
+  private func awaitMove(in route: Route, priority: UInt8) throws(BrokerError) {
+    for queue in route.queues {
+      let queue = queue.takeUnretainedValue()
+      guard queue.isDurable, !queue.isDeleted else { continue }
+      try queue.prepareLane(forPriority: priority)
+      queue.lane(forPriority: priority)?.awaitMove()
     }
   }
 

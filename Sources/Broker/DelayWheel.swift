@@ -82,6 +82,53 @@ struct DelayWheel {
     return best
   }
 
+  /// A place that holds something, by its level and the first date at which its messages are due: before the places that they move to
+  /// from there.
+  struct Filled: Comparable {
+    let from: Int64
+    let level: Int
+
+    static func < (left: Filled, right: Filled) -> Bool {
+      left.from == right.from ? left.level > right.level : left.from < right.from
+    }
+
+    /// What comes behind this one.
+    var next: Filled { Filled(from: from, level: level - 1) }
+
+    var place: Place { Place(level: level, slot: DelayWheel.slot(DelayWheel.bucket(from, level))) }
+
+    /// All of its messages are due before, but for what was overdue when it came.
+    var end: Int64 { from + 1 << DelayWheel.shift(level) }
+  }
+
+  /// The first place that holds something from this one on.
+  func first(from start: Filled) -> Filled? {
+    var first: Filled?
+    for level in 0..<Self.levelCount {
+      for slot in filledSlots(level) {
+        let current = Self.bucket(time, level)
+        let ahead = (slot - Self.slot(current)) & (Self.slotCount - 1)
+        let filled = Filled(
+          from: (current + Int64(ahead)) << Self.shift(level), level: level)
+        if filled >= start, first.map({ filled < $0 }) ?? true { first = filled }
+      }
+    }
+    return first
+  }
+
+  private func filledSlots(_ level: Int) -> [Int] {
+    let words = Self.slotCount / 64
+    var slots: [Int] = []
+    for word in 0..<words {
+      var bits = filled[level * words + word]
+      while bits != 0 {
+        slots.append(word * 64 + bits.trailingZeroBitCount)
+        bits &= bits - 1
+      }
+    }
+    return slots
+  }
+
   /// The wheel's time is this one, if it was before; nothing that it holds comes before.
   mutating func advance(to date: Int64) {
     time = max(time, date)

@@ -22,6 +22,8 @@ final class Delays: Timed {
   private var wheel: DelayWheel
   /// By the indices of their places; nil where there never was a message.
   private var lanes: [Lane?] = Array(repeating: nil, count: DelayWheel.placeCount)
+  /// Counts messages, to tell those apart that come in the same millisecond.
+  private var number: UInt16 = 0
   /// Lanes whose place another has: their messages move to where they belong before anything else.
   private var displaced: [Lane] = []
 
@@ -59,8 +61,16 @@ final class Delays: Timed {
           names: names, properties: properties, body: body, destinations: destinations,
           isDurable: isDurable)
       }
+    number &+= 1
+    mark(message, UInt64(bitPattern: broker.now) | UInt64(number) << 48)
     enqueue(message, in: lane, isDurable: isDurable)
     if !Sabotage.is(.leavesDelayedWaiting) { expect() }
+  }
+
+  /// Sets what tells the message from others, with the time when it was stored first.
+  private func mark(_ message: Broker.StoredMessage, _ id: UInt64) {
+    UnsafeMutableRawPointer(mutating: message.record).storeBytes(
+      of: id, toByteOffset: MessageRecord.storedAtOffset, as: UInt64.self)
   }
 
   private func enqueue(_ message: Broker.StoredMessage, in lane: Lane, isDurable: Bool) {
@@ -230,9 +240,7 @@ final class Delays: Timed {
     let message = broker.appendMessage(
       names: names.bytes, properties: properties.bytes, body: view.body(behind: properties).bytes,
       destinations: isDurable ? 1 : 0, isDurable: isDurable)
-    UnsafeMutableRawPointer(mutating: message.record).storeBytes(
-      of: UInt64(bitPattern: view.storedAt), toByteOffset: MessageRecord.storedAtOffset,
-      as: UInt64.self)
+    mark(message, view.waitingID)
     enqueue(message, in: lane, isDurable: isDurable)
     return true
   }
@@ -266,6 +274,26 @@ final class Delays: Timed {
       // Too many steps: as for a publisher, it reaches nobody.
     }
     return true
+  }
+
+  // MARK: Looking
+
+  /// The next place that has messages, and its lane. Nil while it cannot be said what is where.
+  func next(from start: DelayWheel.Filled) -> (filled: DelayWheel.Filled, lane: Lane)?? {
+    guard displaced.isEmpty, !queue.isHeld else { return nil }
+    guard let filled = wheel.first(from: start) else { return .some(nil) }
+    guard let lane = lanes[filled.place.index] else {
+      invariantFailed("a place holds something that has no lane")
+    }
+    return (filled, lane)
+  }
+
+  /// Messages of a place are cancelled; their sequences ascend.
+  func cancel(_ sequences: [UInt64], of lane: Lane, at place: DelayWheel.Place) {
+    lane.remove(sequences)
+    lane.logProgress()
+    queue.countEntries()
+    if !lane.hasReady { wheel.empty(place) }
   }
 
   private static func block(_ properties: RawSpan) -> PropertyBlock {

@@ -36,4 +36,12 @@ struct DeliveryBudget {
   mutating func spend(_ bodyBytes: Int) {
     bytesLeft &-= Self.bytesPerDelivery &+ min(bodyBytes, BrokerLimits.copiedBodyMax)
   }
+
+  /// A copy of a message is made besides, and is stored.
+  mutating func spend(copy bodyBytes: Int) {
+    bytesLeft &-= Self.bytesPerCopy &+ min(bodyBytes, BrokerLimits.tracedBodyMax)
+  }
+
+  /// It takes as long as to deliver so many bytes.
+  private static let bytesPerCopy = 4096
 }

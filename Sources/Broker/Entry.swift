@@ -26,6 +26,8 @@ package struct Entry: BitwiseCopyable {
     static let expires = Flags(rawValue: 16)
     /// It was given back: its lane knows how often (`DeliveryCounts`).
     static let cameBack = Flags(rawValue: 32)
+    /// It says itself where it goes as a dead letter.
+    static let namesTarget = Flags(rawValue: 64)
     /// It has left the queue; only recovery keeps such entries for a while.
     static let settled = Flags(rawValue: 4)
   }
@@ -57,6 +59,7 @@ package struct Entry: BitwiseCopyable {
   @inline(__always) var isCounted: Bool { flags.contains(.counted) }
   @inline(__always) var expires: Bool { packed & UInt64(Flags.expires.rawValue) != 0 }
   @inline(__always) var cameBack: Bool { packed & UInt64(Flags.cameBack.rawValue) != 0 }
+  var namesTarget: Bool { flags.contains(.namesTarget) }
   var isSettled: Bool { flags.contains(.settled) }
 }
 
@@ -80,8 +83,14 @@ public struct MessageView {
 
   /// When it was stored, in wall-clock milliseconds.
   var storedAt: Int64 {
-    Int64(
-      clamping: record.load(fromByteOffset: MessageRecord.storedAtOffset, as: UInt64.self))
+    Int64(waitingID & Self.dateMask)
+  }
+
+  private static let dateMask: UInt64 = (1 << 48) - 1
+
+  /// What tells a message that waits for its time from others: when it was stored, and a number.
+  var waitingID: UInt64 {
+    record.load(fromByteOffset: MessageRecord.storedAtOffset, as: UInt64.self)
   }
 
   /// It came with an expiration.

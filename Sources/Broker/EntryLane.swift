@@ -97,18 +97,22 @@ struct EntryLane: ~Copyable {
 
   /// The entries from the first one on, as long as `body` returns true.
   func forEach(_ body: (Entry) -> Bool) {
-    forEach(behind: 0, body)
+    forEach(from: 0, body)
   }
 
   /// The entries behind a sequence, of which they are in the order, as long as `body` returns true.
   func forEach(behind sequence: UInt64, _ body: (Entry) -> Bool) {
+    forEach(from: sequence + 1, body)
+  }
+
+  private func forEach(from sequence: UInt64, _ body: (Entry) -> Bool) {
     guard count > 0 else { return }
     var chunk = headChunk
     while let current = chunk {
       let places = self.places(of: current)
       let entries = Self.entries(current)
-      if let last = places.last, entries[last].sequence > sequence {
-        for place in places where entries[place].sequence > sequence && !entries[place].isSettled {
+      if let last = places.last, entries[last].sequence >= sequence {
+        for place in places where entries[place].sequence >= sequence && !entries[place].isSettled {
           if !body(entries[place]) { return }
         }
       }
@@ -286,6 +290,44 @@ struct EntryLane: ~Copyable {
       condense(chunk)
     }
     return entry
+  }
+
+  /// Takes out entries by their sequences, which ascend, as far as they are here; `body` gets each.
+  mutating func remove(_ sequences: ArraySlice<UInt64>, _ body: (Entry) -> Void) {
+    var wanted = sequences
+    while let next = wanted.first, let first, next <= first.sequence {
+      if next == first.sequence { body(removeFirst()) }
+      wanted.removeFirst()
+    }
+    var chunk = headChunk
+    while count > 0, let next = wanted.first, let current = chunk {
+      chunk = Self.header(current).pointee.next
+      guard let last = places(of: current).last,
+        Self.entries(current)[last].sequence >= next
+      else { continue }
+      remove(&wanted, from: current, body)
+    }
+  }
+
+  /// As far as they are in one chunk. None is the first entry.
+  private mutating func remove(
+    _ wanted: inout ArraySlice<UInt64>, from chunk: UnsafeMutableRawPointer,
+    _ body: (Entry) -> Void
+  ) {
+    let entries = Self.entries(chunk)
+    for place in places(of: chunk) where !entries[place].isSettled {
+      let entry = entries[place]
+      while let next = wanted.first, next < entry.sequence { wanted.removeFirst() }
+      guard wanted.first == entry.sequence else { continue }
+      wanted.removeFirst()
+      body(entry)
+      entries[place].flags.insert(.settled)
+      Self.header(chunk).pointee.goneCount += 1
+      goneCount += 1
+      count -= 1
+      if chunk == headChunk { headEnd = min(headEnd, place) }
+    }
+    if chunk != headChunk, chunk != tailChunk { condense(chunk) }
   }
 
   /// A chunk between others that has lost half of its entries gives back their places.

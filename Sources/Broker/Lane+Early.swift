@@ -9,6 +9,8 @@ import Journal
 extension Lane {
   /// Messages of one block that leave in one go.
   private static let takenAtOnce = 128
+  /// Blocks whose time has come that are being read at a time.
+  private static let readAtOnce = 8
   /// Messages of a block that are looked at in a step.
   private static let looksPerStep = 8
 
@@ -40,6 +42,9 @@ extension Lane {
     return journal.pointer(entry.location).map { expiry(of: $0) } ?? 0
   }
 
+  /// Somebody is to look for such messages, now or at some time.
+  var hasEarly: Bool { nextEarly != nil || waiting.awaitedRunCount > 0 }
+
   /// When somebody is to look again for messages that leave from the middle, as a date; nil for never.
   var nextEarly: Int64? {
     let returned = returned.earliest == Returned.never ? nil : returned.earliest
@@ -60,16 +65,22 @@ extension Lane {
   /// are looked at again at `later`.
   func dropEarly(at now: Int64, keepingUntil later: Int64, _ steps: inout Int) -> Early {
     while !isDeleted {
-      guard let next = nextEarly, next <= now else { return .until(nextEarly) }
       guard steps > 0 else { return .more }
+      if let run = waiting.takeAwaitedRun({ !journal.isLoading($0) }) {
+        drop(from: run, at: now, &steps)
+        continue
+      }
+      guard let next = nextEarly, next <= now else { return .until(nextEarly) }
       if let entry = returned.removeDue(at: now, keeping: keptForLog) {
         steps -= Queue.stepsPerMessage
         guard leaveReturned(entry, at: now) else { return .away }
       } else if let entry = waiting.removeEarly(at: now, keeping: keptForLog, until: later) {
         steps -= Queue.stepsPerMessage
         leave(entry)
+      } else if waiting.awaitedRunCount == Self.readAtOnce {
+        return .away
       } else if let run = waiting.takeDueRun(at: now) {
-        guard drop(from: run, at: now, &steps) else { return .away }
+        drop(from: run, at: now, &steps)
       } else {
         // What was due waits for the log.
         return .until(later)
@@ -98,19 +109,16 @@ extension Lane {
     return true
   }
 
-  /// Messages of a block on disk leave. False if it has to be read.
-  private func drop(from run: LaneRun, at now: Int64, _ steps: inout Int) -> Bool {
+  /// Messages of a block on disk leave, or it is read.
+  private func drop(from run: LaneRun, at now: Int64, _ steps: inout Int) {
     guard journal.isResident(run.block) else {
+      steps -= 1
       journal.load(run.block)
-      guard queue.awaits(run.block) else {
-        // It cannot be read, and is told of when it is the next one.
-        let isDamaged = journal.damage(of: run.block) != nil
-        waiting.remove(
-          [], of: run, lookingAgainAt: isDamaged ? nil : now + Broker.unreadableMilliseconds)
-        return true
-      }
-      waiting.remove([], of: run, lookingAgainAt: now)
-      return false
+      if queue.awaits(run.block) { return waiting.awaits(run) }
+      // It cannot be read, and is told of when it is the next one.
+      let isDamaged = journal.damage(of: run.block) != nil
+      return waiting.remove(
+        [], of: run, lookingAgainAt: isDamaged ? nil : now + Broker.unreadableMilliseconds)
     }
     var gone: [Entry] = []
     var next = Int64.max
@@ -131,6 +139,5 @@ extension Lane {
     waiting.remove(
       gone.map(\.sequence), of: run, lookingAgainAt: next == .max ? nil : max(next, now))
     for entry in gone { leave(entry) }
-    return true
   }
 }

@@ -31,7 +31,7 @@ final class Lane {
   var order = ExpiryOrder()
   var nextSequence: UInt64 = 1
   /// How far durable messages may be delivered, so that the log always knows it.
-  private(set) var horizon = DeliveryHorizon()
+  var horizon = DeliveryHorizon()
   /// Durable messages that left since settlements were last written: the last range, which is mostly the
   /// only one, and those before it.
   private var lastSettled = SettledRange(first: 0, count: 0)
@@ -269,15 +269,6 @@ final class Lane {
     return false
   }
 
-  /// Tells the log exactly what was delivered, once nobody takes messages any more.
-  func tightenHorizon() {
-    guard isDurable, !isDeleted, journal.failure == nil, let exact = horizon.tightened() else {
-      return
-    }
-    DeliveredRecord.append(to: journal, lane: id, sequence: exact)
-    horizon.requested(exact, at: journal.endPosition)
-  }
-
   // MARK: On disk
 
   /// Blocks of lanes, and chunks of entries, whose messages are read back ahead.
@@ -360,7 +351,7 @@ final class Lane {
   /// No message of a lane file has these sequences, or it need not survive. The log is told that they
   /// are gone, so that recovery does not look for them in a block that nobody needs.
   @inline(never)
-  private func noteGone(_ range: ClosedRange<UInt64>) {
+  func noteGone(_ range: ClosedRange<UInt64>) {
     noteSettled(
       SettledRange(first: range.lowerBound, count: range.upperBound - range.lowerBound + 1))
   }
@@ -446,7 +437,7 @@ final class Lane {
   // MARK: The log
 
   @inline(__always)
-  private func noteSettled(_ sequence: UInt64) {
+  func noteSettled(_ sequence: UInt64) {
     guard !isDeleted else { return }
     if lastSettled.first &+ lastSettled.count == sequence, lastSettled.count != 0 {
       lastSettled.count &+= 1

@@ -44,6 +44,8 @@ public final class ManagementRequest {
 struct ManagementLoad {
   fileprivate var waitingBytes = 0
   fileprivate var activeCount = 0
+  /// What is to be told when the log is durable up to a position, in their order: nil, or why it never will be.
+  fileprivate var undurable: [(position: Int, done: (String?) -> Void)] = []
 }
 
 extension Broker {
@@ -55,6 +57,29 @@ extension Broker {
     requests.waitingBytes = bytes
     chores.add(ManagementWork(request, responder), for: request.peer)
     return true
+  }
+}
+
+extension Broker {
+  /// Calls `done` once all that the log has is durable, with nil; or with the reason if it fails before.
+  func whenDurable(_ done: @escaping (String?) -> Void) {
+    if let reason = journal.failure { return done(reason) }
+    guard journal.endPosition > journal.durablePosition else { return done(nil) }
+    requests.undurable.append((journal.endPosition, done))
+  }
+
+  /// The log is durable up to there.
+  func tellDurable(upTo position: Int) {
+    while let first = requests.undurable.first, first.position <= position {
+      requests.undurable.removeFirst().done(nil)
+    }
+  }
+
+  /// The log has failed.
+  func tellFailure(_ reason: String) {
+    let told = requests.undurable
+    requests.undurable = []
+    for each in told { each.done(reason) }
   }
 }
 
@@ -73,6 +98,10 @@ private final class ManagementWork: Chore {
 
   func advance(_ steps: inout Int) -> Bool {
     let broker = request.vhost.broker
+    guard !request.peer.isClosed else {
+      broker.requests.waitingBytes -= request.waitingBytes
+      return true
+    }
     guard broker.requests.activeCount < BrokerLimits.managementActiveMax else { return false }
     steps -= Self.stepsPerRequest + request.body.count / Self.bytesPerStep
     broker.requests.waitingBytes -= request.waitingBytes

@@ -29,6 +29,8 @@ public struct MemoryAccount {
     case bodies
     /// What clients have asked for in transactions and not committed.
     case transactions
+    /// Events and copies of traced messages that are still to be stored.
+    case events
     /// Bytes that clients have not taken yet.
     case output
   }
@@ -40,7 +42,7 @@ public struct MemoryAccount {
   /// The same for a kind whose growth is held back in two steps.
   private static let hardShareOfOne = 2
 
-  private var bytes = InlineArray<12, Int>(repeating: 0)
+  private var bytes = InlineArray<13, Int>(repeating: 0)
   /// All kinds together.
   public private(set) var total = 0
   /// All that does not go by itself when memory is needed.

@@ -17,6 +17,11 @@ extension MessageView {
       && properties.unsafeLoad(fromByteOffset: 0, as: UInt8.self) & 1 != 0
   }
 
+  /// Whether entries of the message say something of it: that it expires, or names where it goes as a dead letter.
+  static func isMarked(_ properties: RawSpan) -> Bool {
+    hasExpiration(properties) || DeadLetterTarget.isNamed(in: properties)
+  }
+
   /// Whether the properties ask for a message that survives a restart.
   static func isPersistent(_ properties: RawSpan) -> Bool {
     guard let place = PropertyFlags.deliveryMode.place(in: properties) else { return false }

@@ -58,7 +58,7 @@ public final class Peer {
   var channels: [Channel] = []
   /// Its place among the broker's, while it is open.
   var index = 0
-  private var isClosed = false
+  private(set) var isClosed = false
   /// Each knows its place here.
   private(set) var exclusiveQueues: [Queue] = []
   /// Consumers that wait for room in the output.
@@ -132,6 +132,7 @@ public final class Peer {
     let channel = Channel(number: number, peer: self)
     channels.append(channel)
     broker.account.add(Channel.memoryBytes, to: .connections)
+    broker.events.opened(channel)
     return channel
   }
 
@@ -156,6 +157,7 @@ public final class Peer {
     for channel in channels { channel.giveUp(for: waiting) }
     channels = []
     broker.remove(self)
+    broker.events.closed(self)
     if !exclusiveQueues.isEmpty, !Sabotage.is(.keepsExclusiveQueue) {
       broker.chores.begin(ExclusiveQueues(of: self), for: waiting)
     }
@@ -177,7 +179,7 @@ private final class ExclusiveQueues: Chore {
     while let queue = peer.exclusiveQueues.last {
       guard steps > 0 else { return false }
       steps -= Self.stepsPerQueue
-      peer.vhost.remove(queue)
+      peer.vhost.remove(queue, .exclusive)
     }
     return true
   }

@@ -26,6 +26,7 @@ extension Queue {
       if let next = standby.takeNext() { rounds.add(next) }
     }
     broker.consumerBytes -= consumer.memoryBytes
+    broker.events.ended(consumer)
     if consumer.isExclusive { hasExclusiveConsumer = false }
     if rounds.count == 0 { tightenHorizon() }
     guard !isDeleted else { return }
@@ -55,7 +56,7 @@ extension Queue {
     budget.spend(0)
     if let waiter { return pump(for: waiter, &budget) }
     guard !isHeld else { return true }
-    if broker.isOutputExhausted { return pumpSmall(&budget) }
+    if broker.deliversCarefully { return pumpCarefully(&budget) }
     guard let consumer = rounds.single else { return pumpInRounds(&budget) }
     while hasReady, consumer.isReady {
       guard !budget.isSpent else { return false }
@@ -87,9 +88,10 @@ extension Queue {
     return true
   }
 
-  /// As `pump`, while slow readers hold too much memory: a large message stops the queue meanwhile.
+  /// As `pump`, while slow readers hold too much memory, when a large message stops the queue, or while
+  /// deliveries of some virtual host are traced.
   @inline(never)
-  private func pumpSmall(_ budget: inout DeliveryBudget) -> Bool {
+  private func pumpCarefully(_ budget: inout DeliveryBudget) -> Bool {
     while hasReady, let consumer = rounds.nextReady() {
       guard !budget.isSpent else { return false }
       guard let record = lane.nextRecord() else {
@@ -97,14 +99,20 @@ extension Queue {
         return true
       }
       let size = MessageView(record).bodySize
-      guard size <= Broker.smallMessageBytes else {
+      guard !broker.isOutputExhausted || size <= Broker.smallMessageBytes else {
         if !isStopped { broker.noteStopped(self) }
         isStopped = true
         return true
       }
       rounds.advance()
       budget.spend(size)
-      consumer.channel.deliver(lane.take(), record, from: lane, to: consumer)
+      let lane = lane
+      let entry = lane.take()
+      if vhost.isTraced {
+        broker.firehose.delivered(entry, record, of: lane, on: consumer.channel)
+        budget.spend(copy: size)
+      }
+      consumer.channel.deliver(entry, record, from: lane, to: consumer)
     }
     return true
   }

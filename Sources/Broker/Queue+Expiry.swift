@@ -78,7 +78,7 @@ extension Queue {
 
   /// Those that leave from the middle; returns as `dropExpired`.
   private func dropEarly(of lane: Lane, _ steps: inout Int) -> Int64? {
-    guard !lane.isDeleted, lane.nextEarly != nil else { return nil }
+    guard !lane.isDeleted, lane.hasEarly else { return nil }
     let later = broker.now + Self.logMilliseconds
     switch lane.dropEarly(at: broker.now, keepingUntil: later, &steps) {
     case .until(nil), .away: return nil

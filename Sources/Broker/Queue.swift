@@ -221,7 +221,7 @@ public final class Queue {
   }
 
   /// Where the log will be when a message that may not be taken yet may be.
-  var horizonPosition: Int { lane.horizon.requestPosition }
+  var horizonPosition: Int { lane.awaitedPosition() }
 
   // MARK: Holding
 

@@ -55,7 +55,7 @@ final class QueueTimes: Timed {
     let end = unusedUntil(time)
     if let end, end <= time {
       steps -= Self.stepsOfDeletion
-      queue.vhost.remove(queue)
+      queue.vhost.remove(queue, .expired)
       return nil
     }
     let next = queue.dropExpired(&steps)

@@ -30,7 +30,8 @@ final class Route {
   let plainCount: Int
   /// A queue may have no room for a message, or not want it again.
   let mayRefuse: Bool
-  /// An exchange or a filter on the way looks at the message: the route holds for this one only.
+  /// An exchange or a filter on the way looks at the message, or it is traced: the route holds for this one
+  /// only.
   let needsMessage: Bool
   /// It is the same for all keys.
   let isKeyless: Bool

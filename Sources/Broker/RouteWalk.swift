@@ -15,8 +15,8 @@ struct RouteWalk {
   private(set) var exchanges: [Exchange] = []
   /// A binding fits at the exchange that is being visited.
   private(set) var hasFound = false
-  /// An exchange or a filter on the way looks at the message.
-  private(set) var needsMessage = false
+  /// An exchange or a filter on the way looks at the message, or it is traced.
+  private(set) var needsMessage: Bool
   /// What becomes of the message besides reaching queues; where it waits for its time the walk does not go on.
   private(set) var effects = RouteEffects()
   /// The binding that an exchange has chosen which sends a message to one of them.
@@ -30,10 +30,12 @@ struct RouteWalk {
   /// No exchange on the way looks at the key.
   private(set) var isKeyless = true
 
-  init(mark: UInt64, stepsMax: Int, isWithoutMessage: Bool = false) {
+  /// `needsMessage` says that each message is to be looked at in any case.
+  init(mark: UInt64, stepsMax: Int, isWithoutMessage: Bool = false, needsMessage: Bool = false) {
     self.mark = mark
     self.isWithoutMessage = isWithoutMessage
     self.stepsMax = stepsMax
+    self.needsMessage = needsMessage
   }
 
   var isTooLong: Bool { steps > stepsMax }

@@ -8,6 +8,9 @@ struct RunTimes {
   /// By places, the last sequences of the blocks' runs, which they are found by.
   private var lasts: [UInt64] = []
   private var free: [Int32] = []
+  /// The last sequences of runs whose time has come and whose blocks are being read, in the order of their
+  /// times; some may be gone.
+  var awaited: [UInt64] = []
 
   /// When a message of some block may be over; nil for never.
   var next: Int64? { deadlines.next }

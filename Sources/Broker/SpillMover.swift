@@ -87,7 +87,7 @@ extension Lane {
     moved(upTo: last)
     var first: UInt64?
     var left: [UInt64] = []
-    let hasGaps = waiting.hasGaps
+    let hasGaps = waiting.hasGaps || role == .delayed
     let count = waiting.removeUnmoved(upTo: last) { entry in
       if entry.cameBack { counts?.moves(entry.sequence) }
       if first == nil { first = entry.sequence }
@@ -99,7 +99,7 @@ extension Lane {
       return 0
     }
     journal.retain(block.block, count: count)
-    // Those that were taken meanwhile were the first, unless some expired between others.
+    // Those that were taken meanwhile were the first, unless some expired or were cancelled between others.
     let isSuffix = round.entries[end - count].sequence == first
     var start = isSuffix ? end - count : block.start
     var gone: SequenceSet?

@@ -145,6 +145,10 @@ final class TransactionCommit: Chore {
         isDurable = true
       }
       try add((1 + message.bodySize / Self.bytesPerStep) * (1 + route.delaying.count))
+      if channel.vhost.isTraced {
+        let copied = min(message.bodySize, BrokerLimits.tracedBodyMax)
+        try add(Self.stepsPerLetter + copied / Self.bytesPerStep)
+      }
       if isSame, route.isPlain { try add(route.count) } else { try add(route, for: message) }
     }
     return true
@@ -195,28 +199,21 @@ final class TransactionCommit: Chore {
   ) throws(BrokerError) -> Bool {
     let entry = delivery.entry
     if answer.kind != .giveBack, entry.isDurable { isDurable = true }
-    guard answer.kind == .discard, let lane = delivery.lane?.takeUnretainedValue(), !lane.isDeleted
-    else {
-      try add(1)
-      return true
-    }
-    let (journal, block) = (broker.journal, entry.location.block)
-    guard let record = journal.pointer(entry.location) else {
-      // What cannot be read is left to whoever looks after dead letters.
-      if journal.damage(of: block) != nil || journal.hasFailed(block) {
-        isDurable = true
-        return true
-      }
-      journal.load(block)
-      steps = 0
-      return false
-    }
-    guard lane.queue.settings?.deadLetters != nil || MessageView(record).namesDeadLetterTarget
+    guard answer.kind == .discard, let lane = delivery.lane?.takeUnretainedValue(), !lane.isDeleted,
+      broker.deadLetters.isSentOn(entry, of: lane)
     else {
       try add(1)
       return true
     }
     isDurable = true
+    let (journal, block) = (broker.journal, entry.location.block)
+    guard let record = journal.pointer(entry.location) else {
+      // What cannot be read is left to whoever looks after dead letters.
+      if journal.damage(of: block) != nil || journal.hasFailed(block) { return true }
+      journal.load(block)
+      steps = 0
+      return false
+    }
     try add(Self.stepsPerLetter + MessageView(record).bodySize / Self.bytesPerStep)
     letters[answer.tag] = record
     try keep(block, from: record - Int(entry.location.offset))
@@ -315,6 +312,7 @@ final class TransactionCommit: Chore {
         place.route.keepers, content.names.bytes, content.properties.bytes, nil,
         content.body.bytes)
       defer { broker.keep(kept, isPersistent: message.isPersistent) }
+      channel.traceAtCommit(message, content, to: place.route)
       // Queues may have been deleted since it was routed.
       let isWhole = place.route.queues.allSatisfy { $0._withUnsafeGuaranteedRef { !$0.isDeleted } }
       let route = isWhole ? place.route : place.route.only { !$0.isDeleted }
@@ -359,25 +357,13 @@ final class TransactionCommit: Chore {
       switch answer.kind {
       case .acknowledge: channel.settle(delivery)
       case .giveBack: channel.giveBack(delivery)
-      case .discard: discard(delivery, answer.tag)
+      case .discard: channel.discard(delivery, kept: letters[answer.tag])
       }
     }
     channel.creditLine.move()
     // A log that has failed is told nothing.
     guard isDurable else { return }
     for lane in lanes { lane.logProgress() }
-  }
-
-  /// What was found to be no dead letter leaves with the commit, even if its block has left memory.
-  private func discard(_ delivery: PendingDelivery, _ tag: UInt64) {
-    let kept = letters[tag]
-    if kept == nil, let lane = delivery.lane?.takeUnretainedValue(), !lane.isDeleted,
-      lane.queue.settings?.deadLetters == nil
-    {
-      channel.settle(delivery)
-    } else {
-      channel.discard(delivery, kept: kept)
-    }
   }
 }
 

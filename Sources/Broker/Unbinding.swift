@@ -1,3 +1,5 @@
+import Base
+
 /// Takes the bindings of deleted queues and exchanges out of their other ends. What is deleted is out of
 /// its table and of all routes before this begins, with the exchanges that go with their last binding
 /// (`VirtualHost.cascade`); that the log has one record of each is enough, since reading the log does
@@ -11,14 +13,16 @@ final class Unbinding: Chore {
 
   private let vhost: VirtualHost
   private var deleted: [Deleted]
+  private let actor: Name
   /// Bindings from an exchange that are still to be removed.
   private var batch: [Binding] = []
 
   /// A binding touches some places that are far apart.
   private static let stepsPerBinding = 6
 
-  init(_ vhost: VirtualHost, _ deleted: [Deleted]) {
+  init(_ vhost: VirtualHost, _ deleted: [Deleted], by actor: Name) {
     self.vhost = vhost
+    self.actor = actor
     self.deleted = deleted
   }
 
@@ -31,10 +35,11 @@ final class Unbinding: Chore {
   func advance(_ steps: inout Int) -> Bool {
     while let binding = next() {
       vhost.remove(binding)
+      vhost.broker.events.deleted(binding, in: vhost, by: actor)
       let source = binding.source
       if vhost.goesWithoutBindings(source) {
         let going = vhost.goesWithCascade(source)
-        vhost.takeOut(going, isLogged: false)
+        vhost.takeOut(going, isLogged: false, by: actor)
         deleted += going.map { .exchange($0) }
       }
       steps -= Self.stepsPerBinding + source.steps(for: binding)

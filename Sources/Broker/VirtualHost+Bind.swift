@@ -58,6 +58,7 @@ extension VirtualHost {
     if isNew { pay(for: binding, by: peer) }
     let isLogged = isNew && binding.isDurable
     let committed = isLogged ? broker.catalog.append(binding) : broker.catalog.known
+    if isNew { broker.events.created(binding, in: self, by: peer.user) }
     if isNew, let recent = source.recent, recent.count > 0 {
       broker.chores.begin(HistoryReplay(recent.all, to: binding, in: self), for: peer)
       if isLogged { return .whenDurable(broker.journal.endPosition) }
@@ -84,8 +85,12 @@ extension VirtualHost {
     let isLogged = binding.isDurable
     let going = goesWithoutBindings(source) ? goesWithCascade(source) : []
     let committed = takeOut(
-      going, with: { if isLogged { broker.catalog.appendRemoved(binding) } }, isLogged: isLogged)
-    if !going.isEmpty { begin(Unbinding(self, going.map { .exchange($0) }), for: peer) }
+      going, with: { if isLogged { broker.catalog.appendRemoved(binding) } }, isLogged: isLogged,
+      by: peer.user)
+    broker.events.deleted(binding, in: self, by: peer.user)
+    if !going.isEmpty {
+      begin(Unbinding(self, going.map { .exchange($0) }, by: peer.user), for: peer)
+    }
     // What only came along is promised to nobody.
     return isLogged ? committed : .now
   }

@@ -1,3 +1,5 @@
+import Base
+
 /// What goes with what goes: an exchange that was declared to do so, with its last binding, and so on up
 /// the chain. It is known at once, and stands in the log as one, however long the bindings take that are
 /// then taken out (`Unbinding`).
@@ -38,13 +40,16 @@ extension VirtualHost {
   /// Takes exchanges out of the table; the log gets that as one with what `body` tells it.
   @discardableResult
   func takeOut(
-    _ exchanges: [Exchange], with body: () -> Void = {}, isLogged: Bool
+    _ exchanges: [Exchange], with body: () -> Void = {}, isLogged: Bool, by actor: Name
   ) -> Committed {
     let count = (isLogged ? 1 : 0) + exchanges.count(where: \.isDurable)
-    return broker.catalog.change(recordCount: broker.isRecovering ? 0 : count) {
+    let committed = broker.catalog.change(recordCount: broker.isRecovering ? 0 : count) {
       body()
       for exchange in exchanges { takeOut(exchange) }
     }
+    // Behind the group of the log, which is there as a whole.
+    for exchange in exchanges { broker.events.deleted(exchange, in: self, by: actor) }
+    return committed
   }
 
   /// Takes an exchange out of the table; its bindings are still to be taken out.

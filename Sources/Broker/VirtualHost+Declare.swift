@@ -84,7 +84,9 @@ extension VirtualHost {
     insert(queue)
     if isExclusive { channel.peer.own(queue) }
     channel.currentQueue = queue.name
-    return (status(queue), queue.isDurable ? broker.catalog.append(queue) : .now)
+    let committed = queue.isDurable ? broker.catalog.append(queue) : .now
+    broker.events.created(queue, by: channel.peer)
+    return (status(queue), committed)
   }
 
   private func status(_ queue: Queue) -> QueueStatus {
@@ -127,7 +129,7 @@ extension VirtualHost {
     }
     if ifEmpty, queue.readyCount > 0 { throw .notEmpty(queue: name, in: self.name) }
     let isDurable = queue.isDurable
-    let count = remove(queue, for: channel.peer)
+    let count = remove(queue, .deleted, for: channel.peer)
     return (count, isDurable ? .whenDurable(broker.journal.endPosition) : .now)
   }
 
@@ -167,7 +169,9 @@ extension VirtualHost {
       form: form, isDurable: wanted.isDurable, isAutoDelete: wanted.isAutoDelete,
       isInternal: wanted.isInternal, arguments: wanted.arguments, seed: broker.random())
     insert(exchange)
-    return exchange.isDurable ? broker.catalog.append(exchange, in: self) : .now
+    let committed = exchange.isDurable ? broker.catalog.append(exchange, in: self) : .now
+    broker.events.created(exchange, in: self, by: peer)
+    return committed
   }
 
   private func requireEquivalent(

@@ -50,7 +50,8 @@ extension VirtualHost {
   func newWalk(isWithoutMessage: Bool) -> RouteWalk {
     routeMark += 1
     return RouteWalk(
-      mark: routeMark, stepsMax: broker.limits.routingStepsMax, isWithoutMessage: isWithoutMessage)
+      mark: routeMark, stepsMax: broker.limits.routingStepsMax, isWithoutMessage: isWithoutMessage,
+      needsMessage: isWithoutMessage && isTraced)
   }
 
   private func route(

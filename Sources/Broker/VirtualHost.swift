@@ -21,6 +21,8 @@ public final class VirtualHost {
   var routeMark: UInt64 = 0
   /// What waits for its time; nil before there was something.
   private(set) var delays: Delays?
+  /// What clients publish here, and what they get, is copied to the exchange `amq.rabbitmq.trace`.
+  public private(set) var isTraced = false
   /// Channels that wait for direct replies, by their address.
   private var replyChannels: [Name: Channel] = [:]
   /// What consumers of direct replies are said to consume from.
@@ -34,13 +36,18 @@ public final class VirtualHost {
     let predeclared: [(Name, Exchange.Kind, Bool)] = [
       ("", .direct, false), ("amq.direct", .direct, false), ("amq.fanout", .fanout, false),
       ("amq.topic", .topic, false), ("amq.headers", .headers, false),
-      ("amq.match", .headers, false), ("amq.rabbitmq.trace", .topic, true),
+      ("amq.match", .headers, false), (Firehose.exchangeName, .topic, true),
+      (Events.exchangeName, .topic, true),
     ]
-    for (index, (name, kind, isInternal)) in predeclared.enumerated() {
-      exchanges[name] = Exchange(
-        id: UInt32(index + 1), name: name, kind: kind, isDurable: true, isInternal: isInternal)
+    for (index, (exchange, kind, isInternal)) in predeclared.enumerated() {
+      // Events of all virtual hosts are told in one.
+      guard exchange != Events.exchangeName || name == Self.defaultName else { continue }
+      exchanges[exchange] = Exchange(
+        id: UInt32(index + 1), name: exchange, kind: kind, isDurable: true, isInternal: isInternal)
     }
   }
+
+  static let defaultName: Name = "/"
 
   /// Ids up to this one belong to exchanges that every virtual host has.
   static let predeclaredIDMax: UInt32 = 15
@@ -163,8 +170,9 @@ public final class VirtualHost {
   /// Deletes a queue with its messages, bindings and consumers; returns how many messages were ready.
   /// It is gone at once; `peer` waits until its bindings are.
   @discardableResult
-  func remove(_ queue: Queue, for peer: Peer? = nil) -> Int {
+  func remove(_ queue: Queue, _ ending: QueueEnding, for peer: Peer? = nil) -> Int {
     guard !queue.isDeleted else { return 0 }
+    let actor = peer?.user ?? Actor.broker
     let count = queue.readyCount
     queues[queue.name] = nil
     queue.seen?.forgetAll()
@@ -173,7 +181,9 @@ public final class VirtualHost {
     let isLogged = queue.isDurable && !broker.isRecovering && !isSilent
     let going = cascade(from: [queue.dependents])
     takeOut(
-      going, with: { if isLogged { broker.catalog.appendDeleted(queue) } }, isLogged: isLogged)
+      going, with: { if isLogged { broker.catalog.appendDeleted(queue) } }, isLogged: isLogged,
+      by: actor)
+    broker.events.deleted(queue, ending, by: actor)
     queue.drop()
     broker.letGo(queue)
     broker.keepUntilSettled(queue)
@@ -182,7 +192,7 @@ public final class VirtualHost {
     broker.noteReleased()
     changed()
     if !queue.bindings.isEmpty {
-      begin(Unbinding(self, [.queue(queue)] + going.map { .exchange($0) }), for: peer)
+      begin(Unbinding(self, [.queue(queue)] + going.map { .exchange($0) }, by: actor), for: peer)
     }
     return count
   }
@@ -191,8 +201,9 @@ public final class VirtualHost {
   /// It is gone at once; `peer` waits until its bindings are.
   func remove(_ exchange: Exchange, for peer: Peer? = nil) {
     let going = goesWithCascade(exchange)
-    takeOut(going, isLogged: false)
-    begin(Unbinding(self, going.map { .exchange($0) }), for: peer)
+    let actor = peer?.user ?? Actor.broker
+    takeOut(going, isLogged: false, by: actor)
+    begin(Unbinding(self, going.map { .exchange($0) }, by: actor), for: peer)
   }
 
   /// The exchange is not in the table any more.
@@ -212,13 +223,24 @@ public final class VirtualHost {
   /// A consumer of the queue ended: the queue may go with its last one.
   func consumerLeft(_ queue: Queue) {
     if Sabotage.is(.keepsAutoDeleteQueue) { return }
-    if queue.isAutoDelete, queue.hadConsumers, queue.consumerCount == 0 { remove(queue) }
+    if queue.isAutoDelete, queue.hadConsumers, queue.consumerCount == 0 { remove(queue, .unused) }
   }
 
   private func changed() {
     if Sabotage.is(.keepsStaleRoutes) { return }
     bindingGeneration += 1
     routes.removeAll()
+  }
+
+  // MARK: Traces
+
+  /// Begins or ends to copy messages to the exchange `amq.rabbitmq.trace`. A start ends it.
+  public func trace(_ isOn: Bool) {
+    guard isTraced != isOn else { return }
+    isTraced = isOn
+    broker.tracedCount += isOn ? 1 : -1
+    // Routes say whether each message is to be looked at.
+    changed()
   }
 
   // MARK: Delays

@@ -30,12 +30,12 @@ struct LaneRun: BitwiseCopyable {
 /// As long as nothing is on disk all is in the front. The middle opens into the front, block by
 /// block, when the front is empty; the tail becomes the front when the middle is empty too.
 struct Waiting: ~Copyable {
-  private var front = EntryLane()
+  private(set) var front = EntryLane()
   /// The first one has messages; others may have lost all of theirs.
-  private var runs = Ring<LaneRun>()
+  private(set) var runs = Ring<LaneRun>()
   private var emptyRuns = 0
   private var runTimes: RunTimes?
-  private var tail = EntryLane()
+  private(set) var tail = EntryLane()
   /// By their blocks, the messages that have left from the middle of runs.
   private var exceptions: [UInt32: SequenceSet] = [:]
   /// Ranges of sequences of `exceptions`.
@@ -191,7 +191,7 @@ struct Waiting: ~Copyable {
   }
 
   /// The first block on disk that ends behind a sequence.
-  private func firstRun(behind sequence: UInt64) -> Int {
+  func firstRun(behind sequence: UInt64) -> Int {
     (0..<runs.count).partition { runs[$0].last <= sequence }
   }
 
@@ -347,9 +347,37 @@ struct Waiting: ~Copyable {
   /// to be looked at again.
   mutating func takeDueRun(at now: Int64) -> LaneRun? {
     guard let last = runTimes?.takeDue(at: now) else { return nil }
-    let run = runs[firstRun(behind: last - 1)]
-    invariant(run.last == last && !run.isEmpty, "a time is of no block that has messages")
+    guard let run = run(endingAt: last) else {
+      invariantFailed("a time is of no block that has messages")
+    }
     return run
+  }
+
+  private func run(endingAt last: UInt64) -> LaneRun? {
+    let index = firstRun(behind: last - 1)
+    guard index < runs.count, runs[index].last == last, !runs[index].isEmpty else { return nil }
+    return runs[index]
+  }
+
+  /// How many blocks are being read whose time has come.
+  var awaitedRunCount: Int { runTimes?.awaited.count ?? 0 }
+
+  /// The block of a run whose time has come is being read; `takeAwaitedRun` shows it again.
+  mutating func awaits(_ run: LaneRun) { runTimes?.awaited.append(run.last) }
+
+  /// A run that was waited for and whose block is on its way no longer. It is shown once.
+  mutating func takeAwaitedRun(_ hasCome: (UInt32) -> Bool) -> LaneRun? {
+    guard let awaited = runTimes?.awaited, !awaited.isEmpty else { return nil }
+    var found: LaneRun?
+    let left = awaited.filter { last in
+      // It may have been opened as the next one, or purged.
+      guard let run = run(endingAt: last) else { return false }
+      guard found == nil, hasCome(run.block) else { return true }
+      found = run
+      return false
+    }
+    runTimes?.awaited = left
+    return found
   }
 
   /// The messages of a run that wait, as they stand in its block, which is in memory.
@@ -380,6 +408,44 @@ struct Waiting: ~Copyable {
     }
     if let date { arm(&run, at: date) }
     runs[index] = run
+  }
+
+  /// Takes out messages that wait here, by their sequences, which ascend. `entry` gets those that have an entry in
+  /// memory, `moved` those that are in a block on disk, and `gone` the sequences between the messages of such a block
+  /// that nobody had, once it has no more.
+  mutating func remove(
+    _ sequences: [UInt64], entry: (Entry) -> Void, moved: (UInt64, LaneRun) -> Void,
+    gone: (ClosedRange<UInt64>) -> Void
+  ) {
+    front.remove(sequences[...], entry)
+    guard isSplit else { return }
+    var rest = sequences[...]
+    while let sequence = rest.first, movedCount > 0 {
+      let index = firstRun(behind: sequence - 1)
+      guard index < runs.count else { break }
+      let run = runs[index]
+      rest = rest.drop { $0 < run.first }
+      let here = rest.prefix { $0 <= run.last }
+      rest = rest.dropFirst(here.count)
+      if !here.isEmpty { remove(here, of: run, moved, gone) }
+    }
+    // What was behind the last block may be in front meanwhile.
+    if isSplit { tail.remove(sequences[...], entry) } else { front.remove(sequences[...], entry) }
+    if isSplit, front.count == 0 { join() }
+  }
+
+  private mutating func remove(
+    _ sequences: ArraySlice<UInt64>, of run: LaneRun, _ moved: (UInt64, LaneRun) -> Void,
+    _ gone: (ClosedRange<UInt64>) -> Void
+  ) {
+    var left = exceptions[run.block] ?? SequenceSet()
+    let some = sequences.filter { !run.isEmpty && !left.contains($0) }
+    for sequence in some { moved(sequence, run) }
+    if some.count == Int(run.count) {
+      for sequence in some { left.insert(sequence) }
+      left.gaps(in: run.first...run.last).forEach(gone)
+    }
+    if !some.isEmpty { remove(some, of: run, lookingAgainAt: nil) }
   }
 
   private static let emptyRunsMin = 64

@@ -14,7 +14,7 @@ final class WideStore: Chore {
   private let content: Content
   private let isPersistent: Bool
   /// It came with an expiration.
-  private let expires: Bool
+  private let isMarked: Bool
   /// Bytes of memory of the message.
   private let size: Int
   /// The first queue that does not have it yet.
@@ -58,7 +58,7 @@ final class WideStore: Chore {
     self.channel = channel
     self.route = route
     self.names = names.withUnsafeBytes { Array($0) }
-    expires = MessageView.hasExpiration(properties)
+    isMarked = MessageView.isMarked(properties)
     self.properties = properties.withUnsafeBytes { Array($0) }
     self.content = content
     self.isPersistent = isPersistent
@@ -113,7 +113,7 @@ final class WideStore: Chore {
     guard slice.count > 0 else { return }
     let isDurable = isPersistent && slice.durableCount > 0
     if isDurable { self.isDurable = true }
-    let isPlain = slice.isPlain && !expires
+    let isPlain = slice.isPlain && !isMarked
     switch content {
     case .bytes(let body):
       guard isPlain else {
@@ -129,7 +129,7 @@ final class WideStore: Chore {
     }
   }
 
-  /// Where some of the queues have settings, or the message expires. There may be no number left for a lane: the publish is refused
+  /// Where some of the queues have settings, or the message is a marked one. There may be no number left for a lane: the publish is refused
   /// then, since its connection was answered before.
   private func store(
     _ body: UnsafeRawBufferPointer, _ draft: RecordDraft?, in slice: Route, _ broker: Broker

@@ -57,6 +57,9 @@ extension Journal {
   @inline(__always)
   public func isResident(_ index: UInt32) -> Bool { blocks[Int(index)].base != nil }
 
+  /// The block is on its way into memory.
+  public func isLoading(_ index: UInt32) -> Bool { blocks[Int(index)].isLoading }
+
   /// Bytes of memory that the block takes when it is in memory.
   public func byteCount(of index: UInt32) -> Int { blocks[Int(index)].capacity }
 

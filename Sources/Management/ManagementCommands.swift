@@ -15,7 +15,10 @@ public final class ManagementCommands: ManagementResponder {
 
   /// Each command there is. It answers, now or later, or throws what is wrong with the request.
   private static let commands: [(name: String, run: Command)] = [
-    ("route", RouteCommand.run)
+    ("route", RouteCommand.run),
+    ("delayed-list", DelayedCommands.list),
+    ("delayed-cancel", DelayedCommands.cancel),
+    ("trace", TraceCommand.run),
   ]
 
   public init() {}

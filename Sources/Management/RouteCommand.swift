@@ -6,7 +6,8 @@ import JSON
 /// `{"command":"route","message":{...}}`: where a message would go, and why.
 enum RouteCommand {
   static func run(_ request: ManagementRequest, _ json: JSONValue) throws(RequestProblem) {
-    guard let member = json.member("message") else {
+    let fields = try RequestFields(json, known: ["message"])
+    guard let member = fields.value("message") else {
       throw RequestProblem(text: #"the "message" is missing"#)
     }
     let message: MessageJSON

@@ -2,14 +2,14 @@
 /// kind some are told in full; how many more there were is told once in a while.
 enum LogKind: Int, CaseIterable, Sendable {
   case opened, turnedAway, loginRefused, wrongProtocol, notOpened, lost, closedByBroker
-  case channelClosed, blocked, notAccepted, consumerTimedOut
+  case channelClosed, blocked, notAccepted, consumerTimedOut, notTold
 
   var level: Log.Level {
     switch self {
     case .opened: .info
     case .notAccepted: .error
     case .turnedAway, .loginRefused, .wrongProtocol, .notOpened, .lost, .closedByBroker,
-      .channelClosed, .blocked, .consumerTimedOut:
+      .channelClosed, .blocked, .consumerTimedOut, .notTold:
       .warning
     }
   }
@@ -30,6 +30,7 @@ enum LogKind: Int, CaseIterable, Sendable {
     case .channelClosed: "channels closed by the broker"
     case .blocked: "publishers blocked"
     case .consumerTimedOut: "consumers cancelled that acknowledged too late"
+    case .notTold: "times that events or traces were dropped"
     case .notAccepted: "clients that could not be accepted"
     }
   }

@@ -50,6 +50,21 @@ extension Loop {
     }
   }
 
+  /// Listeners to events and traces have missed some.
+  func announceDropped() {
+    let (events, traces) = broker.takeDropped()
+    if events > 0 {
+      log.tell(
+        .notTold, of: "\(Broker.eventExchange)",
+        "\(events) events were dropped: more happened than could be told")
+    }
+    if traces > 0 {
+      log.tell(
+        .notTold, of: "\(Broker.traceExchange)",
+        "\(traces) copies of traced messages were dropped: there is no memory for them")
+    }
+  }
+
   private func updateAlarm() {
     let reason: String? =
       switch (isMemoryHigh, spaceProblem != nil) {

@@ -153,6 +153,7 @@ package final class Loop {
     work.hasCheckpoint = journal.isCheckpointing && !wasCheckpointing
     for problem in journal.takeProblems() { log.error(problem) }
     announceFailure()
+    announceDropped()
     watchMemory()
     flushDirty()
     watchOutput()

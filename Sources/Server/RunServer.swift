@@ -191,6 +191,7 @@ private struct Server {
       })
     guard let broker = made else { throw StartError(description: "no broker was made") }
     let messages = try broker.endRecovery()
+    broker.node = Name("martlet@\(HostName.current)")
     let isKnown = note.map { $0 == Self.note(broker.journal) } ?? true
     if recovery.isNew, note != nil {
       log.warning(

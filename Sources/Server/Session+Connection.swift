@@ -54,7 +54,7 @@ extension Session {
   // MARK: Authentication
 
   private func authenticate(_ arguments: ConnectionStartOk) {
-    client = ClientProperties(arguments.clientProperties)
+    client = ClientProperties(arguments.clientProperties, isShown: broker.events.isWanted)
     let credentials: (user: Name, password: [UInt8])?
     switch arguments.mechanism {
     case "PLAIN": credentials = Self.plain(arguments.response)
@@ -68,6 +68,8 @@ extension Session {
       return refuse(credentials.user, arguments.mechanism)
     }
     user = credentials.user
+    broker.events.loggedIn(user, mechanism: arguments.mechanism, connection: peerName, error: nil)
+    mechanism = arguments.mechanism
     state = .awaitingTuneOK
     send(
       .connectionTune(
@@ -97,6 +99,8 @@ extension Session {
     log.tell(
       .loginRefused, of: peerName, "\(peerName) was refused: user '\(user)' may not log in\(why)")
     let error = PeerError.loginRefused(mechanism: mechanism)
+    broker.events.loggedIn(
+      user, mechanism: mechanism, connection: peerName, error: error.replyText.description)
     if client.wantsAuthenticationFailureClose {
       send(
         .connectionClose(
@@ -163,10 +167,36 @@ extension Session {
     self.peer = peer
     state = .open
     host?.didOpen()
+    if broker.events.isWanted { broker.events.opened(peer, details) }
+    client.shown = FieldTable()
     let told = [client.name, client.product].filter { !$0.isEmpty }.joined(separator: ", ")
     log.tell(
       .opened, of: peerName,
       "\(peerName) opened by '\(user)'" + (told.isEmpty ? "" : " (\(told))"))
     send(.connectionOpenOk(.init()), on: 0)
+  }
+
+  /// What listeners to events are told of the connection besides its names.
+  private var details: FieldTable {
+    var details: FieldTable = [
+      "protocol": .string("{0,9,1}"), "auth_mechanism": .string(mechanism.bytes),
+      "ssl": .bool(false), "channel_max": .int64(Int64(channelMax)),
+      "frame_max": .int64(Int64(frameMax)), "timeout": .int64(Int64(heartbeat)),
+      "client_properties": .table(client.shown), "connected_at": .int64(broker.now),
+    ]
+    if !client.name.isEmpty {
+      details.entries.append(.init(name: "user_provided_name", value: .string(client.name)))
+    }
+    for (prefix, end) in zip(["peer_", ""], peerName.split(separator: " -> ")) {
+      guard let colon = end.lastIndex(of: ":"), let port = Int64(end[end.index(after: colon)...])
+      else { continue }
+      details.entries += [
+        .init(
+          name: Name("\(prefix)host"),
+          value: .string(end[..<colon].filter { $0 != "[" && $0 != "]" })),
+        .init(name: Name("\(prefix)port"), value: .int64(port)),
+      ]
+    }
+    return details
   }
 }

@@ -59,6 +59,8 @@ final class Session {
   var isOverLimit = false
 
   var user: Name = ""
+  /// How the client said who it is.
+  var mechanism: Name = ""
   var client = ClientProperties()
   var peer: Peer?
   /// The client closed the connection, and hears of it when all is given up.
@@ -407,13 +409,24 @@ struct ClientProperties {
   var wantsCancelNotify = false
   var wantsAuthenticationFailureClose = false
   var wantsRollback = false
+  /// What listeners to events are shown of it.
+  var shown = FieldTable()
+
+  /// Others may be long.
+  private static let shownNames: [Name] = [
+    "product", "version", "platform", "information", "connection_name",
+  ]
 
   init() {}
 
-  init(_ table: FieldTable) {
+  init(_ table: FieldTable, isShown: Bool) {
     name = LogText.name(table["connection_name"]?.text ?? "")
     product = LogText.name(
       [table["product"]?.text, table["version"]?.text].compactMap(\.self).joined(separator: " "))
+    for name in isShown ? Self.shownNames : [] {
+      guard case .string(let text)? = table[name] else { continue }
+      shown.entries.append(.init(name: name, value: .string(Name(text).bytes)))
+    }
     guard case .table(let capabilities) = table["capabilities"] else { return }
     wantsBlocked = capabilities["connection.blocked"] == .bool(true)
     wantsCancelNotify = capabilities["consumer_cancel_notify"] == .bool(true)

@@ -10,7 +10,10 @@ extension ProgramDeclaration {
       Section(title: "Broker", commands: [Serve.command, JournalCommand.command]),
       Section(
         title: "Messages",
-        commands: [Publish.command, Subscribe.command, Get.command, Redrive.command]),
+        commands: [
+          Publish.command, Subscribe.command, Get.command, Redrive.command, Delayed.command,
+          Trace.command,
+        ]),
       Section(
         title: "Topology",
         commands: [

@@ -58,7 +58,7 @@ import Testing
       }
       if step.isMultiple(of: 50) {
         var seen: [UInt64] = []
-        lane.forEach {
+        lane.forEach(behind: 0) {
           seen.append($0.sequence)
           return true
         }

@@ -18,6 +18,12 @@ import Testing
         model.formUnion(first...last)
         next = last + UInt64(random.number(0..<3))
       }
+      for _ in 0..<random.number(0..<20) {
+        let sequence = UInt64(random.number(1..<90))
+        set.insert(sequence)
+        model.insert(sequence)
+        check(set, model, "seed \(seed), round \(round)")
+      }
       for _ in 0..<12 {
         let first = UInt64(random.number(0..<80))
         let range = first...first + UInt64(random.number(0..<15))

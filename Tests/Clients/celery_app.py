@@ -17,6 +17,8 @@ def make_app(url: str, queue: str, scratch: str, queue_type: str = "classic") ->
         task_default_queue_type=queue_type,
         # With quorum queues Celery delays tasks inside the broker, and asks for a topic exchange.
         task_default_exchange_type="topic" if queue_type == "quorum" else "direct",
+        # Quorum queues have none.
+        task_queue_max_priority=9 if queue_type == "classic" else None,
         task_track_started=True,
         worker_prefetch_multiplier=1,
         broker_connection_retry_on_startup=True,

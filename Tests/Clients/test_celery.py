@@ -205,3 +205,12 @@ def test_task_is_not_held_up_by_tasks_of_later(own_workshop):
     assert now.get(timeout=SECONDS) == 3
     assert not any(result.ready() for result in later)
     assert [result.get(timeout=SECONDS) for result in later] == [2 * n for n in range(10)]
+
+
+def test_tasks_of_higher_priority_run_first(own_workshop):
+    add = own_workshop.task("add")
+    results = [add.apply_async((n, n), priority=n) for n in range(10)]
+    own_workshop.hire("-c", "1")
+    assert [result.get(timeout=SECONDS) for result in results] == [2 * n for n in range(10)]
+    order = sorted(range(10), key=lambda n: results[n].date_done)
+    assert order == list(range(9, -1, -1))

@@ -65,6 +65,22 @@ import Testing
         == "no exchange 'x' in vhost '/'")
   }
 
+  @Test func tracingIsSwitchedOnAndOff() throws {
+    for (request, isTraced) in [
+      (#"{"command":"trace"}"#, false), (#"{"command":"trace","on":true}"#, true),
+      (#"{"command":"trace"}"#, true), (#"{"command":"trace","on":false}"#, false),
+    ] {
+      try broker.turn { try publish(request) }
+      let answer = try answer()
+      #expect(answer.member("traced") == .bool(isTraced))
+      #expect(answer.member("vhost") == .string("/"))
+      #expect(broker.vhost.isTraced == isTraced)
+    }
+    #expect(
+      try error(#"{"command":"trace","on":1}"#) == #""on" is neither true nor false"#)
+    #expect(!broker.vhost.isTraced)
+  }
+
   @Test func whatIsTooLargeIsNotLookedAt() throws {
     let max = BrokerLimits.managementRequestBytesMax
     let words = "a request has at most \(max) bytes"
@@ -148,5 +164,74 @@ import Testing
     #expect(answers.contains { $0.contains("not JSON") })
     // Others are taken again.
     #expect(try error("{}") == #"a request is an object with a "command""#)
+  }
+}
+
+extension ManagementCommandsTests {
+  private func waiting(_ fields: String = "") throws -> [JSONValue] {
+    try broker.turn { try publish(#"{"command":"delayed-list"\#(fields)}"#) }
+    let json = try answer()
+    guard case .array(let messages)? = json.member("messages") else {
+      Issue.record("\(json)")
+      return []
+    }
+    return messages
+  }
+
+  @Test func whatWaitsIsListedInPagesAndCancelled() throws {
+    try broker.vhost.declare(
+      exchange: "later", "x-delayed-message", arguments: ["x-delayed-type": .string("fanout")])
+    try broker.turn {
+      for number in 1...5 {
+        try channel.publish(
+          "12", to: "later", key: "k", headers: ["x-delay": .int32(Int32(number) * 100_000)])
+      }
+    }
+    #expect(try waiting().count == 5)
+    try broker.turn { try publish(#"{"command":"delayed-list","exchange":"later","limit":3}"#) }
+    let page = try answer()
+    #expect(page.member("waiting") == .number("5") && page.member("complete") == .bool(true))
+    guard case .string(let next)? = page.member("next") else {
+      Issue.record("there is no next page: \(page)")
+      return
+    }
+    let rest = try waiting(#","cursor":"\#(next)""#)
+    #expect(rest.count == 2)
+    #expect(
+      rest[0].member("bytes") == .number("2") && rest[0].member("exchange") == .string("later"))
+    guard case .string(let id)? = rest[0].member("id") else {
+      Issue.record("there is no id: \(rest[0])")
+      return
+    }
+    for (count, missing) in [("1", [JSONValue]()), ("0", [.string(id)])] {
+      try broker.turn { try publish(#"{"command":"delayed-cancel","ids":["\#(id)"]}"#) }
+      broker.durableTurn()
+      let result = try answer()
+      #expect(result.member("cancelled") == .number(count))
+      #expect(result.member("not_found") == .array(missing))
+    }
+    try broker.turn { try publish(#"{"command":"delayed-cancel","all":true}"#) }
+    broker.durableTurn()
+    #expect(try answer().member("cancelled") == .number("4"))
+    #expect(try waiting().isEmpty)
+  }
+
+  @Test func mistakesInWhatIsSaidOfWaitingMessagesAreTold() throws {
+    for (fields, expected) in [
+      (#""delayed-list","limit":0"#, #""limit" is a whole number from 1 to 1000"#),
+      (
+        #""delayed-list","cursor":"1.2""#, #"the "cursor" is none that an answer had as its "next""#
+      ),
+      (#""delayed-list","queue":"q""#, #"there is no field "queue""#),
+      (#""delayed-cancel""#, #"say which by "ids", "exchange" or "routing_key", or "all": true"#),
+      (
+        #""delayed-cancel","all":true,"ids":[]"#,
+        #""all" excludes "ids", "exchange" and "routing_key""#
+      ),
+      (#""delayed-cancel","ids":["x"]"#, #""x" is no id of a message that waits"#),
+      (#""delayed-cancel","ids":7"#, #""ids" is an array of texts, not a number"#),
+    ] {
+      #expect(try error(#"{"command":\#(fields)}"#) == expected)
+    }
   }
 }

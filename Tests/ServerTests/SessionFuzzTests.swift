@@ -100,7 +100,7 @@ import Testing
     let vhost = try #require(again.broker.vhost("/"))
     try #require(vhost.queues.keys.sorted() == names)
     try Bystander(on: again).requireService()
-    for queue in vhost.queues.values { vhost.remove(queue) }
+    for queue in vhost.queues.values { vhost.remove(queue, .deleted) }
     again.settle()
     let journal = again.broker.journal
     try #require(journal.references == 0 && journal.pinnedBytes <= BlockMemory.usualBytes)

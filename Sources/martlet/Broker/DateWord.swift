@@ -1,4 +1,4 @@
-/// A moment as RFC 3339 writes it: `2026-11-28T12:00:00Z`, `2026-11-28T13:00:00.5+01:00`.
+/// A moment as RFC 3339 writes it, read and written: `2026-11-28T12:00:00Z`, `2026-11-28T13:00:00.5+01:00`.
 enum DateWord {
   /// Seconds since 1970, without the fraction; nil if `text` is no such moment, or an earlier one.
   static func seconds(_ text: String) -> UInt64? {
@@ -13,6 +13,30 @@ enum DateWord {
     else { return nil }
     let days = daysBefore(year, month) + day - 1
     return UInt64(exactly: ((days * 24 + hour) * 60 + minute - offset) * 60 + second)
+  }
+
+  /// A moment in milliseconds since 1970, as RFC 3339 writes it: `2026-11-28T12:00:00.500Z`.
+  static func text(milliseconds: Int) -> String {
+    let (days, rest) = milliseconds.quotientAndRemainder(dividingBy: 86_400_000)
+    let (year, month, day) = date(days)
+    let time = [rest / 3_600_000, rest / 60_000 % 60, rest / 1000 % 60].map { digits($0, 2) }
+    return "\(digits(year, 4))-\(digits(month, 2))-\(digits(day, 2))T"
+      + time.joined(separator: ":") + ".\(digits(rest % 1000, 3))Z"
+  }
+
+  private static func digits(_ number: Int, _ count: Int) -> String {
+    let text = String(number)
+    return String(repeating: "0", count: max(0, count - text.count)) + text
+  }
+
+  /// Of so many days since 1970.
+  private static func date(_ days: Int) -> (year: Int, month: Int, day: Int) {
+    // A guess from above, since no year has fewer days.
+    var year = 1970 + days / 365
+    while daysBefore(year, 1) > days { year -= 1 }
+    var month = 12
+    while daysBefore(year, month) > days { month -= 1 }
+    return (year, month, days - daysBefore(year, month) + 1)
   }
 
   /// So many digits.

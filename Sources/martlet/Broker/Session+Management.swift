@@ -1,21 +1,32 @@
 import Client
 import JSON
-import Management
 
-extension Session {
+/// Where a command asks the broker itself (Specs/Management.md).
+struct ManagementLine: Sendable {
+  private let session: Session
+  private let answers: Consumer
   private static let address: Name = "amq.martlet.management"
   private static let replies: Name = "amq.rabbitmq.reply-to"
 
-  /// Asks the broker itself (Specs/Management.md); `request` writes the fields of the request. What the broker finds
-  /// wrong is the command's failure. Once for a session.
-  func askBroker(
-    _ request: @Sendable (inout JSONWriter) -> Void
+  fileprivate init(_ session: Session) async throws(Failure) {
+    self.session = session
+    answers = try await session.ask { channel throws(ClientError) in
+      try await channel.consume(Self.replies, withoutAck: true)
+    }
+  }
+
+  /// Asks and waits for the answer; `fields` writes what is said besides the command. What the broker finds wrong
+  /// is the command's failure.
+  func ask(
+    _ command: String, _ fields: (inout JSONWriter) -> Void
   ) async throws(Failure) -> JSONValue {
     var json = JSONWriter()
-    json.object(request)
+    json.object { json in
+      json.field("command", command)
+      fields(&json)
+    }
     let body = json.bytes
-    let answer = try await ask { channel throws(ClientError) -> Delivery? in
-      let consumer = try await channel.consume(Self.replies, withoutAck: true)
+    let answer = try await session.ask { channel throws(ClientError) -> Delivery? in
       var properties = BasicProperties()
       properties.replyTo = Self.replies
       properties.contentType = "application/json"
@@ -26,7 +37,7 @@ extension Session {
       } catch .returned {
         return nil
       }
-      return try await consumer.next()
+      return try await answers.next()
     }
     guard let answer else {
       throw Failure("this broker answers no questions of this kind; Martlet does")
@@ -42,6 +53,12 @@ extension Session {
   }
 }
 
+extension Session {
+  /// Once for a session.
+  func openManagement() async throws(Failure) -> ManagementLine {
+    try await ManagementLine(self)
+  }
+}
 extension JSONValue {
   /// What answers have under a name; nothing where they do not have it.
   func text(_ name: String) -> String? {

@@ -31,7 +31,8 @@ enum Route {
     action: .asynchronous { invocation async throws(Failure) in
       try PropertyOptions.check(invocation)
       return try await Session.run(invocation) { session async throws(Failure) in
-        let answer = try await session.askBroker { write(invocation, into: &$0) }
+        let line = try await session.openManagement()
+        let answer = try await line.ask("route") { write(invocation, into: &$0) }
         if invocation[json] {
           var line = JSONWriter()
           line.value(answer)
@@ -44,7 +45,6 @@ enum Route {
     })
 
   private static func write(_ invocation: Invocation, into json: inout JSONWriter) {
-    json.field("command", "route")
     json.key("message")
     json.object { json in
       MessageJSON.write("exchange", invocation[exchange], into: &json)

@@ -47,7 +47,7 @@ enum Help {
     var words = path
     if !command.commands.isEmpty { words.append("COMMAND") }
     for argument in command.arguments {
-      let name = argument.parameter.name
+      let name = argument.parameter.name + (argument.parameter.isRepeatable ? "..." : "")
       words.append(argument.parameter.isRequired ? name : "[\(name)]")
     }
     for option in command.options where option.parameter.isRequired {

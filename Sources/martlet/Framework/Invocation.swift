@@ -54,8 +54,9 @@ struct Invocation: Sendable {
       } else if word.hasPrefix("-"), word != "-", !endOfOptions {
         let (parameter, value) = try option(word, &rest, command)
         found[parameter.name, default: []].append(value)
-      } else if let position = positions.popFirst() {
-        found[position.name] = [word]
+      } else if let position = positions.first {
+        if !position.isRepeatable { positions.removeFirst() }
+        found[position.name, default: []].append(word)
       } else {
         throw UsageError(
           command.arguments.isEmpty && !command.options.isEmpty

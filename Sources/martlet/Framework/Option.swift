@@ -136,4 +136,14 @@ extension Option {
       return try kind.read(word, of: name)
     }
   }
+
+  /// The words without dashes that are left, if there are any.
+  static func arguments<Element>(
+    _ name: String, as kind: WordKind<Element>, _ help: String
+  ) -> Option where Value == [Element] {
+    Option(Parameter(name: name, help: help, isRepeatable: true, isArgument: true)) {
+      (words) throws(UsageError) in
+      try words.map { (word) throws(UsageError) in try kind.read(word, of: name) }
+    }
+  }
 }
