@@ -85,14 +85,18 @@ extension Broker: JournalReplay {
 
   private func replayMessage(_ record: MessageRecord, _ location: RecordLocation) {
     let view = MessageView(record.record.base)
-    let date = Int64(clamping: view.expiry)
     var flags: Entry.Flags = .durable
-    if view.hasExpiration { flags.insert(.expires) }
+    var own = Returned.never
+    if view.hasExpiration {
+      flags.insert(.expires)
+      own = Int64(clamping: view.expiry)
+    }
     if view.namesDeadLetterTarget { flags.insert(.namesTarget) }
     for place in record.destinations {
       guard let found = recovering?.lanes[place.lane]?.found else { continue }
       if Sabotage.is(.losesDestinationAtReplay), place.sequence % 16 == 5 { continue }
       let entry = Entry(sequence: place.sequence, location: location, flags: flags)
+      let date = found.messageTTL.map { min(own, view.storedAt + $0) } ?? own
       if found.append(entry, expiringAt: date) {
         journal.retain(location.block)
         found.note(size: record.bodySize, of: place.sequence)
@@ -203,7 +207,8 @@ extension Broker: JournalReplay {
   }
 
   private static func recoveringLane(of queue: Queue) -> RecoveringLane {
-    RecoveringLane(countsBytes: queue.settings?.countsBytes == true)
+    RecoveringLane(
+      countsBytes: queue.settings?.countsBytes == true, messageTTL: queue.settings?.messageTTL)
   }
 
   private static func wrongPriority(_ record: LaneRecord) -> JournalError {

@@ -103,8 +103,7 @@ extension Broker {
     if let whole = queue.life(life) {
       flags.insert(.expires)
       lane.enqueue(
-        message.location, flags: flags, expiringAt: whole > .max - now ? .max : now + whole,
-        byItself: life == whole)
+        message.location, flags: flags, expiringAt: whole > .max - now ? .max : now + whole)
     } else {
       lane.enqueue(message.location, flags: flags)
     }

@@ -20,13 +20,18 @@ struct ExpiryOrder: BitwiseCopyable {
     sequence = last
   }
 
-  /// A message comes that expires at a date; whether one before it lives longer.
-  mutating func isEarly(_ date: Int64, of next: UInt64) -> Bool {
-    // One that does not expire came between.
-    if sequence &+ 1 != next { latest = .max }
+  /// Recovery shows all messages of a lane one after the other, with dates; whether one before lives longer.
+  mutating func isEarlyAtRecovery(_ date: Int64, of next: UInt64) -> Bool {
     sequence = next
     let isEarly = date < latest
     latest = max(latest, date)
     return isEarly
+  }
+
+  /// A message comes that expires at a date; whether one before it lives longer.
+  mutating func isEarly(_ date: Int64, of next: UInt64) -> Bool {
+    // One that does not expire came between.
+    if sequence &+ 1 != next { latest = .max }
+    return isEarlyAtRecovery(date, of: next)
   }
 }

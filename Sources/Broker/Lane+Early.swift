@@ -14,14 +14,13 @@ extension Lane {
   /// Messages of a block that are looked at in a step.
   private static let looksPerStep = 8
 
-  /// Appends a message whose block was retained for this entry, and that has a time: its own, which ends at a
-  /// date, or only that of its queue, which is the same for all.
+  /// Appends a message whose block was retained for this entry, and that expires at a date.
   func enqueue(
-    _ location: RecordLocation, flags: Entry.Flags, expiringAt date: Int64, byItself: Bool
+    _ location: RecordLocation, flags: Entry.Flags, expiringAt date: Int64
   ) {
     if !hasReady, unacknowledgedCount == 0 { order.reset(before: nextSequence) }
     let isEarly = order.isEarly(date, of: nextSequence)
-    guard isEarly, byItself else { return enqueue(location, flags: flags) }
+    guard isEarly else { return enqueue(location, flags: flags) }
     waiting.append(
       Entry(sequence: nextSequence, location: location, flags: flags), leavingAt: date)
     nextSequence &+= 1

@@ -112,11 +112,7 @@ final class Lane {
     var expires =
       hasTTL || found.runs.contains { $0.run.earliestExpiry != LaneBlock.neverExpires }
     for (run, left) in found.runs { waiting.append(run, left: left) }
-    if !found.runs.isEmpty {
-      order.reset(behindImmortal: state.movedUpTo)
-    } else if let first = found.entries.first {
-      order.reset(before: first.sequence)
-    }
+    if !found.runs.isEmpty { order.reset(behindImmortal: state.movedUpTo) }
     let bytes = state.bodyBytes(of: found.entries)
     counts?.restore(state.movedCounts)
     for (entry, date) in zip(found.entries, found.dates) {
@@ -143,12 +139,13 @@ final class Lane {
     if expires, role == .ready { queue.neededTimes().look() }
   }
 
-  /// A message that the log has, with the date when its own time is over.
+  /// A message that the log has, with the date when it expires.
   private func restore(_ entry: Entry, _ date: Int64) {
-    guard role == .ready, date != Returned.never, order.isEarly(date, of: entry.sequence) else {
-      return waiting.append(entry)
+    if order.isEarlyAtRecovery(date, of: entry.sequence), role == .ready {
+      waiting.append(entry, leavingAt: date)
+    } else {
+      waiting.append(entry)
     }
-    waiting.append(entry, leavingAt: date)
   }
 
   private func recovered(_ entry: Entry) -> Entry {

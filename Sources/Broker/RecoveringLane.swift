@@ -6,7 +6,7 @@ import Journal
 /// were settled marked, and dropped once they are in front.
 package final class RecoveringLane {
   private var entries = Ring<Entry>()
-  /// When the own times of `entries` are over; as many as those once one has such a time.
+  /// When messages of `entries` expire, as dates; as many as those once one does.
   private var dates = Ring<Int64>()
   private var blocks: [LaneBlock] = []
   /// The messages of `blocks` that are alive.
@@ -25,9 +25,13 @@ package final class RecoveringLane {
   /// Bytes of the bodies of `entries` by their sequences; nil where nobody counts them.
   private var sizes: [UInt64: UInt32]?
 
-  package init() {}
+  /// How long messages live in the queue, in milliseconds; nil for ever.
+  let messageTTL: Int64?
 
-  init(countsBytes: Bool) {
+  package init() { messageTTL = nil }
+
+  init(countsBytes: Bool, messageTTL: Int64?) {
+    self.messageTTL = messageTTL
     if countsBytes { sizes = [:] }
   }
 
@@ -38,7 +42,7 @@ package final class RecoveringLane {
     /// Sequences in blocks that were looked into that nobody has.
     var gone: [ClosedRange<UInt64>] = []
     var entries: [Entry] = []
-    /// When the own times of `entries` are over, as dates; `Returned.never` for those that have none.
+    /// When they expire, as dates; `Returned.never` for those that do not.
     var dates: [Int64] = []
 
     var count: Int { runs.reduce(0) { $0 + Int($1.run.count) } + entries.count }
@@ -91,7 +95,7 @@ package final class RecoveringLane {
     blocks.append(block)
   }
 
-  /// A message of the log whose own time is over at a date; false if it has moved.
+  /// A message of the log that expires at a date; false if it has moved.
   package func append(_ entry: Entry, expiringAt date: Int64 = .max) -> Bool {
     guard entry.sequence > movedUpTo else { return false }
     if date != Returned.never, dates.isEmpty {
@@ -136,7 +140,7 @@ package final class RecoveringLane {
     }
   }
 
-  /// What is left of the log's entries, in order; `body` gets each, with the date when its own time is over.
+  /// What is left of the log's entries, in order; `body` gets each, with the date when it expires.
   func takeRemaining(_ body: (Entry, Int64) -> Void) {
     while !entries.isEmpty {
       let entry = entries.removeFirst()

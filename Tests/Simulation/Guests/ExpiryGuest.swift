@@ -10,7 +10,7 @@ final class ExpiryGuest: Guest {
   private let grave: Name = "grave"
   private static let backlogMax = 60
   /// Messages leave wherever they stand, and not only when they are the next ones.
-  static let leavesFromTheMiddle = false
+  static let leavesFromTheMiddle = true
 
   /// A message is there for so many milliseconds at most when its time is over and nothing else happens.
   private static let lateMax: Int64 = 100
