@@ -246,7 +246,7 @@ import Testing
 
   @Test(arguments: [
     ("abc", "The binding key must be an integer: <<\"abc\">>"),
-    ("", "The binding key must be an integer: <<\"\">>"),
+    ("", "The binding key must be an integer: <<>>"),
     ("1.5", "The binding key must be an integer: <<\"1.5\">>"),
     ("0", "The binding key must be greater than 0"),
     ("-3", "The binding key must be greater than 0"),

@@ -72,7 +72,7 @@ import Testing
   @Test func theBrokersLimitsAreTold() throws {
     var limits = BrokerLimits()
     limits.queuesMax = 1
-    limits.exchangesMax = 8
+    limits.exchangesMax = 9
     limits.bindingsMax = 0
     limits.consumersMax = 0
     limits.argumentsMax = 1
@@ -86,7 +86,7 @@ import Testing
         "too-many-queues", with: ["p", "/", "1"], after: [queue],
         .queueDeclare(QueueDeclare(queue: "p"))),
       Mistake(
-        "too-many-exchanges", with: ["y", "/", "8"], after: [exchange],
+        "too-many-exchanges", with: ["y", "/", "9"], after: [exchange],
         .exchangeDeclare(ExchangeDeclare(exchange: "y", type: "direct"))),
       Mistake(
         "too-many-bindings", with: ["/", "0"], after: [queue],
