@@ -78,7 +78,7 @@ extension EntryLane {
       guard let known = early.chunks[index] else { invariantFailed("times have no chunk") }
       let entries = Self.entries(known.chunk)
       var next = Int64.max
-      var found: Int?
+      var found: (place: Int, date: Int64)?
       for place in places(of: known.chunk) where known.dates[place] != EarlyTimes.never {
         guard !entries[place].isSettled else { continue }
         let date = known.dates[place]
@@ -86,14 +86,16 @@ extension EntryLane {
           next = min(next, date)
         } else if kept.contains(entries[place].sequence) {
           next = min(next, later)
-        } else if found == nil {
-          found = place
-        } else {
+        } else if let other = found, other.date <= date {
           next = min(next, date)
+        } else {
+          // What is over first leaves first.
+          if let other = found { next = min(next, other.date) }
+          found = (place, date)
         }
       }
       if next != .max { early.deadlines.arm(index, at: next) }
-      if let found { return remove(at: found, of: known.chunk) }
+      if let found { return remove(at: found.place, of: known.chunk) }
     }
     return nil
   }

@@ -10,6 +10,8 @@ extension Queue {
   static let stepsPerMessage = 2
   /// After so many milliseconds it is looked again whether the log knows what is to be delivered.
   private static let logMilliseconds: Int64 = 10
+  /// Messages that leave from the middle wait so long at most for others, so that many are one commit.
+  static let earlyMilliseconds: Int64 = 25
 
   /// How long a message lives here that came with this life, in milliseconds; nil for ever.
   func life(_ own: Int64?) -> Int64? {
@@ -82,7 +84,10 @@ extension Queue {
     let later = broker.now + Self.logMilliseconds
     switch lane.dropEarly(at: broker.now, keepingUntil: later, &steps) {
     case .until(nil), .away: return nil
-    case .until(let date?): return max(broker.time + 1, broker.dates.time(of: date))
+    case .until(let date?):
+      let step = Self.earlyMilliseconds
+      let together = date > .max - step ? date : (date + step - 1) / step * step
+      return max(broker.time + 1, broker.dates.time(of: together))
     case .more: return broker.time
     }
   }
