@@ -134,7 +134,6 @@ def test_exchanges_and_bindings(url, fresh):
     run(scenario())
 
 
-@pytest.mark.transactions
 def test_transaction(url):
     async def scenario():
         async with await aio_pika.connect(url) as connection:

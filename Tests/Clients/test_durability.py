@@ -168,7 +168,6 @@ def test_what_is_not_durable_does_not_survive(channel, crash):
         assert raised.value.reply_code == 404
 
 
-@pytest.mark.transactions
 def test_committed_transaction_survives(channel, crash):
     before = channel()
     for name in ("first", "second"):

@@ -280,7 +280,6 @@ def test_closing_the_connection_returns_its_messages(connect, channel, queue, co
     assert all(d.method.redelivered for d in again)
 
 
-@pytest.mark.transactions
 def test_transaction_acknowledges_at_commit(connection, queue):
     channel = connection.channel()
     fill(channel, queue, 2)

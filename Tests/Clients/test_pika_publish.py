@@ -124,7 +124,6 @@ def test_names_are_any_utf8_up_to_255_bytes(channel, name):
     assert drain(channel, name, 1)[0].body == b"body"
 
 
-@pytest.mark.transactions
 def test_transaction_publishes_at_commit_and_forgets_at_rollback(channel, queue):
     channel.tx_select()
     channel.basic_publish("", queue, b"forgotten")

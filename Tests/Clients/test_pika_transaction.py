@@ -5,8 +5,6 @@ import pytest
 
 from inbox import drain
 
-pytestmark = pytest.mark.transactions
-
 
 @pytest.fixture
 def queues(channel):

@@ -197,7 +197,6 @@ def test_purge_and_delete_count(open_connection, fresh):
     assert channel.queue_delete(queue) == 1
 
 
-@pytest.mark.transactions
 def test_transactions(open_connection):
     channel = open_connection().channel()
     queue = channel.queue_declare(exclusive=True).queue

@@ -15,7 +15,8 @@ enum Trace {
     details: [
       """
       While it is on, each message that a client publishes in the virtual host, and each that one gets, is \
-      copied to the exchange "amq.rabbitmq.trace" (routing keys "publish.EXCHANGE" and "deliver.QUEUE"); its \
+      copied to the exchange "amq.rabbitmq.trace" (routing keys "publish.EXCHANGE" and "deliver.QUEUE", which \
+      "martlet subscribe --exchange amq.rabbitmq.trace" listens to); its \
       headers say who it was and where it went. It costs every client speed, and ends when the broker does. \
       Without STATE it is told whether it is on.
       """,
@@ -23,11 +24,7 @@ enum Trace {
     ],
     arguments: [wish], options: BrokerOptions.all,
     examples: [
-      .init("martlet trace on", "Begins it."),
-      .init(
-        "martlet subscribe --exchange amq.rabbitmq.trace --key 'publish.orders' --format json",
-        "Shows what is published to the exchange \"orders\"."),
-      .init("martlet trace off", "Ends it."),
+      .init("martlet trace on", "Begins it."), .init("martlet trace off", "Ends it."),
     ],
     action: .asynchronous { invocation async throws(Failure) in
       try await Session.run(invocation) { session async throws(Failure) in
