@@ -71,9 +71,22 @@ struct DeadLetter {
     rounds = Self.rounds(history)
   }
 
+  /// As another one, of a message with other properties.
+  init(
+    _ letter: DeadLetter, properties: [UInt8], headers: Range<Int>, isPersistent: Bool
+  ) {
+    exchange = letter.exchange
+    keys = letter.keys
+    names = letter.names
+    rounds = letter.rounds
+    self.properties = properties
+    self.headers = headers
+    self.isPersistent = isPersistent
+  }
+
   /// The message has come back to a queue without anybody having rejected it: it would go round for ever.
   func wentRound(_ queue: Name) -> Bool {
-    rounds.contains(.string(queue.bytes))
+    !rounds.isEmpty && rounds.contains(.string(queue.bytes))
   }
 
   // MARK: History

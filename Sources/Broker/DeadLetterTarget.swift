@@ -2,7 +2,7 @@ import AMQP
 import Base
 
 /// Where dead letters go: by the arguments of their queue, or by their own headers, which come first.
-struct DeadLetterTarget {
+struct DeadLetterTarget: Equatable {
   let exchange: Name
   /// In place of their own routing keys; nil keeps those.
   let key: Name?

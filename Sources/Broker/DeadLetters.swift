@@ -22,6 +22,7 @@ final class DeadLetters {
   /// What leaves has to wait, since a group is being written that it is no part of.
   private var isHolding = false
   private var hasRunOut = false
+  private var memo = LetterMemo()
   private static let sentPerTurn = 1024
 
   init(_ broker: Broker) {
@@ -159,7 +160,7 @@ final class DeadLetters {
     isSending = true
     defer { isSending = false }
     guard
-      let letter = DeadLetter(
+      let letter = memo.letter(
         names: names.bytes, properties: properties.bytes, of: queue, for: reason, now: broker.now),
       let route = route(of: letter, body, in: queue.vhost)
     else { return leave() }
@@ -177,7 +178,7 @@ final class DeadLetters {
   /// As `send`, of a message that was refused and is in no queue.
   func send(refused names: RawSpan, properties: RawSpan, body: RawSpan, by queue: Queue) {
     guard !isSending, journal.failure == nil,
-      let letter = DeadLetter(
+      let letter = memo.letter(
         names: names, properties: properties, of: queue, for: .maxLength, now: broker.now)
     else { return }
     body.withUnsafeBytes { body in
@@ -193,19 +194,32 @@ final class DeadLetters {
     of letter: DeadLetter, _ body: UnsafeRawBufferPointer, in vhost: VirtualHost
   ) -> Route? {
     guard let exchange = vhost.exchanges[letter.exchange] else { return nil }
-    let (names, properties) = (letter.names, letter.properties)
-    let message = FilteredMessage(
-      names: names.span.bytes, properties: properties.span.bytes, headers: letter.headers,
-      body: body.bytes)
     let route: Route
     do throws(BrokerError) {
-      route = try vhost.route(exchange, keys: letter.keys, message, refusesDelay: false)
+      route = try self.route(of: letter, body, from: exchange, in: vhost)
     } catch {
       // Too many steps: as for a publisher, it reaches nobody.
       return nil
     }
-    let open = route.only { !$0.isDeleted && !letter.wentRound($0.name) }
+    func isOpen(_ queue: Queue) -> Bool { !queue.isDeleted && !letter.wentRound(queue.name) }
+    let areOpen = route.queues.allSatisfy { $0._withUnsafeGuaranteedRef(isOpen) }
+    let open = areOpen ? route : route.only(isOpen)
     return open.isEmpty ? nil : open
+  }
+
+  private func route(
+    of letter: DeadLetter, _ body: UnsafeRawBufferPointer, from exchange: Exchange,
+    in vhost: VirtualHost
+  ) throws(BrokerError) -> Route {
+    let (names, properties) = (letter.names, letter.properties)
+    if letter.keys.count == 1, !exchange.isInternal {
+      let route = try vhost.cachedRoute(names.span.bytes)
+      if !route.needsMessage { return route }
+    }
+    let message = FilteredMessage(
+      names: names.span.bytes, properties: properties.span.bytes, headers: letter.headers,
+      body: body.bytes)
+    return try vhost.route(exchange, keys: letter.keys, message, refusesDelay: false)
   }
 
   private func store(_ letter: DeadLetter, _ body: UnsafeRawBufferPointer, in route: Route) {

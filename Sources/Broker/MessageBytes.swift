@@ -45,6 +45,15 @@ enum MessageBytes {
     }
   }
 
+  /// Where the properties of a message that was stored have what.
+  static func block(_ properties: RawSpan) -> PropertyBlock {
+    do throws(MalformedInput) {
+      return try PropertyBlock(properties)
+    } catch {
+      invariantFailed("properties that were read when they came are malformed")
+    }
+  }
+
   /// Where properties that were just made have the table of headers, with its length.
   static func headers(_ properties: [UInt8]) -> Range<Int> {
     do throws(MalformedInput) {

@@ -148,7 +148,8 @@ package final class Loop {
     broker.end()
     witness?.didEnd()
     if broker.hasChores || broker.hasDue || journal.isGivingBackMemory { hasMore = true }
-    if hadChores { resumeWaiting() }
+    // What those who waited for work say now begins other work, or is to be committed: in the next turn.
+    if hadChores, resumeWaiting() { hasMore = true }
     work.hasRound = journal.isSpilling && !wasSpilling
     work.hasCheckpoint = journal.isCheckpointing && !wasCheckpointing
     for problem in journal.takeProblems() { log.error(problem) }
@@ -319,10 +320,11 @@ package final class Loop {
     watchSpace()
   }
 
-  /// Goes on with those whose replies may leave now.
-  func resumeWaiting() {
+  /// Goes on with those whose replies may leave now. Returns whether there were any.
+  @discardableResult
+  func resumeWaiting() -> Bool {
     let journal = broker.journal
-    resumePaused { connection in
+    return resumePaused { connection in
       let mayGoOn = connection.conversation.resume(durable: journal.durablePosition)
       guard connection.isThrottled, !journal.isCongested else { return mayGoOn }
       connection.isThrottled = false
@@ -330,19 +332,24 @@ package final class Loop {
     }
   }
 
-  /// Asks each connection that waits whether it can go on; those that cannot keep waiting.
-  func resumePaused(_ canGoOn: (Connection) -> Bool) {
+  /// Asks each connection that waits whether it can go on; those that cannot keep waiting. Returns whether some
+  /// could.
+  @discardableResult
+  func resumePaused(_ canGoOn: (Connection) -> Bool) -> Bool {
     let waiting = paused
+    var haveGoneOn = false
     paused = []
     for connection in waiting {
       connection.isPaused = false
       guard !connection.isClosed else { continue }
       if canGoOn(connection) {
+        haveGoneOn = true
         resume(connection)
       } else if !Sabotage.is(.forgetsPaused) {
         settle(connection)
       }
     }
+    return haveGoneOn
   }
 
   // MARK: Output

@@ -4,6 +4,7 @@ import Synchronization
 import Testing
 
 @testable import Client
+@testable import Broker
 @testable import Server
 
 /// What the loop does for connections and by the clock.
@@ -126,6 +127,33 @@ import Testing
     #expect(answers.count == 200)
     #expect(counts.count >= 4 && counts.allSatisfy { $0 <= 64 }, "\(counts)")
     #expect(try other.takeEvents().count == 1)
+  }
+
+  @Test func whoWaitedForWorkGoesOnInTheNextTurn() throws {
+    let loop = try TestLoop()
+    let client = try opened(loop)
+    _ = try client.call(.queueDeclare(QueueDeclare(queue: "dead")))
+    let arguments: FieldTable = [
+      "x-dead-letter-exchange": .string(""), "x-dead-letter-routing-key": .string("dead"),
+    ]
+    _ = try client.call(.queueDeclare(QueueDeclare(queue: "q", arguments: arguments)))
+    let publish = Wire.publish(BasicPublish(routingKey: "q"), body: [1]).flatMap(\.self)
+    client.send((0..<6000).flatMap { _ in publish })
+    client.send(Wire.method(.basicConsume(BasicConsume(queue: "q"))))
+    while loop.turn() {}
+    _ = try client.takeEvents()
+    // Each is work for several turns, for which the next one waits.
+    client.send(
+      [2000, 4000, 6000].flatMap { tag in
+        Wire.method(
+          .basicNack(BasicNack(deliveryTag: tag, multiple: true, requeue: false)))
+      })
+    var turns = 0
+    repeat {
+      loop.turn()
+      turns += 1
+    } while loop.loop.waitMilliseconds == 0 && turns < 1000
+    #expect(loop.broker.vhost("/")?.queues["dead"]?.messageCount == 6000)
   }
 
   @Test func whatALongTurnHasLeftIsTakenThoughTheClientIsGone() throws {
