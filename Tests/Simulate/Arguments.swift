@@ -117,7 +117,7 @@ extension RunOptions {
     if !without.isEmpty {
       words += ["--without", without.map(\.rawValue).sorted().joined(separator: ",")]
     }
-    if let guests { words += ["--guests", guests.sorted().joined(separator: ",")] }
+    if !guests.isEmpty { words += ["--guests", guests.sorted().joined(separator: ",")] }
     if isTraced { words.append("--trace") }
     return words
   }

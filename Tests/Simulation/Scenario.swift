@@ -19,13 +19,13 @@ package struct RunOptions: Equatable, Sendable {
   package var turnsMax: Int?
   package var clientsMax: Int?
   package var without: Set<FaultClass> = []
-  /// The guests of each run by their names; nil leaves them to the seed.
-  package var guests: Set<String>?
+  /// The guests of each run by their names; `any` leaves them to the seed.
+  package var guests: Set<String> = []
   package var isTraced = false
 
   package init() {}
 
-  package static var guestNames: [String] { Guests.kinds.map { $0.name } }
+  package static var guestNames: [String] { Guests.kinds.map { $0.name } + [Guests.any] }
 }
 
 /// What a seed decides at the beginning of a run.

@@ -1,26 +1,27 @@
 import Arbitrary
 import Base
 
-/// The guests of a run: in one run of three some, of different kinds, or those that were asked for.
+/// The guests of a run: those that were asked for, or some that its seed chooses.
 final class Guests {
   static let kinds: [Guest.Type] = [
     DelayGuest.self, ExpiryGuest.self, PriorityGuest.self, LockGuest.self, BalanceGuest.self,
     SingleGuest.self, HistoryGuest.self,
   ]
 
+  static let any = "any"
+
   private var all: [Guest] = []
-  private static let runsPerOne = 3
   private static let countMax = 3
 
-  /// `wanted` names them.
-  func choose(for world: World, seed: UInt64, wanted: Set<String>?) {
+  /// `wanted` names them; `any` leaves them to the seed.
+  func choose(for world: World, seed: UInt64, wanted: Set<String>) {
     var random = SeededGenerator(seed: seed ^ 0x6E57_5000)
     var kinds = Self.kinds.shuffled(using: &random)
-    if let wanted {
-      kinds = kinds.filter { wanted.contains($0.name) }
-    } else {
-      guard random.oneIn(Self.runsPerOne), world.may(.settings) else { return }
+    if wanted.contains(Self.any) {
+      guard world.may(.settings) else { return }
       kinds = Array(kinds.prefix(random.number(1...Self.countMax)))
+    } else {
+      kinds = kinds.filter { wanted.contains($0.name) }
     }
     all = kinds.map { $0.init(world, SeededGenerator(seed: random.next())) }
   }
