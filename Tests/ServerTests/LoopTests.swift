@@ -3,8 +3,8 @@ import Base
 import Synchronization
 import Testing
 
-@testable import Client
 @testable import Broker
+@testable import Client
 @testable import Server
 
 /// What the loop does for connections and by the clock.
