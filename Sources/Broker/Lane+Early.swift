@@ -46,8 +46,8 @@ extension Lane {
 
   /// When somebody is to look again for messages that leave from the middle, as a date; nil for never.
   var nextEarly: Int64? {
-    let returned = returned.earliest == Returned.never ? nil : returned.earliest
-    return [returned, waiting.nextEarly].compactMap(\.self).min()
+    let next = min(returned.earliest, waiting.nextEarly ?? Returned.never)
+    return next == Returned.never ? nil : next
   }
 
   /// What became of looking for messages that leave from the middle.

@@ -325,7 +325,8 @@ struct Waiting: ~Copyable {
 
   /// When the next message may be over that does not wait until it is the first, as a date.
   var nextEarly: Int64? {
-    [front.nextEarly, tail.nextEarly, runTimes?.next].compactMap(\.self).min()
+    let next = min(front.nextEarly ?? .max, tail.nextEarly ?? .max, runTimes?.next ?? .max)
+    return next == .max ? nil : next
   }
 
   /// Entries can be missing between those in memory.

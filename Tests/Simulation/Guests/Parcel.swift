@@ -134,9 +134,7 @@ struct Ledger {
 
   /// It is there, as something says that a crash left open.
   func wasFound(_ parcel: Parcel) {
-    guard parcel.isUncertain else { return }
     parcel.isUncertain = false
-    parcel.stored = Durability(position: 0, isPromised: true)
   }
 
   /// It came as a dead letter.
@@ -185,7 +183,8 @@ struct Ledger {
         continue
       }
       if parcel.removed != nil || !parcel.stored.isSure(bound) { parcel.isUncertain = true }
-      if !parcel.isUncertain { parcel.stored = Durability(position: 0, isPromised: true) }
+      // If it is there at all, the start has made it durable.
+      parcel.stored = Durability(position: 0, isPromised: true)
       parcel.removed = nil
       parcel.place = .waiting
       if let death = parcel.fate.death {
