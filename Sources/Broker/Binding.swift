@@ -3,20 +3,20 @@ import Base
 import Filters
 
 /// Where a binding leads.
-enum Destination {
-  case queue(Queue)
+enum BindingEnd {
+  case destination(Destination)
   case exchange(Exchange)
 
   var id: UInt32 {
     switch self {
-    case .queue(let queue): queue.id
+    case .destination(let destination): destination.id
     case .exchange(let exchange): exchange.id
     }
   }
 
   var name: Name {
     switch self {
-    case .queue(let queue): queue.name
+    case .destination(let destination): destination.name
     case .exchange(let exchange): exchange.name
     }
   }
@@ -25,25 +25,25 @@ enum Destination {
 
   var isDurable: Bool {
     switch self {
-    case .queue(let queue): queue.isDurable
+    case .destination(let destination): destination.isDurable
     case .exchange(let exchange): exchange.isDurable
     }
   }
 
   var isDeleted: Bool {
     switch self {
-    case .queue(let queue): queue.isDeleted
+    case .destination(let destination): destination.isDeleted
     case .exchange(let exchange): exchange.isDeleted
     }
   }
 }
 
-/// A row of the binding table: messages of an exchange with a key, or with headers, go to a queue
-/// or to another exchange.
+/// A row of the binding table: messages of an exchange with a key, or with headers, go to a queue, a stream
+/// or another exchange.
 final class Binding {
   // Unsafe but sound: a deleted exchange is kept by `Unbinding` until its bindings are taken out.
   unowned(unsafe) let source: Exchange
-  let destination: Destination
+  let destination: BindingEnd
   let key: Name
   /// As they are on the wire, with their length; nothing if there are none.
   let arguments: [UInt8]
@@ -65,7 +65,7 @@ final class Binding {
 
   /// A binding that may be added, or the mistake in its arguments.
   convenience init(
-    source: Exchange, destination: Destination, key: Name, arguments: FieldTable
+    source: Exchange, destination: BindingEnd, key: Name, arguments: FieldTable
   ) throws(BrokerError) {
     var predicate: HeadersPredicate?
     switch source.kind {
@@ -81,7 +81,7 @@ final class Binding {
   }
 
   /// Queues are on a node, and are bound without a key.
-  private static func checkLocal(_ destination: Destination, _ key: Name) throws(BrokerError) {
+  private static func checkLocal(_ destination: BindingEnd, _ key: Name) throws(BrokerError) {
     guard key.isEmpty else {
       throw .refusedBinding(reason: "Non empty binding '\(key)' key not permitted")
     }
@@ -104,14 +104,14 @@ final class Binding {
 
   /// One to look for that is the same.
   convenience init(
-    unchecked source: Exchange, destination: Destination, key: Name, arguments: FieldTable
+    unchecked source: Exchange, destination: BindingEnd, key: Name, arguments: FieldTable
   ) {
     self.init(
       source: source, destination: destination, key: key, arguments: arguments, filter: nil)
   }
 
   private init(
-    source: Exchange, destination: Destination, key: Name, arguments: FieldTable, filter: Filter?
+    source: Exchange, destination: BindingEnd, key: Name, arguments: FieldTable, filter: Filter?
   ) {
     self.source = source
     self.filter = filter

@@ -13,8 +13,8 @@ struct Recovering {
 
   /// Queues whose lane has not come yet; a crash may have cut it.
   fileprivate var declared: [UInt32: Declaration] = [:]
-  fileprivate var queues: [UInt32: Queue] = [:]
-  fileprivate var lanes: [UInt32: (lane: Lane, found: RecoveringLane)] = [:]
+  fileprivate var destinations: [UInt32: Destination] = [:]
+  fileprivate var lanes: [UInt32: (lane: any RecoveredLane, found: RecoveringLane)] = [:]
   fileprivate var exchanges: [UInt32: (Exchange, VirtualHost)] = [:]
 }
 
@@ -94,6 +94,12 @@ extension Broker: JournalReplay {
     if view.namesDeadLetterTarget { flags.insert(.namesTarget) }
     for place in record.destinations {
       guard let found = recovering?.lanes[place.lane]?.found else { continue }
+      if found.keepsAll {
+        let entry = Entry(sequence: place.sequence, location: location, flags: .durable)
+        // No date of its own is when a record was stored.
+        if found.append(entry, expiringAt: view.storedAt) { journal.retain(location.block) }
+        continue
+      }
       if Sabotage.is(.losesDestinationAtReplay), place.sequence % 16 == 5 { continue }
       let entry = Entry(sequence: place.sequence, location: location, flags: flags)
       let date = found.messageTTL.map { min(own, view.storedAt + $0) } ?? own
@@ -163,7 +169,11 @@ extension Broker: JournalReplay {
   private func replayLane(_ record: LaneRecord) throws(JournalError) {
     if let problem = record.problem { throw problem.error(at: record.record.position) }
     useIDs(lane: record.id + 1)
-    if let queue = recovering?.queues[record.queue] { return try replayLane(record, of: queue) }
+    if LaneRole(rawValue: record.role) == .partition { return try replayPartition(record) }
+    if let found = recovering?.destinations[record.queue] {
+      guard let queue = found as? Queue else { throw Self.wrongRole(record) }
+      return try replayLane(record, of: queue)
+    }
     guard let declared = recovering?.declared.removeValue(forKey: record.queue) else {
       throw .inconsistent(
         "log position \(record.record.position) declares lane \(record.id) of queue"
@@ -179,6 +189,7 @@ extension Broker: JournalReplay {
       guard record.priority <= queue.settings?.priorityMax ?? 0 else {
         throw Self.wrongPriority(record)
       }
+    case .partition, .reader: throw Self.wrongRole(record)
     case .delayed:
       guard declared.name == role.queueName, declared.vhost.delays == nil else {
         throw Self.wrongRole(record)
@@ -187,7 +198,7 @@ extension Broker: JournalReplay {
     }
     declared.vhost.insert(queue)
     catalog.add(queue)
-    recovering?.queues[queue.id] = queue
+    recovering?.destinations[queue.id] = queue
     recovering?.lanes[record.id] = (queue.lane, Self.recoveringLane(of: queue))
   }
 
@@ -197,6 +208,7 @@ extension Broker: JournalReplay {
       switch queue.lane.role {
       case .ready: queue.canTake(laneOfPriority: record.priority)
       case .delayed: true
+      case .partition, .reader: false
       }
     guard isKnown else { throw Self.wrongPriority(record) }
     let lane = Lane(
@@ -204,6 +216,32 @@ extension Broker: JournalReplay {
       broker: self)
     queue.add(lane)
     recovering?.lanes[record.id] = (lane, Self.recoveringLane(of: queue))
+  }
+
+  /// With its first partition a stream is there; it may get more.
+  private func replayPartition(_ record: LaneRecord) throws(JournalError) {
+    let stream: Stream
+    if let found = recovering?.destinations[record.queue] {
+      guard let found = found as? Stream else { throw Self.wrongRole(record) }
+      stream = found
+    } else {
+      guard let declared = recovering?.declared.removeValue(forKey: record.queue) else {
+        throw .inconsistent(
+          "log position \(record.record.position) declares partition \(record.id) of stream"
+            + " \(record.queue), which was not declared before it")
+      }
+      stream = Stream(
+        id: record.queue, name: declared.name, vhost: declared.vhost,
+        arguments: declared.arguments)
+      declared.vhost.insert(stream)
+      catalog.add(stream)
+      recovering?.destinations[stream.id] = stream
+    }
+    guard Int(record.priority) == stream.partitions.count else { throw Self.wrongPriority(record) }
+    let partition = stream.addPartition(id: record.id)
+    recovering?.lanes[record.id] = (
+      partition, RecoveringLane(countsBytes: false, messageTTL: nil, keepsAll: true)
+    )
   }
 
   private static func recoveringLane(of queue: Queue) -> RecoveringLane {
@@ -225,14 +263,14 @@ extension Broker: JournalReplay {
 
   private func replayQueueDeleted(_ id: UInt32) {
     recovering?.declared[id] = nil
-    guard let queue = recovering?.queues.removeValue(forKey: id) else { return }
-    for lane in queue.lanes {
-      recovering?.lanes.removeValue(forKey: lane.id)?.found.takeRemaining { entry, _ in
+    guard let leaving = recovering?.destinations.removeValue(forKey: id) else { return }
+    for lane in leaving.laneIDs {
+      recovering?.lanes.removeValue(forKey: lane)?.found.takeRemaining { entry, _ in
         journal.release(entry.location.block)
       }
     }
-    catalog.remove(queue)
-    queue.vhost.remove(queue, .deleted)
+    catalog.remove(leaving)
+    leaving.vhost.remove(leaving, .deleted)
   }
 
   private func replayExchange(_ record: ExchangeRecord) throws(JournalError) {
@@ -267,7 +305,7 @@ extension Broker: JournalReplay {
     guard until == 0 || until > now else { return }
     let seen =
       record.isOfQueue
-      ? recovering?.queues[record.id]?.seen : recovering?.exchanges[record.id]?.0.seen
+      ? recovering?.destinations[record.id]?.seen : recovering?.exchanges[record.id]?.0.seen
     seen?.remember(record.value.bytes, until: until, now: now)
   }
 
@@ -287,14 +325,14 @@ extension Broker: JournalReplay {
   ) throws(JournalError) {
     guard let (source, vhost) = recovering?.exchanges[record.source] else { return }
     if Sabotage.is(.forgetsHeadersBinding), source.kind == .headers { return }
-    let destination: Destination
+    let destination: BindingEnd
     if record.isToExchange {
       if Sabotage.is(.forgetsExchangeBinding) { return }
       guard let (exchange, _) = recovering?.exchanges[record.destination] else { return }
       destination = .exchange(exchange)
     } else {
-      guard let queue = recovering?.queues[record.destination] else { return }
-      destination = .queue(queue)
+      guard let found = recovering?.destinations[record.destination] else { return }
+      destination = .destination(found)
     }
     let (key, arguments) = (record.key, record.arguments)
     if isRemoved {

@@ -22,25 +22,26 @@ extension Broker {
   func withoutRepeated(
     _ route: Route, _ names: RawSpan, _ properties: RawSpan
   ) throws(BrokerError) -> (Route, [(queue: ObjectIdentifier, remembrance: Remembrance)]) {
-    guard route.queues.contains(where: { $0._withUnsafeGuaranteedRef { $0.seen != nil } }) else {
+    guard route.destinations.contains(where: { $0._withUnsafeGuaranteedRef { $0.seen != nil } })
+    else {
       return (route, [])
     }
     let headers = properties.extracting(PropertyFlags.headers.place(in: properties) ?? 0..<0)
     var walk = RouteWalk(mark: 0, stepsMax: limits.routingStepsMax)
     var repeated: Set<ObjectIdentifier> = []
     var remembrances: [(queue: ObjectIdentifier, remembrance: Remembrance)] = []
-    for queue in route.queues {
-      let queue = queue.takeUnretainedValue()
-      guard let seen = queue.seen, walk.step(),
+    for destination in route.destinations {
+      let destination = destination.takeUnretainedValue()
+      guard let seen = destination.seen, walk.step(),
         let value = seen.wanted.value(in: headers, &walk)
       else { continue }
       guard !seen.has(value, now: now) else {
-        repeated.insert(ObjectIdentifier(queue))
+        repeated.insert(ObjectIdentifier(destination))
         continue
       }
       let until = seen.wanted.until(headers, now: now, &walk)
       remembrances.append(
-        (ObjectIdentifier(queue), Remembrance(values: seen, value: value, until: until)))
+        (ObjectIdentifier(destination), Remembrance(values: seen, value: value, until: until)))
     }
     guard !walk.isTooLong else {
       let (exchange, _) = RouteMemo.split(names)
@@ -49,11 +50,12 @@ extension Broker {
     }
     guard !repeated.isEmpty else { return (route, remembrances) }
     return (
-      Route(those: route.queues[...]) { !repeated.contains(ObjectIdentifier($0)) }, remembrances
+      Route(those: route.destinations[...]) { !repeated.contains(ObjectIdentifier($0)) },
+      remembrances
     )
   }
 
   private func vhostName(of route: Route) -> Name {
-    route.queues.first.map { $0.takeUnretainedValue().vhost.name } ?? ""
+    route.destinations.first.map { $0.takeUnretainedValue().vhost.name } ?? ""
   }
 }

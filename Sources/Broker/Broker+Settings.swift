@@ -2,9 +2,8 @@ import AMQP
 import Base
 import Journal
 
-/// Messages for queues with settings, and messages that expire: which lane they go to, whether there is
-/// room, what has to leave for them, and when they are over. Other messages for a route of queues without
-/// any settings never come here.
+/// Messages for destinations that are not plain, and messages that expire: each destination is asked what it
+/// makes of them. Other messages for a route of plain destinations never come here.
 extension Broker {
   /// Stores a message once and puts an entry into every queue of the route that has room. Returns whether
   /// all of them had.
@@ -12,125 +11,92 @@ extension Broker {
     names: RawSpan, properties: RawSpan, body: RawSpan, _ draft: RecordDraft?, in route: Route,
     isPersistent: Bool
   ) throws(BrokerError) -> Bool {
-    let priority = MessageView.priority(in: properties)
-    let life = MessageView.life(in: properties)
-    let marks: Entry.Flags = DeadLetterTarget.isNamed(in: properties) ? .namesTarget : []
-    let size = body.byteCount
+    let arrival = Arrival(
+      isPersistent: isPersistent, priority: MessageView.priority(in: properties),
+      life: MessageView.life(in: properties),
+      marks: DeadLetterTarget.isNamed(in: properties) ? .namesTarget : [], size: body.byteCount)
     guard route.mayRefuse else {
       guard route.count > 0 else { return true }
-      for queue in route.queues { try prepareLane(of: queue, forPriority: priority) }
-      put(names, properties, body, draft, in: route, isPersistent, priority: priority, life, marks)
-      for queue in route.queues { queue._withUnsafeGuaranteedRef { stored(size, in: $0, life) } }
+      try store(arrival, names, properties, body, draft, in: route)
       return true
     }
     let (wanted, remembrances) = try withoutRepeated(route, names, properties)
     var open = wanted
     var full: Set<ObjectIdentifier> = []
-    for queue in wanted.queues {
-      let queue = queue.takeUnretainedValue()
-      guard isFull(queue, for: size) else { continue }
-      full.insert(ObjectIdentifier(queue))
-      guard queue.settings?.sendsRefusedOn == true else { continue }
-      deadLetters.send(refused: names, properties: properties, body: body, by: queue)
+    for destination in wanted.destinations {
+      let destination = destination.takeUnretainedValue()
+      guard destination.isFull(for: arrival.size) else { continue }
+      full.insert(ObjectIdentifier(destination))
+      guard let target = destination.refusedTarget else { continue }
+      deadLetters.send(refused: names, properties: properties, body: body, by: target)
     }
     if !full.isEmpty {
       open = wanted.only { !full.contains(ObjectIdentifier($0)) }
     }
     guard open.count > 0 else { return wanted.count == 0 }
-    for queue in open.queues { try prepareLane(of: queue, forPriority: priority) }
     if remembrances.isEmpty {
-      put(names, properties, body, draft, in: open, isPersistent, priority: priority, life, marks)
+      try store(arrival, names, properties, body, draft, in: open)
     } else {
+      try prepare(open, for: arrival)
       journal.together {
-        put(names, properties, body, draft, in: open, isPersistent, priority: priority, life, marks)
+        put(arrival, names, properties, body, draft, in: open)
         remember(remembrances.lazy.filter { !full.contains($0.queue) }.map(\.remembrance))
       }
+      tellTaken(arrival, open)
     }
-    for queue in open.queues { queue._withUnsafeGuaranteedRef { stored(size, in: $0, life) } }
     return open.count == wanted.count
   }
 
-  private func prepareLane(
-    of queue: Unmanaged<Queue>, forPriority priority: UInt8
+  private func store(
+    _ arrival: Arrival, _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan,
+    _ draft: RecordDraft?, in route: Route
   ) throws(BrokerError) {
-    let hasLane = queue._withUnsafeGuaranteedRef {
-      $0.levels == nil || $0.lane(forPriority: priority) != nil
-    }
-    if !hasLane { try queue.takeUnretainedValue().prepareLane(forPriority: priority) }
+    try prepare(route, for: arrival)
+    put(arrival, names, properties, body, draft, in: route)
+    tellTaken(arrival, route)
   }
 
-  /// Stores the message, and an entry for each of the queues, which have lanes for it.
+  private func prepare(_ route: Route, for arrival: Arrival) throws(BrokerError) {
+    for destination in route.destinations {
+      try destination.takeUnretainedValue().prepare(priority: arrival.priority)
+    }
+  }
+
+  private func tellTaken(_ arrival: Arrival, _ route: Route) {
+    for destination in route.destinations {
+      destination._withUnsafeGuaranteedRef { $0.taken(arrival) }
+    }
+  }
+
+  /// Stores the message, and what each of the destinations, which are prepared for it, has of it.
   private func put(
-    _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan, _ draft: RecordDraft?,
-    in open: Route, _ isPersistent: Bool, priority: UInt8, _ life: Int64?, _ marks: Entry.Flags
+    _ arrival: Arrival, _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan,
+    _ draft: RecordDraft?, in open: Route
   ) {
-    let isDurable = isPersistent && open.durableCount > 0
-    let destinations = isDurable ? open.durableCount : 0
+    let places = open.placeCount(isPersistent: arrival.isPersistent)
     let message =
       if let draft {
         appendMessage(
-          draft, names: names, properties: properties, destinations: destinations,
-          isDurable: isDurable)
+          draft, names: names, properties: properties, destinations: places, isDurable: places > 0)
       } else {
         appendMessage(
-          names: names, properties: properties, body: body, destinations: destinations,
-          isDurable: isDurable)
+          names: names, properties: properties, body: body, destinations: places,
+          isDurable: places > 0)
       }
     journal.retain(message.location.block, count: open.count)
     var place = message.rest
-    for queue in open.queues {
-      queue._withUnsafeGuaranteedRef { queue in
-        let isDurable = isDurable && queue.isDurable
-        enqueue(message, in: queue, isDurable, at: place, priority: priority, life, marks)
-        if isDurable { place += MessagePlace.size }
+    for destination in open.destinations {
+      destination._withUnsafeGuaranteedRef { destination in
+        let survives = arrival.isPersistent ? destination.isDurable : destination.keepsAll
+        destination.take(message, arrival, at: survives ? place : nil)
+        if survives { place += MessagePlace.size }
       }
     }
   }
 
-  private func enqueue(
-    _ message: StoredMessage, in queue: Queue, _ isDurable: Bool,
-    at place: UnsafeMutableRawPointer, priority: UInt8, _ life: Int64?, _ marks: Entry.Flags
-  ) {
-    guard let lane = queue.lane(forPriority: priority) else {
-      invariantFailed("a message has a priority that its queue has no lane for")
-    }
-    if isDurable {
-      MessagePlace(lane: lane.id, sequence: lane.nextSequence).write(at: place)
-    }
-    var flags = marks
-    if isDurable { flags.insert(.durable) }
-    if queue.settings?.countsBytes == true { flags.insert(.counted) }
-    if let whole = queue.life(life) {
-      flags.insert(.expires)
-      lane.enqueue(
-        message.location, flags: flags, expiringAt: whole > .max - now ? .max : now + whole)
-    } else {
-      lane.enqueue(message.location, flags: flags)
-    }
-    queue.filled(lane)
-  }
-
-  private func stored(_ size: Int, in queue: Queue, _ life: Int64?) {
-    if let life = queue.life(life) {
-      queue.expect(life > .max - now ? .max : now + life)
-      // Who can take it at once gets it.
-      if life == 0 { deliveries.serve(queue) }
-    }
-    guard let settings = queue.settings else { return }
-    if settings.countsBytes { queue.readyBytes += size }
-    guard settings.dropsHead, queue.isOverfull else { return }
-    deliveries.serve(queue)
-    _ = queue.dropHead()
-  }
-
-  /// The queue refuses one more message, of this size. Whoever can take what is ready takes it before.
-  private func isFull(_ queue: Queue, for size: Int) -> Bool {
-    guard !queue.isDeleted, let settings = queue.settings, settings.refusesPublishes else {
-      return queue.isDeleted
-    }
-    guard queue.wouldOverflow(with: size) else { return false }
-    deliveries.serve(queue)
-    return queue.wouldOverflow(with: size)
+  /// The date so many milliseconds from now.
+  func date(in milliseconds: Int64) -> Int64 {
+    milliseconds > .max - now ? .max : now + milliseconds
   }
 }
 

@@ -42,6 +42,11 @@ public final class Broker {
   private var unlogged: [Lane] = []
   /// Queues whose next message may be delivered when the log knows that it may have been.
   private var reserving: [Queue] = []
+  /// Partitions with records of this turn, and those with records that are not durable.
+  private var appending: [Partition] = []
+  private var becomingDurable: [Partition] = []
+  /// Counts turns.
+  private(set) var turn: Int64 = 0
   /// Lanes that messages were moved into in this turn.
   private var moving: [Lane] = []
   /// Queues that wait for a block to be in memory, by block.
@@ -109,11 +114,11 @@ public final class Broker {
   /// Channels with publishes that wait for the log.
   private var awaiting: [Channel] = []
   /// Deleted queues with deliveries that are not acknowledged yet.
-  private var unsettled: [UInt32: Queue] = [:]
+  private var unsettled: [UInt32: Destination] = [:]
   var recovering: Recovering?
   /// Messages that are being stored in very many queues, and what was deleted meanwhile.
   private var wideStoreCount = 0
-  private var retired: [Queue] = []
+  private var retired: [Destination] = []
 
   /// `moment` is the present, until the first turn; `random` gives numbers for names that clients must not
   /// guess.
@@ -139,10 +144,10 @@ public final class Broker {
   /// How many queues there are, and messages in them.
   public var counts: (queues: Int, ready: Int, unacknowledged: Int) {
     var counts = (queues: 0, ready: 0, unacknowledged: 0)
-    for queue in vhosts.values.lazy.flatMap({ $0.queues.values }) {
+    for destination in vhosts.values.lazy.flatMap({ $0.destinations.values }) {
       counts.queues += 1
-      counts.ready += queue.readyCount
-      counts.unacknowledged += queue.unacknowledgedCount
+      counts.ready += destination.readyCount
+      counts.unacknowledged += destination.unacknowledgedCount
     }
     return counts
   }
@@ -151,6 +156,7 @@ public final class Broker {
 
   /// A turn begins.
   public func begin(at moment: Moment) {
+    turn += 1
     time = moment.monotonic
     dates.follow(moment)
     now = dates.date(at: time)
@@ -205,6 +211,7 @@ public final class Broker {
       }
       confirming.removeAll(keepingCapacity: true)
     }
+    endAppending()
     for lane in moving { lane.movesEnded(at: journal.endPosition) }
     moving.removeAll(keepingCapacity: true)
     commit()
@@ -255,6 +262,7 @@ public final class Broker {
     if journal.failure != nil { return refuseAwaiting() }
     let position = journal.durablePosition
     awaiting.removeAll { !$0.confirmDurable(upTo: position) }
+    becomingDurable.removeAll { !$0.becameDurable(upTo: position) }
     tellDurable(upTo: position)
   }
 
@@ -277,7 +285,7 @@ public final class Broker {
     events.finish()
     logProgress(countsMax: .max)
     for vhost in vhosts.values {
-      for queue in vhost.queues.values { queue.tightenHorizon() }
+      for destination in vhost.destinations.values { destination.tightenHorizon() }
     }
     journal.close(now: now)
   }
@@ -301,9 +309,9 @@ public final class Broker {
   func commitBegan() { wideStoreBegan(bytes: 0) }
   func commitEnded() { wideStoreEnded(bytes: 0) }
 
-  /// The queue was deleted; routes that are being stored to may have it.
-  func retire(_ queue: Queue) {
-    if wideStoreCount > 0 { retired.append(queue) }
+  /// It was deleted; routes that are being stored to may have it.
+  func retire(_ leaving: Destination) {
+    if wideStoreCount > 0 { retired.append(leaving) }
   }
 
   @inline(__always)
@@ -314,7 +322,8 @@ public final class Broker {
   }
 
   private func hold(_ queue: Queue) {
-    guard !queue.isDeleted else { return }
+    // What readers have is no reason to move it.
+    guard !queue.isDeleted, queue.feed == nil else { return }
     queue.holdingIndex = holding.count
     holding.append(queue)
   }
@@ -379,6 +388,17 @@ public final class Broker {
 
   func noteMoving(_ lane: Lane) { moving.append(lane) }
 
+  func noteAppended(_ partition: Partition) { appending.append(partition) }
+
+  private func endAppending() {
+    guard !appending.isEmpty else { return }
+    let position = journal.endPosition
+    for partition in appending where partition.turnEnded(at: position) {
+      becomingDurable.append(partition)
+    }
+    appending.removeAll(keepingCapacity: true)
+  }
+
   func noteMoving(_ line: ConsumerLine) {
     deliveries.add(line)
   }
@@ -387,17 +407,17 @@ public final class Broker {
     confirming.append(channel)
   }
 
-  /// The queue was deleted; it is kept as long as deliveries refer to it.
-  func keepUntilSettled(_ queue: Queue) {
-    unsettled[queue.id] = queue
-    forgetIfDone(queue)
+  /// It was deleted; it is kept as long as deliveries refer to it.
+  func keepUntilDone(_ leaving: Destination) {
+    unsettled[leaving.id] = leaving
+    forgetIfDone(leaving)
   }
 
-  func forgetIfDone(_ queue: Queue) {
-    guard queue.unacknowledgedCount == 0, unsettled[queue.id] === queue else { return }
-    unsettled[queue.id] = nil
-    queueNumbers.giveBack(queue.id)
-    for lane in queue.lanes { laneNumbers.giveBack(lane.id) }
+  func forgetIfDone(_ leaving: Destination) {
+    guard leaving.isDone, unsettled[leaving.id] === leaving else { return }
+    unsettled[leaving.id] = nil
+    queueNumbers.giveBack(leaving.id)
+    for lane in leaving.laneIDs { laneNumbers.giveBack(lane) }
   }
 
   // MARK: Messages
@@ -455,7 +475,7 @@ public final class Broker {
     return place + bytes.byteCount
   }
 
-  /// Stores a message once and puts an entry into every queue of the route.
+  /// Stores a message once and puts an entry into every queue of the route, which is a plain one.
   @inline(__always)
   func store(
     names: RawSpan, properties: RawSpan, body: RawSpan, in route: Route, isDurable: Bool
@@ -470,14 +490,15 @@ public final class Broker {
   func enqueue(_ message: StoredMessage, in route: Route, _ isDurable: Bool) {
     journal.retain(message.location.block, count: route.count)
     if route.count == 1 {
-      route.queues[0]._withUnsafeGuaranteedRef { queue in
-        enqueue(message, in: queue, isDurable, at: message.rest)
+      route.destinations[0]._withUnsafeGuaranteedRef {
+        enqueue(message, in: $0.plainQueue, isDurable, at: message.rest)
       }
       return
     }
     var place = message.rest
-    for queue in route.queues {
-      queue._withUnsafeGuaranteedRef { queue in
+    for destination in route.destinations {
+      destination._withUnsafeGuaranteedRef { destination in
+        let queue = destination.plainQueue
         enqueue(message, in: queue, isDurable && queue.isDurable, at: place)
         if isDurable, queue.isDurable { place += MessagePlace.size }
       }

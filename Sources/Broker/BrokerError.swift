@@ -71,6 +71,12 @@ public indirect enum BrokerError: Error, Equatable, Sendable {
   case refusedExchange(reason: String)
   /// The exchange's type does not have such bindings; as clients know the reason.
   case refusedBinding(reason: String)
+  /// A queue of its type cannot be so, such as not durable.
+  case refusedProperty(String, queue: Name, in: Name)
+  /// Streams have no such request.
+  case unsupported(String, queue: Name, in: Name)
+  /// Who reads a stream says how much may be unacknowledged.
+  case needsPrefetch(stream: Name, in: Name)
   /// The argument is one for queues of another type than this one's.
   case refusedForType(Name, queue: Name, in: Name, type: String)
   /// The bytes of a message's properties are wrong.

@@ -77,13 +77,17 @@ final class Catalog {
 
   // MARK: To the log
 
-  /// A queue is there from its lane's record on, so that a crash leaves both or neither.
-  func append(_ queue: Queue) -> Committed {
-    Self.record(queue).append(to: journal)
-    for lane in queue.lanes { Self.record(lane).append(to: journal) }
+  /// A queue is there from its lane's record on, so that a crash leaves both or neither; of several lanes it
+  /// leaves all or none.
+  func append(_ new: Destination) -> Committed {
+    let lanes = new.laneRecords(below: .max, withStates: false)
+    _ = change(recordCount: lanes.count) {
+      Self.record(new).append(to: journal)
+      for lane in lanes { lane.append(to: journal) }
+    }
     let committed = changed()
-    queue.declaredAt = journal.endPosition
-    add(queue)
+    new.declaredAt = journal.endPosition
+    add(new)
     return committed
   }
 
@@ -109,9 +113,9 @@ final class Catalog {
     append(Self.record(binding).ofKind(BrokerRecord.Kind.bindingRemoved.rawValue))
   }
 
-  func appendDeleted(_ queue: Queue) {
-    remove(queue)
-    QueueDeletedRecord.append(to: journal, id: queue.id)
+  func appendDeleted(_ leaving: Destination) {
+    remove(leaving)
+    QueueDeletedRecord.append(to: journal, id: leaving.id)
     changedAt = journal.endPosition
   }
 
@@ -156,12 +160,12 @@ final class Catalog {
   // MARK: What there is
 
   /// Everything durable that exists, in any order, with the exchanges that every virtual host has.
-  private(set) var queues: [Queue] = []
+  private(set) var destinations: [Destination] = []
   private(set) var exchanges: [(exchange: Exchange, vhost: VirtualHost)] = []
 
-  func add(_ queue: Queue) {
-    queue.catalogIndex = queues.count
-    queues.append(queue)
+  func add(_ new: Destination) {
+    new.catalogIndex = destinations.count
+    destinations.append(new)
   }
 
   func add(_ exchange: Exchange, in vhost: VirtualHost) {
@@ -171,12 +175,12 @@ final class Catalog {
 
   /// The last one takes its place, so that whoever goes from the end to the beginning misses nothing, and
   /// may see some twice.
-  func remove(_ queue: Queue) {
-    guard let index = queue.catalogIndex else { return }
-    queue.catalogIndex = nil
-    let last = queues.removeLast()
-    guard last !== queue else { return }
-    queues[index] = last
+  func remove(_ leaving: Destination) {
+    guard let index = leaving.catalogIndex else { return }
+    leaving.catalogIndex = nil
+    let last = destinations.removeLast()
+    guard last !== leaving else { return }
+    destinations[index] = last
     last.catalogIndex = index
   }
 
@@ -201,11 +205,10 @@ final class Catalog {
 
   /// With its lanes of ids below `newLanes`; what of their messages is in lane files and alive follows in
   /// records of its own.
-  func append(_ queue: Queue, newLanes: UInt32, to bytes: inout [UInt8]) {
-    Self.record(queue).append(to: &bytes)
-    for lane in queue.lanes where lane.id < newLanes {
-      Self.record(lane).append(to: &bytes)
-      appendState(of: lane, to: &bytes)
+  func append(_ destination: Destination, newLanes: UInt32, to bytes: inout [UInt8]) {
+    Self.record(destination).append(to: &bytes)
+    for record in destination.laneRecords(below: newLanes, withStates: true) {
+      record.append(to: &bytes)
     }
   }
 
@@ -221,14 +224,13 @@ final class Catalog {
     Self.record(message, of: exchange).append(to: &bytes)
   }
 
-  private func appendState(of lane: Lane, to bytes: inout [UInt8]) {
+  static func state(of lane: Lane) -> RawRecord {
     var moved = lane.movedUpTo
     if Sabotage.is(.forgetsMovedUpTo) { moved = 0 }
     if Sabotage.is(.recordsMovedUpToTooHigh), moved > 0 { moved += 1 }
-    LaneStateRecord.raw(
+    return LaneStateRecord.raw(
       lane: lane.id, nextSequence: lane.nextSequence, deliveredUpTo: lane.horizon.upTo,
-      movedUpTo: moved
-    ).append(to: &bytes)
+      movedUpTo: moved)
   }
 
   func appendAlive(
@@ -243,13 +245,13 @@ final class Catalog {
 
   // MARK: The bytes
 
-  private static func record(_ queue: Queue) -> RawRecord {
+  private static func record(_ destination: Destination) -> RawRecord {
     QueueRecord.raw(
-      id: queue.id, isAutoDelete: queue.isAutoDelete, vhost: queue.vhost.name, name: queue.name,
-      arguments: queue.arguments.encoded)
+      id: destination.id, isAutoDelete: destination.isAutoDelete, vhost: destination.vhost.name,
+      name: destination.name, arguments: destination.arguments.encoded)
   }
 
-  private static func record(_ lane: Lane) -> RawRecord {
+  static func record(_ lane: Lane) -> RawRecord {
     LaneRecord.raw(
       id: lane.id, queue: lane.queue.id, role: lane.role.rawValue, priority: lane.priority)
   }

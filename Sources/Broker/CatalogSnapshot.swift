@@ -12,11 +12,11 @@ final class CatalogSnapshot: Chore {
   private enum Part {
     case exchanges
     case exchangeBindings
-    case queues
+    case destinations
     case outstanding
   }
 
-  private enum QueuePart {
+  private enum DestinationPart {
     /// The messages of one of its lanes behind this sequence.
     case lane(Int, behind: UInt64)
     /// How often messages of that lane came back.
@@ -41,7 +41,7 @@ final class CatalogSnapshot: Chore {
   private var index: Int
   /// Whose bindings are being taken; by its place it would be another one when something is deleted.
   private var exchange: Exchange?
-  private var queue: (queue: Queue, part: QueuePart)?
+  private var current: (destination: Destination, part: DestinationPart)?
   /// What an exchange or a queue remembers; values before `next` were taken.
   private var remembered: (holder: SeenValues.Holder, all: [SeenValue], next: Int)?
   /// The messages that an exchange keeps; those before `next` were taken.
@@ -96,7 +96,7 @@ final class CatalogSnapshot: Chore {
       switch part {
       case .exchanges: takeExchange(&steps)
       case .exchangeBindings: takeExchangeBinding(&steps)
-      case .queues: takeQueue(&steps)
+      case .destinations: takeDestination(&steps)
       case .outstanding:
         let isOver = walk?.advance(&steps) { entry, lane in note(entry, of: lane) } ?? true
         guard isOver else { return false }
@@ -182,8 +182,8 @@ final class CatalogSnapshot: Chore {
     }
     index = min(index, catalog.exchanges.count) - 1
     guard index >= 0 else {
-      part = .queues
-      index = catalog.queues.count
+      part = .destinations
+      index = catalog.destinations.count
       return
     }
     steps -= 1
@@ -207,50 +207,52 @@ final class CatalogSnapshot: Chore {
     return true
   }
 
-  private func takeQueue(_ steps: inout Int) {
-    guard let current = queue else { return beginQueue(&steps) }
-    guard !current.queue.isDeleted else {
-      queue = nil
+  private func takeDestination(_ steps: inout Int) {
+    guard let current else { return beginDestination(&steps) }
+    guard !current.destination.isDeleted else {
+      self.current = nil
       bindingIndex = .max
       alive = []
       return
     }
     switch current.part {
-    case .lane(let index, let behind): takeLane(current.queue, index, behind: behind, &steps)
-    case .counts(let index, let place): takeCounts(current.queue, index, place, &steps)
-    case .bindings: if !take(current.queue.bindings, &steps) { queue = nil }
+    case .lane(let index, let behind): takeLane(current.destination, index, behind: behind, &steps)
+    case .counts(let index, let place): takeCounts(current.destination, index, place, &steps)
+    case .bindings: if !take(current.destination.bindings, &steps) { self.current = nil }
     }
   }
 
-  private func beginQueue(_ steps: inout Int) {
-    index = min(index, catalog.queues.count) - 1
+  private func beginDestination(_ steps: inout Int) {
+    index = min(index, catalog.destinations.count) - 1
     guard index >= 0 else {
       part = .outstanding
       walk = OutstandingWalk(broker, returnedTo: moved)
       return
     }
-    let queue = catalog.queues[index]
+    let destination = catalog.destinations[index]
     steps -= 2 * Self.stepsPerRecord
-    guard queue.id < newQueues, queue.snapshotNumber != number else { return }
-    queue.snapshotNumber = number
-    for lane in queue.lanes where lane.id < newLanes {
+    guard destination.id < newQueues, destination.snapshotNumber != number else { return }
+    destination.snapshotNumber = number
+    for lane in destination.movingLanes where lane.id < newLanes {
       lane.snapshot = (number, lane.movedUpTo)
     }
-    catalog.append(queue, newLanes: newLanes, to: &bytes)
-    begin(queue.seen)
-    self.queue = (queue, .lane(0, behind: 0))
+    catalog.append(destination, newLanes: newLanes, to: &bytes)
+    begin(destination.seen)
+    current = (destination, .lane(0, behind: 0))
   }
 
   // MARK: Messages in lane files
 
-  private func takeLane(_ queue: Queue, _ index: Int, behind: UInt64, _ steps: inout Int) {
-    guard index < queue.lanes.count else {
-      self.queue = (queue, .bindings)
+  private func takeLane(
+    _ destination: Destination, _ index: Int, behind: UInt64, _ steps: inout Int
+  ) {
+    guard index < destination.movingLanes.count else {
+      current = (destination, .bindings)
       return
     }
-    let lane = queue.lanes[index]
+    let lane = destination.movingLanes[index]
     guard lane.snapshot.number == number, lane.snapshot.upTo > 0 else {
-      self.queue = (queue, .counts(index, .moved(behind: 0)))
+      current = (destination, .counts(index, .moved(behind: 0)))
       return
     }
     if behind == 0 { moved.append(lane) }
@@ -263,28 +265,28 @@ final class CatalogSnapshot: Chore {
     }
     steps -= 1 + count / Self.entriesPerStep
     if let last {
-      self.queue = (queue, .lane(index, behind: last))
+      current = (destination, .lane(index, behind: last))
     } else {
       flushAlive(lane.id)
-      self.queue = (queue, .counts(index, .moved(behind: 0)))
+      current = (destination, .counts(index, .moved(behind: 0)))
     }
   }
 
   private func takeCounts(
-    _ queue: Queue, _ index: Int, _ place: DeliveryCounts.Place?, _ steps: inout Int
+    _ destination: Destination, _ index: Int, _ place: DeliveryCounts.Place?, _ steps: inout Int
   ) {
-    let lane = queue.lanes[index]
+    let lane = destination.movingLanes[index]
     var place = place
     guard lane.snapshot.number == number, place != nil, let counts = lane.counts,
       !Sabotage.is(.leavesCountsOutOfCheckpoint)
     else {
-      self.queue = (queue, .lane(index + 1, behind: 0))
+      current = (destination, .lane(index + 1, behind: 0))
       return
     }
     let some = counts.some(from: &place)
     steps -= 1 + some.count / Self.entriesPerStep
     if !some.isEmpty { catalog.append(some, of: lane.id, to: &bytes) }
-    self.queue = (queue, .counts(index, place))
+    current = (destination, .counts(index, place))
   }
 
   private func add(_ range: ClosedRange<UInt64>, of lane: UInt32) {

@@ -258,7 +258,7 @@ final class ChannelWork: Chore {
   private func leaveQueues(_ budget: inout Int) -> Bool {
     budget -= 4
     if let queue = left.popLast() {
-      channel.vhost.consumerLeft(queue)
+      queue.consumerLeft()
       return false
     }
     channel.ended()

@@ -289,12 +289,13 @@ extension Channel {
     guard route.count > 0 else {
       return unroutable(names, properties, body, draft, isMandatory: isMandatory)
     }
-    if isPersistent, route.durableCount > 0, let reason = broker.journal.failure {
+    let isDurable = route.placeCount(isPersistent: isPersistent) > 0
+    if isDurable, let reason = broker.journal.failure {
       throw .journalFailed(reason: reason)
     }
     let isPlain = route.isPlain && !MessageView.isMarked(properties)
     guard isPlain || route.count > WideStore.queuesMax else {
-      if isPersistent, route.durableCount > 0 { confirms.isDurable = true }
+      if isDurable { confirms.isDurable = true }
       let hasRoom = try broker.storeWithSettings(
         names: names, properties: properties, body: body, draft, in: route,
         isPersistent: isPersistent)

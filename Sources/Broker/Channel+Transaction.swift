@@ -113,7 +113,7 @@ extension Channel {
       }
       return
     }
-    let isDurable = message.isPersistent && route.durableCount > 0
+    let isDurable = route.placeCount(isPersistent: message.isPersistent) > 0
     if let draft {
       broker.store(draft, names: names, properties: properties, in: route, isDurable: isDurable)
     } else {

@@ -110,8 +110,8 @@ public final class Channel {
     if consumer.line != nil { consumer.leaveLine() }
     let named = Sabotage.is(.namesWrongConsumer) ? anyConsumer(but: consumer) : consumer
     let view = MessageView(record, in: entry.location.block)
-    if entry.cameBack {
-      deliverAgain(view, entry, of: lane, to: named, tag: tag)
+    if entry.hasMoreProperties {
+      deliverWithMore(view, entry, of: lane, to: named, tag: tag)
     } else {
       outlet.deliver(
         view, to: named, on: self, tag: tag, isRedelivered: entry.isRedelivered)
@@ -135,9 +135,9 @@ public final class Channel {
         tag: tag, entry: entry, lane: .passUnretained(lane), consumer: .passUnretained(consumer)))
   }
 
-  /// A message of which it is counted how often it came back.
+  /// A message of which clients get to know more than it came with.
   @inline(never)
-  private func deliverAgain(
+  private func deliverWithMore(
     _ view: MessageView, _ entry: Entry, of lane: Lane, to consumer: Consumer, tag: UInt64
   ) {
     outlet.deliver(
@@ -149,7 +149,10 @@ public final class Channel {
   func properties(
     of view: MessageView, _ entry: Entry, in lane: Lane
   ) -> UnsafeRawBufferPointer {
-    broker.countedProperties.of(
+    if entry.isOfStream, let feed = lane.queue.feed {
+      return feed.properties(of: view, entry, in: lane)
+    }
+    return broker.countedProperties.of(
       view.properties(behind: view.names), count: lane.counts?.count(of: entry) ?? 0)
   }
 
@@ -175,8 +178,8 @@ public final class Channel {
       _ remaining: Int
     ) -> Void
   ) throws(BrokerError) -> GetResult {
-    let queue = try vhost.usable(resolved(name), by: peer)
-    queue.times?.used()
+    let queue = try vhost.usable(resolved(name), by: peer).source()
+    queue.used()
     // What is coming back is taken in its order, and what is being purged is not seen.
     guard !queue.isHeld, queue.makeFrontAlive() else { return .notBefore(0) }
     guard queue.hasReady else { return .empty }
@@ -233,22 +236,27 @@ public final class Channel {
       try startReplies(tag, isAutomatic: isAutomatic)
       return tag
     }
-    let queue = try vhost.usable(resolved(name), by: peer)
+    let destination = try vhost.usable(resolved(name), by: peer)
     guard consumers[tag] == nil, replies?.tag != tag else { throw .consumerTagInUse(tag) }
     guard consumers.count < broker.limits.consumersMax else {
       throw .limitReached(.consumers(max: broker.limits.consumersMax))
     }
     try broker.limits.check(arguments)
-    let isShared = queue.consumerCount > 0 || queue.settings?.isSingleActive == true
-    let isTaken = isExclusive ? isShared : queue.hasExclusiveConsumer
-    guard !isTaken else {
-      throw .inExclusiveUse(queue: queue.name, in: vhost.name)
-    }
     try broker.requireRoom(for: "a consumer")
-    let wanted = try ConsumerArguments(arguments, queue: queue)
-    guard queue.takes(priority: wanted.priority) else {
-      throw .limitReached(
-        .priorities(queue: queue.name, in: vhost.name, max: broker.limits.consumerPrioritiesMax))
+    let queue = try destination.source(
+      forConsumer: arguments, isExclusive: isExclusive, isAutomatic: isAutomatic,
+      prefetch: consumerPrefetch)
+    let wanted: ConsumerArguments
+    do throws(BrokerError) {
+      wanted = try ConsumerArguments(arguments, queue: queue)
+      guard queue.takes(priority: wanted.priority) else {
+        throw .limitReached(
+          .priorities(queue: queue.name, in: vhost.name, max: broker.limits.consumerPrioritiesMax))
+      }
+    } catch {
+      // What was made for this consumer alone goes.
+      queue.feed?.ended()
+      throw error
     }
     let consumer = Consumer(
       tag: tag, channel: self, queue: queue, isAutomatic: isAutomatic, isExclusive: isExclusive,
@@ -269,7 +277,7 @@ public final class Channel {
     guard let consumer = end(tag) else { return }
     let queue = consumer.queue
     queue.remove(consumer)
-    vhost.consumerLeft(queue)
+    queue.consumerLeft()
   }
 
   /// Forgets a consumer, or keeps it until its deliveries are acknowledged.

@@ -102,7 +102,7 @@ final class ChannelLocks: Timed {
   func end() {
     broker.deadlines.cancel(self)
     while let queue = held.popLast() { queue.letGo() }
-    while let queue = left.popLast() { channel.vhost.consumerLeft(queue) }
+    while let queue = left.popLast() { queue.consumerLeft() }
     rings = []
     singles = SingleLocks()
     channel.peer.deliveryMeter.add(-counted)
@@ -204,7 +204,7 @@ final class ChannelLocks: Timed {
     }
     while steps > 0, held.isEmpty, let queue = left.popLast() {
       steps -= Self.stepsPerQueue
-      channel.vhost.consumerLeft(queue)
+      queue.consumerLeft()
     }
     return held.isEmpty && left.isEmpty
   }

@@ -201,8 +201,10 @@ final class DeadLetters {
       // Too many steps: as for a publisher, it reaches nobody.
       return nil
     }
-    func isOpen(_ queue: Queue) -> Bool { !queue.isDeleted && !letter.wentRound(queue.name) }
-    let areOpen = route.queues.allSatisfy { $0._withUnsafeGuaranteedRef(isOpen) }
+    func isOpen(_ target: Destination) -> Bool {
+      !target.isDeleted && !letter.wentRound(target.name)
+    }
+    let areOpen = route.destinations.allSatisfy { $0._withUnsafeGuaranteedRef(isOpen) }
     let open = areOpen ? route : route.only(isOpen)
     return open.isEmpty ? nil : open
   }
@@ -254,7 +256,7 @@ extension Broker {
         if route.count > 0 {
           store(
             names: names, properties: properties, body: body, in: route,
-            isDurable: isPersistent && route.durableCount > 0)
+            isDurable: route.placeCount(isPersistent: isPersistent) > 0)
         }
       } else {
         // What a full queue refuses is gone, as it would be for a publisher.
@@ -270,11 +272,10 @@ extension Broker {
   }
 
   private func awaitMove(in route: Route, priority: UInt8) throws(BrokerError) {
-    for queue in route.queues {
-      let queue = queue.takeUnretainedValue()
-      guard queue.isDurable, !queue.isDeleted else { continue }
-      try queue.prepareLane(forPriority: priority)
-      queue.lane(forPriority: priority)?.awaitMove()
+    for destination in route.destinations {
+      let destination = destination.takeUnretainedValue()
+      guard destination.isDurable, !destination.isDeleted else { continue }
+      try destination.awaitMove(priority: priority)
     }
   }
 

@@ -87,7 +87,7 @@ final class Deliveries {
 
   @inline(__always)
   private func pump(_ queue: Queue, _ budget: inout DeliveryBudget) {
-    let isFinished = queue.pump(&budget) && (queue.settings == nil || queue.dropHead())
+    let isFinished = queue.pump(&budget) && (queue.settings == nil || queue.goOn(&budget))
     if queue.times != nil { queue.lookAtFront() }
     if isFinished { return }
     budget.hasRunOut = true

@@ -10,12 +10,12 @@ struct DestinationList {
     /// Bindings of this place that lead there.
     var count: UInt32 = 1
 
-    init(_ destination: Destination) {
-      switch destination {
-      case .queue(let queue): self.destination = .passUnretained(queue)
-      case .exchange(let exchange): self.destination = .passUnretained(exchange)
+    init(_ end: BindingEnd) {
+      switch end {
+      case .destination(let found): destination = .passUnretained(found)
+      case .exchange(let exchange): destination = .passUnretained(exchange)
       }
-      isExchange = destination.isExchange
+      isExchange = end.isExchange
     }
 
     var key: UInt64 { UInt64(UInt(bitPattern: destination.toOpaque())) &* 0x9E37_79B9_7F4A_7C15 }
@@ -118,7 +118,7 @@ struct DestinationList {
       }
     }
     return item.destination._withUnsafeGuaranteedRef {
-      walk.add(unsafeDowncast($0, to: Queue.self))
+      walk.add(unsafeDowncast($0, to: Destination.self))
     }
   }
 }

@@ -28,6 +28,8 @@ package struct Entry: BitwiseCopyable {
     static let cameBack = Flags(rawValue: 32)
     /// It says itself where it goes as a dead letter.
     static let namesTarget = Flags(rawValue: 64)
+    /// It is a record of a stream, which its consumer reads.
+    static let ofStream = Flags(rawValue: 128)
     /// It has left the queue; only recovery keeps such entries for a while.
     static let settled = Flags(rawValue: 4)
   }
@@ -59,6 +61,11 @@ package struct Entry: BitwiseCopyable {
   @inline(__always) var isCounted: Bool { flags.contains(.counted) }
   @inline(__always) var expires: Bool { packed & UInt64(Flags.expires.rawValue) != 0 }
   @inline(__always) var cameBack: Bool { packed & UInt64(Flags.cameBack.rawValue) != 0 }
+  /// It is delivered with other properties than it was stored with.
+  @inline(__always) var hasMoreProperties: Bool {
+    packed & UInt64(Flags.cameBack.rawValue | Flags.ofStream.rawValue) != 0
+  }
+  var isOfStream: Bool { flags.contains(.ofStream) }
   var namesTarget: Bool { flags.contains(.namesTarget) }
   var isSettled: Bool { flags.contains(.settled) }
 }

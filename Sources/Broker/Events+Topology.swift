@@ -3,7 +3,7 @@ import Base
 
 /// Queues, exchanges and bindings.
 extension Events {
-  func created(_ queue: Queue, by peer: Peer) {
+  func created(_ queue: Destination, by peer: Peer) {
     guard isWanted else { return }
     let type = queue.arguments["x-queue-type"]?.text ?? "classic"
     add(
@@ -19,7 +19,7 @@ extension Events {
         ]), isDurable: queue.isDurable)
   }
 
-  func deleted(_ queue: Queue, _ ending: QueueEnding, by actor: Name) {
+  func deleted(_ queue: Destination, _ ending: QueueEnding, by actor: Name) {
     guard isWanted else { return }
     add(
       EventKey.queueDeleted,

@@ -35,7 +35,7 @@ final class Firehose {
     var trace = TraceHeaders(
       source, keys: Self.keys(key, properties, block),
       MessageBytes.decode(properties), on: channel)
-    trace.add(routedTo: route.queues.lazy.map { $0.takeUnretainedValue().name })
+    trace.add(routedTo: route.destinations.lazy.map { $0.takeUnretainedValue().name })
     add(trace, key: Self.key("publish.", source), body, in: channel.vhost, exchange)
   }
 

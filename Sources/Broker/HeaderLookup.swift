@@ -21,6 +21,20 @@ enum HeaderLookup {
     return nil
   }
 
+  /// The same for a name that is not known before.
+  static func place(of name: Name, in headers: RawSpan) -> Range<Int>? {
+    guard !headers.isEmpty else { return nil }
+    do throws(MalformedInput) {
+      var cursor = try FieldTableCursor(headers)
+      while try cursor.next() {
+        if Name(copying: headers.extracting(cursor.name)) == name { return cursor.value }
+      }
+    } catch {
+      // Whoever publishes has the whole table looked at.
+    }
+    return nil
+  }
+
   static func equals(_ bytes: RawSpan, _ name: StaticString) -> Bool {
     bytes.withUnsafeBytes {
       $0.elementsEqual(

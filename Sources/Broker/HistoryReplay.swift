@@ -69,7 +69,7 @@ extension Broker {
     // Of a wide route each part has a record of its own.
     while first < route.count {
       let end = min(route.count, first + WideStore.queuesMax)
-      let part = Route(those: route.queues[first..<end])
+      let part = Route(those: route.destinations[first..<end])
       first = end
       let isStored = try storeWithSettings(
         names: names.span.bytes, properties: properties.span.bytes, body: body.span.bytes, nil,

@@ -4,7 +4,7 @@ import Journal
 /// One order of a queue's messages, with sequences of its own: what waits, what was given back, how far
 /// messages may be delivered, and what has left and is to be told to the log. Log, lane files and
 /// checkpoints speak of lanes by their ids; only the catalog says which queue has which.
-final class Lane {
+final class Lane: RecoveredLane {
   let id: UInt32
   let role: LaneRole
   /// Of the messages in it; those of higher ones are served first. The place, for those that wait for their
@@ -102,6 +102,9 @@ final class Lane {
     waiting.append(Entry(sequence: nextSequence, location: location, flags: flags))
     nextSequence &+= 1
   }
+
+  /// Puts a record of a stream behind the others.
+  func put(_ entry: Entry) { waiting.append(entry) }
 
   /// What recovery found, in order: blocks of lane files, messages of the log. All else is empty.
   func restore(_ found: RecoveringLane.Remains, _ state: RecoveringLane) {
@@ -376,6 +379,10 @@ final class Lane {
     if isDeleted {
       journal.release(entry.location.block)
       return
+    }
+    if entry.isOfStream, let feed = queue.feed {
+      journal.release(entry.location.block)
+      return feed.giveBack(entry, of: self)
     }
     var entry = entry
     if broker.isWalking { broker.walked(&entry, of: self) }

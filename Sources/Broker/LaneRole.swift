@@ -7,11 +7,15 @@ package enum LaneRole: UInt32 {
   case ready = 0
   /// Its messages wait for their time, at a place of the wheel of due times, which its priority says.
   case delayed = 1
+  /// It is a partition of a stream, of the number that its priority says.
+  case partition = 2
+  /// It is what a consumer reads of a stream; the log has none.
+  case reader = 255
 
   /// The queue that has them, if there is only one.
   package var queueName: Name? {
     switch self {
-    case .ready: nil
+    case .ready, .partition, .reader: nil
     case .delayed: "amq.delayed"
     }
   }
@@ -29,6 +33,8 @@ extension LaneRecord {
       switch role {
       case .ready: priority <= Self.priorityMax
       case .delayed: priority < DelayWheel.placeCount
+      case .partition: priority < StreamSettings.partitionsMax
+      case .reader: false
       }
     return isKnown ? nil : .unknownLane("priority \(priority)")
   }

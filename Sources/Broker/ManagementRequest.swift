@@ -180,10 +180,10 @@ extension VirtualHost {
     if let token = DirectReplies.token(names.readable.bytes) {
       _ = replyChannel(token)?.deliverReply(
         names: names.readable.bytes, properties: block.readable.bytes, body: answer.span.bytes, nil)
-    } else if let queue = queues[key], queue.delays == nil {
+    } else if let found = destinations[key], found.isRoutable {
       broker.storeMoved(
         names: names.readable.bytes, properties: block.readable.bytes, body: answer.span.bytes,
-        in: Route(those: [.passUnretained(queue)]), isPersistent: false)
+        in: Route(those: [.passUnretained(found)]), isPersistent: false)
     }
   }
 }

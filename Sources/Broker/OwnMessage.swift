@@ -46,7 +46,7 @@ extension Broker {
     let isWide = route.count > WideStore.queuesMax
     storeMoved(
       names: names, properties: properties, body: body,
-      in: isWide ? Route(those: route.queues[..<WideStore.queuesMax]) : route,
+      in: isWide ? Route(those: route.destinations[..<WideStore.queuesMax]) : route,
       isPersistent: isPersistent && journal.failure == nil)
   }
 }

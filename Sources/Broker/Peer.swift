@@ -60,7 +60,7 @@ public final class Peer {
   var index = 0
   private(set) var isClosed = false
   /// Each knows its place here.
-  private(set) var exclusiveQueues: [Queue] = []
+  private(set) var exclusiveQueues: [Destination] = []
   /// Consumers that wait for room in the output.
   let line = ConsumerLine()
   let deliveryMeter: DeliveryMeter
@@ -136,12 +136,12 @@ public final class Peer {
     return channel
   }
 
-  func own(_ queue: Queue) {
+  func own(_ queue: Destination) {
     queue.exclusiveIndex = exclusiveQueues.count
     exclusiveQueues.append(queue)
   }
 
-  func disown(_ queue: Queue) {
+  func disown(_ queue: Destination) {
     let last = exclusiveQueues.removeLast()
     guard last !== queue else { return }
     exclusiveQueues[queue.exclusiveIndex] = last

@@ -4,20 +4,9 @@ import Journal
 
 /// A queue: its settings, its consumers, and the lanes that have its messages. They are taken, locked while
 /// they are unacknowledged, and deleted.
-public final class Queue {
-  public let id: UInt32
-  public let name: Name
-  // Unsafe but sound: all of these outlive the queue; its owner goes after it (`ExclusiveQueues`).
-  unowned(unsafe) let vhost: VirtualHost
-  unowned(unsafe) let broker: Broker
+public final class Queue: Destination {
+  // Unsafe but sound: it outlives the queue.
   unowned(unsafe) let journal: Journal
-  /// Survives a restart.
-  public let isDurable: Bool
-  public let isAutoDelete: Bool
-  /// Exclusive to this connection; nil for a queue of all.
-  unowned(unsafe) let owner: Peer?
-  public let isExclusive: Bool
-  public let arguments: FieldTable
   /// What its arguments ask for; nil if that is nothing.
   let settings: QueueSettings?
   /// How it counts deliveries; nil if it does not. No part of the settings, since messages are put into it
@@ -26,10 +15,10 @@ public final class Queue {
   /// How long its deliveries may stay unacknowledged, unless their consumer says so. No part of the settings
   /// for the same reason.
   let lockTimes: LockTimes
+  /// What brings the records of a stream to its consumer; nil for a queue that messages are routed to.
+  let feed: StreamFeed?
   /// When its messages expire, or it does; nil if neither is asked for.
   var times: QueueTimes?
-  /// What it knows repeated messages by; nil if it does not look for them.
-  let seen: SeenValues?
   // Unsafe but sound: one of `lanes`; reached for every message, and so without counting references.
   /// The lane that is served: the only one of a queue without priorities, to which its messages go.
   unowned(unsafe) private(set) var lane: Lane
@@ -44,18 +33,8 @@ public final class Queue {
   // Unsafe but sound: the virtual host has both.
   /// What waits for its time in the lanes; nil for a queue of messages for consumers.
   unowned(unsafe) var delays: Delays?
-  /// Where it is bound, so that deleting it costs what it is bound to.
-  var bindings = BindingList()
-  /// Whose bindings those are that go with their last one.
-  var dependents = Dependents()
   /// What the account of memory has of its entries.
   private var countedEntries = 0
-  /// Where the log says that it was declared.
-  var declaredAt = 0
-  /// Where it is in the catalog, if it is durable.
-  var catalogIndex: Int?
-  /// The last checkpoint that has it.
-  var snapshotNumber = 0
   /// The operator was told that a message of it is damaged, which is told once.
   var isDamageTold = false
 
@@ -65,13 +44,10 @@ public final class Queue {
   var standby = Standby()
   /// An exclusive consumer is alone.
   var hasExclusiveConsumer = false
-  var hadConsumers = false
   /// Reasons why nobody is served for a while: many messages come back, or leave.
   private(set) var holds = 0
   /// The work that held the queue last, so that the same work holds it once.
   private weak var holder: AnyObject?
-  /// Where it is among its owner's queues.
-  var exclusiveIndex = 0
   /// How many messages it had ever got when it was found empty.
   private var idleSequence: UInt64 = 0
   /// Waits in the broker's list of queues whose next message is too large for now.
@@ -88,29 +64,17 @@ public final class Queue {
   unowned(unsafe) var waiter: Consumer?
   /// Waits in the broker's list of queues whose next message could not be read.
   private var isTryingAgain = false
-  /// Set by the router to reach a queue once.
-  var routeMark: UInt64 = 0
 
   init(
     id: UInt32, lane laneID: UInt32, role: LaneRole = .ready, priority: UInt32 = 0, name: Name,
-    vhost: VirtualHost, isDurable: Bool, isAutoDelete: Bool, owner: Peer?, arguments: FieldTable
+    vhost: VirtualHost, isDurable: Bool, isAutoDelete: Bool, owner: Peer?, arguments: FieldTable,
+    feed: StreamFeed? = nil
   ) {
-    self.id = id
-    self.name = name
-    self.vhost = vhost
-    broker = vhost.broker
-    journal = vhost.broker.journal
-    self.isDurable = isDurable
-    self.isAutoDelete = isAutoDelete
-    self.owner = owner
-    isExclusive = owner != nil
-    self.arguments = arguments
-    let settings = QueueSettings(arguments)
-    self.settings = settings
     let broker = vhost.broker
-    seen = settings?.deduplication.map {
-      SeenValues(.init(id: id, isQueue: true, isDurable: isDurable), $0, broker)
-    }
+    journal = broker.journal
+    self.feed = feed
+    let settings = feed == nil ? QueueSettings(arguments) : QueueSettings.ofReader()
+    self.settings = settings
     let lane = Lane(
       id: laneID, role: role, priority: priority, isDurable: isDurable, broker: broker)
     deliveryCounting = DeliveryCounting(arguments)
@@ -118,21 +82,25 @@ public final class Queue {
     self.lane = lane
     lanes = [lane]
     if let settings, settings.priorityMax > 0 { levels = QueueLevels(lane) }
+    super.init(
+      id: id, name: name, vhost: vhost, isDurable: isDurable, isAutoDelete: isAutoDelete,
+      owner: owner, arguments: arguments, isPlain: settings == nil,
+      mayRefuse: settings?.refusesPublishes == true || settings?.deduplication != nil)
+    seen = settings?.deduplication.map {
+      SeenValues(.init(id: id, isQueue: true, isDurable: isDurable), $0, broker)
+    }
     lane.join(self)
     if settings?.messageTTL != nil || settings?.expires != nil { times = QueueTimes(self) }
   }
 
   /// About what it takes of memory, without messages and bindings. Measured with 50,000 of them.
-  var memoryBytes: Int { MemoryAccount.bytes(750, name, arguments) }
-
-  var isDeleted: Bool { lane.isDeleted }
+  override var memoryBytes: Int { MemoryAccount.bytes(750, name, arguments) }
 
   // MARK: Counts
 
-  public var readyCount: Int { lanes.reduce(0) { $0 + $1.readyCount } }
-  public var unacknowledgedCount: Int { lanes.reduce(0) { $0 + $1.unacknowledgedCount } }
-  public var messageCount: Int { readyCount + unacknowledgedCount }
-  public var consumerCount: Int { rounds.count + standby.count }
+  public override var readyCount: Int { lanes.reduce(0) { $0 + $1.readyCount } }
+  public override var unacknowledgedCount: Int { lanes.reduce(0) { $0 + $1.unacknowledgedCount } }
+  public override var consumerCount: Int { rounds.count + standby.count }
   @inline(__always) var hasReady: Bool { lane.hasReady || levels != nil && hasReadyElsewhere }
 
   // MARK: Lanes
@@ -142,6 +110,16 @@ public final class Queue {
     lanes.append(lane)
     levels?.add(lane)
     lane.join(self)
+  }
+
+  /// The lane that is served from now on, of those that have nothing ready.
+  func serve(_ lane: Lane) { self.lane = lane }
+
+  /// Consumers took what they can: whether nothing is left to do but for the budget, where something else is to
+  /// happen then.
+  func goOn(_ budget: inout DeliveryBudget) -> Bool {
+    if let feed { return feed.goOn(&budget) }
+    return dropHead()
   }
 
   /// Another lane than the one that is served has something: that is served from now on.
@@ -167,7 +145,7 @@ public final class Queue {
   // MARK: Messages
 
   /// Tells the log exactly what was delivered, once nobody takes messages any more.
-  func tightenHorizon() {
+  override func tightenHorizon() {
     for lane in lanes { lane.tightenHorizon() }
   }
 
@@ -272,4 +250,132 @@ public final class Queue {
     broker.account.add(bytes - countedEntries, to: .entries)
     countedEntries = bytes
   }
+
+  // MARK: As a destination
+
+  override var laneIDs: [UInt32] { lanes.map(\.id) }
+  override var movingLanes: [Lane] { lanes }
+  override var isClients: Bool { delays == nil }
+  override var isRoutable: Bool { delays == nil }
+
+  // MARK: Storing
+
+  override func isFull(for size: Int) -> Bool {
+    guard !isDeleted, let settings, settings.refusesPublishes else { return isDeleted }
+    guard wouldOverflow(with: size) else { return false }
+    // Whoever can take what is ready takes it before.
+    broker.deliveries.serve(self)
+    return wouldOverflow(with: size)
+  }
+
+  override var refusedTarget: Queue? { settings?.sendsRefusedOn == true ? self : nil }
+
+  override func prepare(priority: UInt8) throws(BrokerError) {
+    if levels != nil { try prepareLane(forPriority: priority) }
+  }
+
+  override func hasRoom(for count: Int, bytes: Int) -> Bool {
+    guard let settings, settings.refusesPublishes else { return true }
+    return count <= settings.lengthMax - readyCount && bytes <= settings.bytesMax - readyBytes
+  }
+
+  override var commitSteps: Int {
+    guard let settings, settings.dropsHead else { return 0 }
+    return settings.deadLetters == nil ? 2 : TransactionCommit.stepsPerLetter
+  }
+
+  override func take(
+    _ message: Broker.StoredMessage, _ arrival: Arrival, at place: UnsafeMutableRawPointer?
+  ) {
+    guard let lane = lane(forPriority: arrival.priority) else {
+      invariantFailed("a message has a priority that its queue has no lane for")
+    }
+    var flags = arrival.marks
+    if let place {
+      MessagePlace(lane: lane.id, sequence: lane.nextSequence).write(at: place)
+      flags.insert(.durable)
+    }
+    if settings?.countsBytes == true { flags.insert(.counted) }
+    if let whole = life(arrival.life) {
+      flags.insert(.expires)
+      lane.enqueue(message.location, flags: flags, expiringAt: broker.date(in: whole))
+    } else {
+      lane.enqueue(message.location, flags: flags)
+    }
+    filled(lane)
+  }
+
+  override func taken(_ arrival: Arrival) {
+    if let life = life(arrival.life) {
+      expect(broker.date(in: life))
+      // Who can take it at once gets it.
+      if life == 0 { broker.deliveries.serve(self) }
+    }
+    guard let settings else { return }
+    if settings.countsBytes { readyBytes += arrival.size }
+    guard settings.dropsHead, isOverfull else { return }
+    broker.deliveries.serve(self)
+    _ = dropHead()
+  }
+
+  override func awaitMove(priority: UInt8) throws(BrokerError) {
+    try prepareLane(forPriority: priority)
+    lane(forPriority: priority)?.awaitMove()
+  }
+
+  // MARK: Use
+
+  override func source(
+    forConsumer arguments: FieldTable, isExclusive: Bool, isAutomatic: Bool, prefetch: Int
+  ) throws(BrokerError) -> Queue {
+    let isShared = consumerCount > 0 || settings?.isSingleActive == true
+    guard !(isExclusive ? isShared : hasExclusiveConsumer) else {
+      throw .inExclusiveUse(queue: name, in: vhost.name)
+    }
+    return self
+  }
+
+  override func source() -> Queue { self }
+
+  override func consumerLeft() {
+    if let feed { feed.ended() } else { super.consumerLeft() }
+  }
+
+  override func used() { times?.used() }
+
+  override func serve() { broker.deliveries.serve(self) }
+
+  /// Deletes all messages that are ready now; returns how many. The requests of `peer` wait until it
+  /// is done.
+  override func purge(for peer: Peer) -> Int {
+    let count = readyCount
+    guard count > 0 else { return 0 }
+    hold()
+    readyBytes = 0
+    broker.chores.begin(QueuePurge(self, for: peer), for: peer)
+    return count
+  }
+
+  // MARK: The log
+
+  override func laneRecords(below newLanes: UInt32, withStates: Bool) -> [RawRecord] {
+    lanes.lazy.filter { $0.id < newLanes }.flatMap {
+      withStates ? [Catalog.record($0), Catalog.state(of: $0)] : [Catalog.record($0)]
+    }
+  }
+
+  // MARK: The end
+
+  /// Its consumers end and its messages go, without a word to the log, which knows that the queue is gone.
+  override func drop() {
+    isDeleted = true
+    for lane in lanes { lane.markDeleted() }
+    times?.end()
+    if rounds.count > 0 || lanes.contains(where: { $0.waiting.count > 0 || !$0.returned.isEmpty }) {
+      broker.chores.begin(QueueEnd(self), for: nil)
+    }
+    broker.letGo(self)
+  }
+
+  override var isDone: Bool { unacknowledgedCount == 0 }
 }

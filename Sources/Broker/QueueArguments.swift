@@ -58,6 +58,37 @@ public enum QueueArguments {
     return arguments
   }
 
+  /// Arguments that streams have beside their type.
+  private static let streamRules: [Name: Rule] = [
+    "x-max-length-bytes": .count, "x-initial-cluster-size": .positiveCount,
+    "x-queue-leader-locator": .text, "x-stream-filter-size-bytes": .positiveCount,
+  ]
+  private static let streamSettings: [Name] = [
+    "x-stream-partitions", "x-stream-partition-key", "x-max-age",
+    "x-stream-max-segment-size-bytes",
+  ]
+
+  /// The arguments of a stream, if their values are possible.
+  static func checked(
+    ofStream arguments: FieldTable, _ queue: Name, vhost: Name
+  ) throws(BrokerError) -> FieldTable {
+    for entry in arguments.entries {
+      let reason: String?
+      if streamSettings.contains(entry.name) {
+        reason = StreamSettings.problem(entry.name, entry.value)
+      } else if let rule = streamRules[entry.name] {
+        reason = problem(entry.value, rule)
+      } else if rules[entry.name] != nil, entry.name != "x-queue-type" {
+        throw .refusedForType(entry.name, queue: queue, in: vhost, type: "stream")
+      } else {
+        reason = nil
+      }
+      guard let reason else { continue }
+      throw .refusedArgument(entry.name, of: .subject(.queue(queue, in: vhost)), reason: reason)
+    }
+    return arguments
+  }
+
   /// The mistake in a value, if there is one.
   static func problem(_ value: FieldValue, _ rule: Rule) -> String? {
     switch rule {
@@ -112,7 +143,7 @@ public enum QueueArguments {
   /// The first known argument in which a new declaration differs. Integers are the same whatever
   /// their width; no queue type is the classic one.
   static func difference(_ received: FieldTable, _ current: FieldTable) -> Difference? {
-    for name in rules.keys.sorted() where rules[name] != .anything {
+    for name in (rules.keys + streamSettings).sorted() where rules[name] != .anything {
       let new = normalised(name, received[name])
       let old = normalised(name, current[name])
       guard !equal(new, old) else { continue }

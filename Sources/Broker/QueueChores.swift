@@ -1,28 +1,7 @@
 extension Queue {
-  /// Deletes all messages that are ready now; returns how many. The requests of `peer` wait until it
-  /// is done.
-  func purge(for peer: Peer) -> Int {
-    let count = readyCount
-    guard count > 0 else { return 0 }
-    hold()
-    readyBytes = 0
-    broker.chores.begin(QueuePurge(self, for: peer), for: peer)
-    return count
-  }
-
   func purged() {
     for lane in lanes { lane.logProgress() }
     letGo()
-  }
-
-  /// The queue is deleted: its consumers end and its messages go, without a word to the log, which
-  /// knows that the queue is gone.
-  func drop() {
-    for lane in lanes { lane.markDeleted() }
-    times?.end()
-    if rounds.count > 0 || lanes.contains(where: { $0.waiting.count > 0 || !$0.returned.isEmpty }) {
-      broker.chores.begin(QueueEnd(self), for: nil)
-    }
   }
 
   /// Ends one of the consumers of a deleted queue; false when there is none.

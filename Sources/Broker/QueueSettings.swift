@@ -58,6 +58,22 @@ final class QueueSettings {
     if isPlain, isTimeless, !isSingleActive, deadLetters == nil, deduplication == nil { return nil }
   }
 
+  /// Of what a stream's consumer reads: it is looked after, but asks for nothing.
+  static func ofReader() -> QueueSettings { QueueSettings() }
+
+  private init() {
+    priorityMax = 0
+    lengthMax = .max
+    bytesMax = .max
+    overflow = .dropHead
+    sendsRefusedOn = false
+    deadLetters = nil
+    isSingleActive = false
+    deduplication = nil
+    messageTTL = nil
+    expires = nil
+  }
+
   private static func limit(_ value: FieldValue?) -> Int {
     value?.integer.map { Int(clamping: $0) } ?? .max
   }

@@ -1,6 +1,12 @@
 import Base
 import Journal
 
+/// What gets what is left of a lane once the log was read.
+protocol RecoveredLane: AnyObject {
+  var id: UInt32 { get }
+  func restore(_ remains: RecoveringLane.Remains, _ state: RecoveringLane)
+}
+
 /// The messages of one lane while the log is being read: those that moved into lane files before
 /// the checkpoint, and behind them those of the log: entries in the order of their sequences, those that
 /// were settled marked, and dropped once they are in front.
@@ -28,10 +34,17 @@ package final class RecoveringLane {
   /// How long messages live in the queue, in milliseconds; nil for ever.
   let messageTTL: Int64?
 
-  package init() { messageTTL = nil }
+  /// Of a stream, whose records have the dates at which they were stored, and not at which they expire.
+  let keepsAll: Bool
 
-  init(countsBytes: Bool, messageTTL: Int64?) {
+  package init() {
+    messageTTL = nil
+    keepsAll = false
+  }
+
+  init(countsBytes: Bool, messageTTL: Int64?, keepsAll: Bool = false) {
     self.messageTTL = messageTTL
+    self.keepsAll = keepsAll
     if countsBytes { sizes = [:] }
   }
 

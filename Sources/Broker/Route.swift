@@ -7,7 +7,7 @@ struct DelayingExchange {
   let milliseconds: Int64
 }
 
-/// What becomes of a message on its way, besides reaching queues.
+/// What becomes of a message on its way, besides reaching destinations.
 struct RouteEffects {
   /// Exchanges where it waits for its time.
   var delaying: [DelayingExchange] = []
@@ -19,34 +19,37 @@ struct RouteEffects {
   var isRepeated = false
 }
 
-/// The queues that a message goes to, each once.
+/// The destinations that a message goes to, each once.
 final class Route {
-  /// Kept alive by the virtual host: any change of bindings or queues drops its routes.
-  let queues: ContiguousArray<Unmanaged<Queue>>
+  /// Kept alive by the virtual host: any change of bindings or destinations drops its routes.
+  let destinations: ContiguousArray<Unmanaged<Destination>>
   let count: Int
   let durableCount: Int
-  /// As `count`, if none of the queues has settings: a message need only be put behind the others. Else
-  /// more than any route has.
+  /// Those that keep messages which need not survive as well as others.
+  let keepingCount: Int
+  /// As `count`, if all are plain: a message need only be put behind the others. Else more than any route
+  /// has.
   let plainCount: Int
-  /// A queue may have no room for a message, or not want it again.
+  /// One may have no room for a message, or not want it again.
   let mayRefuse: Bool
   /// An exchange or a filter on the way looks at the message, or it is traced: the route holds for this one
   /// only.
   let needsMessage: Bool
   /// It is the same for all keys.
   let isKeyless: Bool
-  /// What becomes of the message on its way, besides reaching queues.
+  /// What becomes of the message on its way, besides reaching destinations.
   let effects: RouteEffects
 
-  /// To no queue.
+  /// To none.
   static var nowhere: Route { Route(those: []) }
 
   init(_ walk: RouteWalk) {
-    queues = walk.queues
-    count = queues.count
+    destinations = walk.destinations
+    count = destinations.count
     durableCount = walk.durableCount
-    plainCount = walk.hasSettings ? .max : walk.queues.count
-    mayRefuse = walk.hasSettings && Self.mayRefuse(walk.queues)
+    keepingCount = walk.isPlain ? 0 : Self.keepingCount(destinations)
+    plainCount = walk.isPlain ? walk.destinations.count : .max
+    mayRefuse = !walk.isPlain && Self.mayRefuse(destinations)
     needsMessage = walk.needsMessage
     isKeyless = walk.isKeyless
     effects = walk.effects
@@ -54,29 +57,38 @@ final class Route {
 
   /// Those of some queues that are still there.
   init(
-    those queues: ContiguousArray<Unmanaged<Queue>>.SubSequence,
-    effects: RouteEffects = RouteEffects(), where isWanted: (Queue) -> Bool = { !$0.isDeleted }
+    those all: ContiguousArray<Unmanaged<Destination>>.SubSequence,
+    effects: RouteEffects = RouteEffects(),
+    where isWanted: (Destination) -> Bool = { !$0.isDeleted }
   ) {
     self.effects = effects
-    self.queues = ContiguousArray(queues.filter { $0._withUnsafeGuaranteedRef(isWanted) })
-    count = self.queues.count
-    let hasSettings = self.queues.contains { $0._withUnsafeGuaranteedRef { $0.settings != nil } }
-    plainCount = hasSettings ? .max : count
-    mayRefuse = hasSettings && Self.mayRefuse(self.queues)
-    durableCount = self.queues.count { $0._withUnsafeGuaranteedRef(\.isDurable) }
+    let destinations = ContiguousArray(all.filter { $0._withUnsafeGuaranteedRef(isWanted) })
+    self.destinations = destinations
+    count = destinations.count
+    let isPlain = destinations.allSatisfy { $0._withUnsafeGuaranteedRef(\.isPlain) }
+    plainCount = isPlain ? count : .max
+    mayRefuse = !isPlain && Self.mayRefuse(destinations)
+    durableCount = destinations.count { $0._withUnsafeGuaranteedRef(\.isDurable) }
+    keepingCount = isPlain ? 0 : Self.keepingCount(destinations)
     needsMessage = false
     isKeyless = false
   }
 
-  private static func mayRefuse(_ queues: ContiguousArray<Unmanaged<Queue>>) -> Bool {
-    queues.contains {
-      $0._withUnsafeGuaranteedRef { $0.settings?.refusesPublishes == true || $0.seen != nil }
-    }
+  private static func mayRefuse(_ all: ContiguousArray<Unmanaged<Destination>>) -> Bool {
+    all.contains { $0._withUnsafeGuaranteedRef(\.mayRefuse) }
   }
 
-  /// The same with these of the queues only.
-  func only(_ isWanted: (Queue) -> Bool) -> Route {
-    Route(those: queues[...], effects: effects, where: isWanted)
+  private static func keepingCount(_ all: ContiguousArray<Unmanaged<Destination>>) -> Int {
+    all.count { $0._withUnsafeGuaranteedRef(\.keepsAll) }
+  }
+
+  /// How many of the destinations the log is told of, for a message that is to survive or not.
+  @inline(__always)
+  func placeCount(isPersistent: Bool) -> Int { isPersistent ? durableCount : keepingCount }
+
+  /// The same with these of the destinations only.
+  func only(_ isWanted: (Destination) -> Bool) -> Route {
+    Route(those: destinations[...], effects: effects, where: isWanted)
   }
 
   var isPlain: Bool { plainCount == count }
@@ -90,11 +102,11 @@ final class Route {
   var isRepeated: Bool { effects.isRepeated }
 
   /// What it takes of the memory.
-  var bytes: Int { 96 + queues.capacity * MemoryLayout<Unmanaged<Queue>>.stride }
+  var bytes: Int { 96 + destinations.capacity * MemoryLayout<Unmanaged<Destination>>.stride }
 }
 
 /// The route that a channel used last: publishers mostly repeat themselves. Wide ones are not kept, so
-/// that what a channel holds is bounded; beside so many queues, looking one up costs nothing.
+/// that what a channel holds is bounded; beside so many destinations, looking one up costs nothing.
 struct RouteMemo: ~Copyable {
   private var names: UnsafeMutableRawPointer?
   private var namesSize = -1
@@ -102,7 +114,7 @@ struct RouteMemo: ~Copyable {
   private var route: Route?
 
   private static let namesSizeMax = 512
-  private static let queuesMax = 64
+  private static let destinationsMax = 64
 
   init() {}
 
@@ -120,7 +132,7 @@ struct RouteMemo: ~Copyable {
   }
 
   mutating func remember(_ key: RawSpan, _ route: Route, generation: Int) {
-    guard route.count <= Self.queuesMax else { return }
+    guard route.count <= Self.destinationsMax else { return }
     let buffer =
       names ?? UnsafeMutableRawPointer.allocate(byteCount: Self.namesSizeMax, alignment: 8)
     names = buffer

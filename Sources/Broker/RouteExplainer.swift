@@ -76,7 +76,7 @@ final class RouteExplainer: Chore {
   private var exchanges: [Exchange]
   private var exchangeIDs: Set<ObjectIdentifier>
   private var next = 0
-  private var queues: [Queue] = []
+  private var queues: [Destination] = []
   private var queueIDs: Set<ObjectIdentifier> = []
   /// What routing the message costs, which has a limit.
   private var routingSteps = 0
@@ -148,14 +148,13 @@ final class RouteExplainer: Chore {
     done(explanation)
   }
 
-  private func refusal(by queue: Queue) -> RouteExplanation.Refusal? {
+  private func refusal(by queue: Destination) -> RouteExplanation.Refusal? {
     let wire = wire
     var walk = vhost.newWalk(isWithoutMessage: false)
     if let seen = queue.seen, !walk.isNew(wire.message, to: seen, now: vhost.broker.now) {
       return .repeated
     }
-    guard queue.settings?.refusesPublishes == true else { return nil }
-    return queue.wouldOverflow(with: message.body.count) ? .full : nil
+    return queue.hasRoom(for: 1, bytes: message.body.count) ? nil : .full
   }
 
   // MARK: Exchanges
@@ -176,7 +175,7 @@ final class RouteExplainer: Chore {
         stop.isKept = RecentMessages.wants(wire.message, &walk)
       }
       let walk = vhost.matches(exchange, keys: keys, wire.message)
-      steps -= walk.steps + walk.queues.count / 4
+      steps -= walk.steps + walk.destinations.count / 4
       routingSteps += walk.steps
       chosen = walk.chosen.map { ObjectIdentifier($0.takeUnretainedValue()) }
       follow(walk, from: exchange, &stop)
@@ -254,12 +253,12 @@ final class RouteExplainer: Chore {
   private func follow(
     _ walk: RouteWalk, from exchange: Exchange, _ stop: inout RouteExplanation.Stop
   ) {
-    for queue in walk.queues {
+    for found in walk.destinations {
       guard queues.count < BrokerLimits.explainedQueuesMax else {
         explanation.isCut = true
         break
       }
-      let queue = queue.takeUnretainedValue()
+      let queue = found.takeUnretainedValue()
       if queueIDs.insert(ObjectIdentifier(queue)).inserted {
         queues.append(queue)
       } else {

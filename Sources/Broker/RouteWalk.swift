@@ -5,19 +5,19 @@ import Filters
 struct RouteWalk {
   private let mark: UInt64
   private let stepsMax: Int
-  /// What was done beyond reaching each queue once: look-ups, comparisons, meeting a queue again.
+  /// What was done beyond reaching each destination once: look-ups, comparisons, meeting one again.
   private(set) var steps = 0
-  fileprivate(set) var queues: ContiguousArray<Unmanaged<Queue>> = []
+  fileprivate(set) var destinations: ContiguousArray<Unmanaged<Destination>> = []
   private(set) var durableCount = 0
-  /// One of the queues has settings.
-  private(set) var hasSettings = false
+  /// All of them are plain.
+  private(set) var isPlain = true
   /// Those that are still to be visited.
   private(set) var exchanges: [Exchange] = []
   /// A binding fits at the exchange that is being visited.
   private(set) var hasFound = false
   /// An exchange or a filter on the way looks at the message, or it is traced.
   private(set) var needsMessage: Bool
-  /// What becomes of the message besides reaching queues; where it waits for its time the walk does not go on.
+  /// What becomes of the message besides reaching destinations; where it waits for its time the walk does not go on.
   private(set) var effects = RouteEffects()
   /// The binding that an exchange has chosen which sends a message to one of them.
   private(set) var chosen: Unmanaged<Binding>?
@@ -127,23 +127,23 @@ struct RouteWalk {
     return add(binding.destination) ? .taken : .ended
   }
 
-  mutating func add(_ destination: Destination) -> Bool {
-    switch destination {
-    case .queue(let queue): add(queue)
+  mutating func add(_ end: BindingEnd) -> Bool {
+    switch end {
+    case .destination(let destination): add(destination)
     case .exchange(let exchange): add(exchange)
     }
   }
 
-  /// A binding that fits leads to the queue; returns whether the walk goes on.
-  mutating func add(_ queue: Queue) -> Bool {
+  /// A binding that fits leads there; returns whether the walk goes on.
+  mutating func add(_ destination: Destination) -> Bool {
     // Bindings of what is deleted are taken out little by little.
-    guard !queue.isDeleted, queue.delays == nil else { return step() }
+    guard !destination.isDeleted, destination.isRoutable else { return step() }
     hasFound = true
-    guard queue.routeMark != mark else { return step() }
-    queue.routeMark = mark
-    queues.append(.passUnretained(queue))
-    if queue.isDurable { durableCount += 1 }
-    if queue.settings != nil { hasSettings = true }
+    guard destination.routeMark != mark else { return step() }
+    destination.routeMark = mark
+    destinations.append(.passUnretained(destination))
+    if destination.isDurable { durableCount += 1 }
+    if !destination.isPlain { isPlain = false }
     return true
   }
 

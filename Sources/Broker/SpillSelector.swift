@@ -137,7 +137,8 @@ final class SpillSelector: Chore {
 
   /// The message moves if its block is old enough; then all before it move too.
   private func extendBound(_ entry: inout Entry, of lane: Lane) {
-    if lane.isDeleted { return broker.forget(&entry) }
+    // What is out with a stream's reader is looked up anew if it comes back.
+    if lane.isDeleted || lane.role == .reader { return broker.forget(&entry) }
     guard journal.isBefore(cutoff, entry.location.block) else { return }
     guard !lane.staysInLog else {
       passesOver = true

@@ -21,7 +21,7 @@ final class TransactionCommit: Chore {
 
   /// What comes to a queue that refuses what it has no room for.
   private struct Demand {
-    let queue: Queue
+    let destination: Destination
     var count = 0
     var bytes = 0
   }
@@ -36,7 +36,7 @@ final class TransactionCommit: Chore {
   private var places: [Place] = []
   private var answersPrepared = 0
   private var demands: [ObjectIdentifier: Demand] = [:]
-  private var queues: Set<ObjectIdentifier> = []
+  private var seen: Set<ObjectIdentifier> = []
   /// Where messages stand that are to be sent on, by their tags, and what keeps their blocks in memory, by
   /// where those begin.
   private var letters: [UInt64: UnsafeRawPointer] = [:]
@@ -51,7 +51,7 @@ final class TransactionCommit: Chore {
 
   /// An empty queue begins a chunk of entries, and is looked at by its consumers; a dead letter is made.
   private static let stepsPerQueue = 8
-  private static let stepsPerLetter = 24
+  static let stepsPerLetter = 24
   private static let bytesPerStep = 1024
   private static let postponedMax = 3
   /// One that costs no more is done in any turn.
@@ -141,7 +141,8 @@ final class TransactionCommit: Chore {
       steps -= 2 + route.count / 4
       let isSame = places.last?.route === route
       places.append(Place(route: route, stripped: stripped))
-      if message.isPersistent, route.durableCount > 0 || !route.delaying.isEmpty {
+      let isLogged = route.placeCount(isPersistent: message.isPersistent) > 0
+      if isLogged || message.isPersistent && !route.delaying.isEmpty {
         isDurable = true
       }
       try add((1 + message.bodySize / Self.bytesPerStep) * (1 + route.delaying.count))
@@ -158,17 +159,18 @@ final class TransactionCommit: Chore {
     // Before looking at each.
     try add(route.count)
     let content = transaction.content(of: message)
-    for queue in route.queues {
-      let queue = queue.takeUnretainedValue()
-      if queues.insert(ObjectIdentifier(queue)).inserted { try add(Self.stepsPerQueue) }
-      guard let settings = queue.settings else { continue }
-      if settings.dropsHead { try add(settings.deadLetters == nil ? 2 : Self.stepsPerLetter) }
-      try queue.prepareLane(forPriority: MessageView.priority(in: content.properties.bytes))
-      guard settings.refusesPublishes else { continue }
-      var demand = demands[ObjectIdentifier(queue)] ?? Demand(queue: queue)
+    for destination in route.destinations {
+      let destination = destination.takeUnretainedValue()
+      let id = ObjectIdentifier(destination)
+      if seen.insert(id).inserted { try add(Self.stepsPerQueue) }
+      guard !destination.isPlain else { continue }
+      try add(destination.commitSteps)
+      try destination.prepare(priority: MessageView.priority(in: content.properties.bytes))
+      guard destination.mayRefuse else { continue }
+      var demand = demands[id] ?? Demand(destination: destination)
       demand.count += 1
       demand.bytes += content.body.count
-      demands[ObjectIdentifier(queue)] = demand
+      demands[id] = demand
     }
   }
 
@@ -241,13 +243,14 @@ final class TransactionCommit: Chore {
   /// Where a queue would refuse something, nothing is done.
   private func requireRoom() throws(BrokerError) {
     if isDurable, let reason = broker.journal.failure { throw .journalFailed(reason: reason) }
-    for demand in demands.values where !demand.queue.isDeleted {
-      let queue = demand.queue
-      if queue.hasRoom(for: demand.count, bytes: demand.bytes) { continue }
+    for demand in demands.values where !demand.destination.isDeleted {
+      let destination = demand.destination
+      if destination.hasRoom(for: demand.count, bytes: demand.bytes) { continue }
       // Whoever can take what is ready takes it before.
-      broker.deliveries.serve(queue)
-      guard queue.isDeleted || queue.hasRoom(for: demand.count, bytes: demand.bytes) else {
-        throw .refusesCommit(queue: queue.name, in: queue.vhost.name)
+      destination.serve()
+      let hasRoom = destination.hasRoom(for: demand.count, bytes: demand.bytes)
+      guard destination.isDeleted || hasRoom else {
+        throw .refusesCommit(queue: destination.name, in: destination.vhost.name)
       }
     }
   }
@@ -272,7 +275,7 @@ final class TransactionCommit: Chore {
   private func hasTaker(_ message: Transaction.Message, _ route: Route) -> Bool {
     if !route.delaying.isEmpty { return true }
     // Queues may have been deleted since it was routed.
-    if route.queues.contains(where: { $0._withUnsafeGuaranteedRef { !$0.isDeleted } }) {
+    if route.destinations.contains(where: { $0._withUnsafeGuaranteedRef { !$0.isDeleted } }) {
       return true
     }
     let content = transaction.content(of: message)
@@ -314,7 +317,9 @@ final class TransactionCommit: Chore {
       defer { broker.keep(kept, isPersistent: message.isPersistent) }
       channel.traceAtCommit(message, content, to: place.route)
       // Queues may have been deleted since it was routed.
-      let isWhole = place.route.queues.allSatisfy { $0._withUnsafeGuaranteedRef { !$0.isDeleted } }
+      let isWhole = place.route.destinations.allSatisfy {
+        $0._withUnsafeGuaranteedRef { !$0.isDeleted }
+      }
       let route = isWhole ? place.route : place.route.only { !$0.isDeleted }
       if !route.delaying.isEmpty {
         channel.storeDelayedAtCommit(message, content, in: route)
@@ -364,13 +369,5 @@ final class TransactionCommit: Chore {
     // A log that has failed is told nothing.
     guard isDurable else { return }
     for lane in lanes { lane.logProgress() }
-  }
-}
-
-extension Queue {
-  /// So many messages more, with so many bytes of bodies, are not too much.
-  func hasRoom(for count: Int, bytes: Int) -> Bool {
-    guard let settings else { return true }
-    return count <= settings.lengthMax - readyCount && bytes <= settings.bytesMax - readyBytes
   }
 }

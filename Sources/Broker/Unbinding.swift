@@ -7,7 +7,7 @@ import Base
 /// between can leave some of them.
 final class Unbinding: Chore {
   enum Deleted {
-    case queue(Queue)
+    case destination(Destination)
     case exchange(Exchange)
   }
 
@@ -56,8 +56,8 @@ final class Unbinding: Chore {
       }
       guard let last = deleted.last else { return nil }
       switch last {
-      case .queue(let queue):
-        if let binding = queue.bindings.last { return binding }
+      case .destination(let destination):
+        if let binding = destination.bindings.last { return binding }
       case .exchange(let exchange):
         batch = exchange.takeSome()
         if !batch.isEmpty { continue }

@@ -11,8 +11,8 @@ extension VirtualHost {
     let queueName = try channel.resolved(name)
     let key = name.isEmpty && key.isEmpty ? queueName : key
     let exchange = try exchange(source)
-    let queue = try usable(queueName, by: channel.peer)
-    return try bind(.queue(queue), to: exchange, key, arguments, by: channel.peer)
+    let found = try usable(queueName, by: channel.peer)
+    return try bind(.destination(found), to: exchange, key, arguments, by: channel.peer)
   }
 
   public func unbindQueue(
@@ -21,9 +21,9 @@ extension VirtualHost {
     guard !source.isEmpty else { throw .isDefaultExchange }
     let queueName = try channel.resolved(name)
     let key = name.isEmpty && key.isEmpty ? queueName : key
-    guard queues[queueName] != nil else { return broker.catalog.known }
-    let queue = try usable(queueName, by: channel.peer)
-    return try unbind(.queue(queue), from: source, key, arguments, by: channel.peer)
+    guard destinations[queueName] != nil else { return broker.catalog.known }
+    let found = try usable(queueName, by: channel.peer)
+    return try unbind(.destination(found), from: source, key, arguments, by: channel.peer)
   }
 
   /// Binds an exchange to another, so that messages of `source` go on to `destination`.
@@ -44,7 +44,7 @@ extension VirtualHost {
   }
 
   private func bind(
-    _ destination: Destination, to source: Exchange, _ key: Name, _ arguments: FieldTable,
+    _ end: BindingEnd, to source: Exchange, _ key: Name, _ arguments: FieldTable,
     by peer: Peer
   ) throws(BrokerError) -> Committed {
     guard bindings < broker.limits.bindingsMax else {
@@ -53,7 +53,7 @@ extension VirtualHost {
     try broker.limits.check(arguments)
     try broker.requireRoom(for: "a binding")
     let binding = try Binding(
-      source: source, destination: destination, key: key, arguments: arguments)
+      source: source, destination: end, key: key, arguments: arguments)
     let isNew = insert(binding)
     if isNew { pay(for: binding, by: peer) }
     let isLogged = isNew && binding.isDurable
@@ -73,12 +73,12 @@ extension VirtualHost {
   }
 
   private func unbind(
-    _ destination: Destination, from name: Name, _ key: Name, _ arguments: FieldTable,
+    _ end: BindingEnd, from name: Name, _ key: Name, _ arguments: FieldTable,
     by peer: Peer
   ) throws(BrokerError) -> Committed {
     guard let source = exchanges[name] else { return broker.catalog.known }
     let wanted = Binding(
-      unchecked: source, destination: destination, key: key, arguments: arguments)
+      unchecked: source, destination: end, key: key, arguments: arguments)
     guard let binding = source.binding(like: wanted) else { return broker.catalog.known }
     remove(binding)
     pay(for: binding, by: peer)

@@ -55,22 +55,25 @@ extension VirtualHost {
       }
       return (QueueStatus(name: name, readyCount: 0, consumerCount: 1), .now)
     }
-    if let queue = queues[name] {
-      let queue = try accessible(queue.name, by: channel.peer)
-      if !wanted.isPassive { try requireEquivalent(queue, wanted) }
-      queue.times?.used()
-      channel.currentQueue = queue.name
-      return (status(queue), .whenDurable(queue.declaredAt))
+    if destinations[name] != nil {
+      let found = try accessible(name, by: channel.peer)
+      if !wanted.isPassive { try requireEquivalent(found, wanted) }
+      found.used()
+      channel.currentQueue = name
+      return (status(found), .whenDurable(found.declaredAt))
     }
     guard !wanted.isPassive else {
       throw .notFound(.queue(name, in: self.name))
     }
     guard !name.hasPrefix("amq.") else { throw .reservedName(.queue(name, in: self.name)) }
     try broker.limits.check(wanted.arguments)
-    guard queueCount < broker.limits.queuesMax else {
+    guard destinationCount < broker.limits.queuesMax else {
       throw .limitReached(.declared(.queue(name, in: self.name), max: broker.limits.queuesMax))
     }
     try broker.requireRoom(for: "a queue")
+    if wanted.arguments["x-queue-type"]?.text == "stream" {
+      return try declareStream(wanted, name, on: channel)
+    }
     let arguments = try QueueArguments.checked(wanted.arguments, queue: name, vhost: self.name)
     let isExclusive = wanted.isExclusive
     let isDurable = wanted.isDurable && !isExclusive
@@ -89,13 +92,38 @@ extension VirtualHost {
     return (status(queue), committed)
   }
 
-  private func status(_ queue: Queue) -> QueueStatus {
+  private func declareStream(
+    _ wanted: QueueDeclaration, _ name: Name, on channel: Channel
+  ) throws(BrokerError) -> (QueueStatus, Committed) {
+    for (property, isRefused) in [
+      ("exclusive", wanted.isExclusive), ("auto-delete", wanted.isAutoDelete),
+      ("non-durable", !wanted.isDurable),
+    ] where isRefused {
+      throw .refusedProperty(property, queue: name, in: self.name)
+    }
+    let arguments = try QueueArguments.checked(ofStream: wanted.arguments, name, vhost: self.name)
+    if let reason = broker.journal.failure { throw .journalFailed(reason: reason) }
+    let count = StreamSettings(arguments).partitionCount
+    let ids = try broker.takeQueueIDs(isDurable: true)
+    let stream = Stream(
+      id: ids.queue, name: name.isEmpty ? broker.makeName("amq.gen-") : name, vhost: self,
+      arguments: arguments)
+    stream.addPartition(id: ids.lane)
+    for _ in 1..<max(1, count) { stream.addPartition(id: try broker.takeLaneID(isDurable: true)) }
+    insert(stream)
+    channel.currentQueue = stream.name
+    let committed = broker.catalog.append(stream)
+    broker.events.created(stream, by: channel.peer)
+    return (status(stream), committed)
+  }
+
+  private func status(_ queue: Destination) -> QueueStatus {
     QueueStatus(
       name: queue.name, readyCount: queue.readyCount, consumerCount: queue.consumerCount)
   }
 
   private func requireEquivalent(
-    _ queue: Queue, _ wanted: QueueDeclaration
+    _ queue: Destination, _ wanted: QueueDeclaration
   ) throws(BrokerError) {
     // An exclusive queue is never durable, whatever was asked for.
     let isDurable = wanted.isDurable && !wanted.isExclusive
@@ -122,7 +150,7 @@ extension VirtualHost {
     _ name: Name, ifUnused: Bool, ifEmpty: Bool, on channel: Channel
   ) throws(BrokerError) -> (Int, Committed) {
     let name = try channel.resolved(name)
-    guard queues[name] != nil else { return (0, broker.catalog.known) }
+    guard destinations[name] != nil else { return (0, broker.catalog.known) }
     let queue = try usable(name, by: channel.peer)
     if ifUnused, queue.consumerCount > 0 {
       throw .inUse(.queue(name, in: self.name))
@@ -137,7 +165,7 @@ extension VirtualHost {
   public func purgeQueue(_ name: Name, on channel: Channel) throws(BrokerError) -> (Int, Committed)
   {
     let queue = try accessible(channel.resolved(name), by: channel.peer)
-    let count = queue.purge(for: channel.peer)
+    let count = try queue.purge(for: channel.peer)
     return (count, queue.isDurable ? .whenDurable(broker.journal.endPosition) : .now)
   }
 

@@ -16,7 +16,7 @@ extension VirtualHost {
     return route
   }
 
-  /// All queues that the exchange, and those behind it, lead to with any of the keys. The message's headers
+  /// All destinations that the exchange, and those behind it, lead to with any of the keys. The message's headers
   /// are a well-formed table. It may have waited at the exchange for its time. A message that nobody publishes is
   /// not refused for an impossible delay, and does not wait.
   func route(
@@ -30,7 +30,7 @@ extension VirtualHost {
     return Route(walk)
   }
 
-  /// The queues that a binding leads to with a message, and what finding them cost.
+  /// The destinations that a binding leads to with a message, and what finding them cost.
   func route(
     along binding: Binding, key: Name, _ message: FilteredMessage
   ) throws(BrokerError) -> (route: Route, steps: Int) {
@@ -103,7 +103,7 @@ extension VirtualHost {
     for key in keys {
       guard walk.step() else { return }
       if exchange.name.isEmpty {
-        if let queue = queues[key] { guard walk.add(queue) else { return } }
+        if let found = destinations[key] { guard walk.add(found) else { return } }
       } else {
         exchange.match(key, message, &walk)
         // Other keys make no difference.

@@ -1,14 +1,15 @@
 import AMQP
 import Base
 
-/// A name space of exchanges and queues with the bindings between them.
+/// A name space of exchanges and destinations with the bindings between them.
 public final class VirtualHost {
   public let name: Name
   // Unsafe but sound: the broker owns this, and outlives it.
   unowned(unsafe) let broker: Broker
 
   private(set) var exchanges: SpreadDictionary<Name, Exchange> = SpreadDictionary()
-  private(set) var queues: SpreadDictionary<Name, Queue> = SpreadDictionary()
+  /// Queues and streams, which share one table of names.
+  private(set) var destinations: SpreadDictionary<Name, Destination> = SpreadDictionary()
   /// Bindings, with those of deleted queues and exchanges that are not taken out yet.
   private(set) var bindings = 0
   /// About what all bindings and the tables that route by them take of the memory.
@@ -62,27 +63,27 @@ public final class VirtualHost {
   }
 
   package func hasExchange(_ name: Name) -> Bool { exchanges[name] != nil }
-  package func hasQueue(_ name: Name) -> Bool { queues[name] != nil }
+  package func hasQueue(_ name: Name) -> Bool { destinations[name] != nil }
 
-  func queue(_ name: Name) throws(BrokerError) -> Queue {
-    guard let queue = queues[name] else { throw .notFound(.queue(name, in: self.name)) }
-    return queue
+  func destination(_ name: Name) throws(BrokerError) -> Destination {
+    guard let found = destinations[name] else { throw .notFound(.queue(name, in: self.name)) }
+    return found
   }
 
-  /// The queue, unless it is exclusive to another connection.
-  func accessible(_ name: Name, by peer: Peer) throws(BrokerError) -> Queue {
-    let queue = try queue(name)
-    guard !queue.isExclusive || queue.owner === peer || Sabotage.is(.opensLockedQueue) else {
+  /// The queue or stream, unless it is exclusive to another connection.
+  func accessible(_ name: Name, by peer: Peer) throws(BrokerError) -> Destination {
+    let found = try destination(name)
+    guard !found.isExclusive || found.owner === peer || Sabotage.is(.opensLockedQueue) else {
       throw .locked(queue: name, in: self.name)
     }
-    return queue
+    return found
   }
 
-  /// The same for what a client does with a queue's messages, or with where they come from.
-  func usable(_ name: Name, by peer: Peer) throws(BrokerError) -> Queue {
-    let queue = try accessible(name, by: peer)
-    guard queue.delays == nil else { throw .isDelayedQueue(name, in: self.name) }
-    return queue
+  /// The same for what a client does with its messages, or with where they come from.
+  func usable(_ name: Name, by peer: Peer) throws(BrokerError) -> Destination {
+    let found = try accessible(name, by: peer)
+    guard found.isClients else { throw .isDelayedQueue(name, in: self.name) }
+    return found
   }
 
   /// The exchange that a client publishes to.
@@ -110,14 +111,14 @@ public final class VirtualHost {
     changed()
   }
 
-  func insert(_ queue: Queue) {
-    queues[queue.name] = queue
-    nodeBytes += queue.memoryBytes
+  func insert(_ destination: Destination) {
+    destinations[destination.name] = destination
+    nodeBytes += destination.memoryBytes
     changed()
   }
 
   var exchangeCount: Int { exchanges.count }
-  var queueCount: Int { queues.count }
+  var destinationCount: Int { destinations.count }
   /// About what queues, exchanges and bindings take of the memory, without messages.
   var topologyBytes: Int { bindingBytes + nodeBytes }
   /// What the routes that are kept take of the memory.
@@ -130,9 +131,9 @@ public final class VirtualHost {
     let before = source.routerBytes
     source.add(binding)
     switch binding.destination {
-    case .queue(let queue):
-      queue.bindings.add(binding)
-      if source.isAutoDelete { queue.dependents.add(source) }
+    case .destination(let destination):
+      destination.bindings.add(binding)
+      if source.isAutoDelete { destination.dependents.add(source) }
     case .exchange(let exchange):
       exchange.incoming.add(binding)
       if source.isAutoDelete { exchange.dependents.add(source) }
@@ -152,9 +153,9 @@ public final class VirtualHost {
     bindingBytes -= binding.bytes
     source.remove(binding)
     switch binding.destination {
-    case .queue(let queue):
-      queue.bindings.remove(binding)
-      if source.isAutoDelete { queue.dependents.remove(source) }
+    case .destination(let destination):
+      destination.bindings.remove(binding)
+      if source.isAutoDelete { destination.dependents.remove(source) }
     case .exchange(let exchange):
       exchange.incoming.remove(binding)
       if source.isAutoDelete { exchange.dependents.remove(source) }
@@ -167,32 +168,33 @@ public final class VirtualHost {
     if !source.isDeleted, !binding.destination.isDeleted { changed() }
   }
 
-  /// Deletes a queue with its messages, bindings and consumers; returns how many messages were ready.
-  /// It is gone at once; `peer` waits until its bindings are.
+  /// Deletes a queue or stream with its messages, bindings and consumers; returns how many messages were
+  /// ready. It is gone at once; `peer` waits until its bindings are.
   @discardableResult
-  func remove(_ queue: Queue, _ ending: QueueEnding, for peer: Peer? = nil) -> Int {
-    guard !queue.isDeleted else { return 0 }
+  func remove(_ leaving: Destination, _ ending: QueueEnding, for peer: Peer? = nil) -> Int {
+    guard !leaving.isDeleted else { return 0 }
     let actor = peer?.user ?? Actor.broker
-    let count = queue.readyCount
-    queues[queue.name] = nil
-    queue.seen?.forgetAll()
-    nodeBytes -= queue.memoryBytes
-    let isSilent = queue.isAutoDelete && Sabotage.is(.revivesAutoDeleteQueue)
-    let isLogged = queue.isDurable && !broker.isRecovering && !isSilent
-    let going = cascade(from: [queue.dependents])
+    let count = leaving.readyCount
+    destinations[leaving.name] = nil
+    leaving.seen?.forgetAll()
+    nodeBytes -= leaving.memoryBytes
+    let isSilent = leaving.isAutoDelete && Sabotage.is(.revivesAutoDeleteQueue)
+    let isLogged = leaving.isDurable && !broker.isRecovering && !isSilent
+    let going = cascade(from: [leaving.dependents])
     takeOut(
-      going, with: { if isLogged { broker.catalog.appendDeleted(queue) } }, isLogged: isLogged,
+      going, with: { if isLogged { broker.catalog.appendDeleted(leaving) } }, isLogged: isLogged,
       by: actor)
-    broker.events.deleted(queue, ending, by: actor)
-    queue.drop()
-    broker.letGo(queue)
-    broker.keepUntilSettled(queue)
-    queue.owner?.disown(queue)
-    broker.retire(queue)
+    broker.events.deleted(leaving, ending, by: actor)
+    leaving.drop()
+    broker.keepUntilDone(leaving)
+    leaving.owner?.disown(leaving)
+    broker.retire(leaving)
     broker.noteReleased()
     changed()
-    if !queue.bindings.isEmpty {
-      begin(Unbinding(self, [.queue(queue)] + going.map { .exchange($0) }, by: actor), for: peer)
+    if !leaving.bindings.isEmpty {
+      begin(
+        Unbinding(self, [.destination(leaving)] + going.map { .exchange($0) }, by: actor), for: peer
+      )
     }
     return count
   }
@@ -218,12 +220,6 @@ public final class VirtualHost {
   func begin(_ unbinding: Unbinding, for peer: Peer?) {
     if broker.isRecovering { return unbinding.finish() }
     broker.chores.begin(unbinding, for: peer)
-  }
-
-  /// A consumer of the queue ended: the queue may go with its last one.
-  func consumerLeft(_ queue: Queue) {
-    if Sabotage.is(.keepsAutoDeleteQueue) { return }
-    if queue.isAutoDelete, queue.hadConsumers, queue.consumerCount == 0 { remove(queue, .unused) }
   }
 
   private func changed() {

@@ -74,7 +74,7 @@ final class WideStore: Chore {
       let count = min(Self.sliceMax, max(Self.sliceMin, size / Self.bytesPerQueue))
       let end = min(route.count, next + count)
       guard end == route.count || isCopied(&steps, broker) else { return false }
-      store(in: Route(those: route.queues[next..<end]), broker, isLast: end == route.count)
+      store(in: Route(those: route.destinations[next..<end]), broker, isLast: end == route.count)
       steps -= Self.stepsPerQueue * (end - next)
       next = end
     }
@@ -111,7 +111,7 @@ final class WideStore: Chore {
 
   private func store(in slice: Route, _ broker: Broker, isLast: Bool) {
     guard slice.count > 0 else { return }
-    let isDurable = isPersistent && slice.durableCount > 0
+    let isDurable = slice.placeCount(isPersistent: isPersistent) > 0
     if isDurable { self.isDurable = true }
     let isPlain = slice.isPlain && !isMarked
     switch content {

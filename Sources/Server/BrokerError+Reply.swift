@@ -57,6 +57,11 @@ extension PeerError {
         // Clients know the types by the names of the modules that implement them elsewhere.
         .argumentOfOtherType(
           argument: argument, queue: name, vhost: vhost, type: "rabbit_\(type)_queue")
+      case .refusedProperty(let property, let name, let vhost):
+        .invalidQueueProperty(property: property, queue: name, vhost: vhost)
+      case .unsupported(let request, let name, let vhost):
+        .notOfStreams(request: request, queue: name, vhost: vhost)
+      case .needsPrefetch(let name, let vhost): .noPrefetch(queue: name, vhost: vhost)
       case .isNotTransactional: .notTransactional
       case .isConfirming: .confirmToTransactions
       case .isTransactional: .transactionsToConfirm

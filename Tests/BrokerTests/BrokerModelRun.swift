@@ -284,8 +284,8 @@ final class BrokerModelRun {
   /// message is being read back.
   private func isTurnKept(besides consumer: BrokerModel.Consumer) -> Bool {
     guard consumer.channel.sharedPrefetch > 0 else { return false }
-    return broker.vhost.queues.values.contains { queue in
-      guard let waiter = queue.waiter, waiter.tag != consumer.tag else { return false }
+    return broker.vhost.destinations.values.contains { queue in
+      guard let waiter = (queue as? Queue)?.waiter, waiter.tag != consumer.tag else { return false }
       return waiter.channel.consumers[consumer.tag] != nil
     }
   }
@@ -303,7 +303,7 @@ final class BrokerModelRun {
     let untold = model.toldEnds.filter { model.clients[$0.channel.client.number] != nil }
     if !untold.isEmpty { fail("\(untold.map(\.tag)) were not told") }
     for consumer in model.toldEnds { model.told(consumer) }
-    #expect(Set(broker.vhost.queues.keys) == Set(model.queues.keys), comment)
+    #expect(Set(broker.vhost.destinations.keys) == Set(model.queues.keys), comment)
     for queue in model.queues.values {
       guard let core = broker.queue(queue.name) else { continue }
       #expect(core.readyCount == queue.ready.count, comment)
@@ -364,7 +364,7 @@ final class BrokerModelRun {
   func expectContents(
     _ broker: TestBroker, _ contents: [Name: [BrokerModel.Entry]]
   ) throws {
-    #expect(Set(broker.vhost.queues.keys) == Set(contents.keys), comment)
+    #expect(Set(broker.vhost.destinations.keys) == Set(contents.keys), comment)
     #expect(broker.recoveredCount == contents.values.reduce(0) { $0 + $1.count }, comment)
     #expect(broker.vhost.bindings == contents.count, comment)
     let channel = broker.connect().open()

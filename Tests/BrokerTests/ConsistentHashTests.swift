@@ -38,7 +38,7 @@ import Testing
       let names = [1] + Array("x".utf8) + [UInt8(key.count)] + key
       let route = try vhost.cachedRoute(names.span.bytes)
       try #require(route.count == 1 && !route.needsMessage)
-      return route.queues[0].takeUnretainedValue().name
+      return route.destinations[0].takeUnretainedValue().name
     }
   }
 

@@ -329,7 +329,7 @@ import Testing
     broker.turn()
     broker.finishChores()
     try broker.turn { try vhost.declare(exchange: "x") }
-    let reached = vhost.queues.values.count { $0.readyCount == 1 }
+    let reached = vhost.destinations.values.count { $0.readyCount == 1 }
     #expect(reached == WideStore.queuesMax)
   }
 

@@ -280,7 +280,7 @@ import Testing
     broker.broker.account.add(1 << 20, to: .output)
     try broker.turn { try channel.publish("m", key: "nowhere") }
     broker.broker.account.add(-1 << 20, to: .output)
-    #expect(broker.vhost.queues["traces"]?.readyCount == 0)
+    #expect(broker.vhost.destinations["traces"]?.readyCount == 0)
     #expect(broker.broker.takeDropped().traces == 1)
   }
 }

@@ -17,7 +17,7 @@ import Testing
   private func binding(_ name: Name, _ arguments: FieldTable) throws -> Binding {
     try kept.keep(
       Binding(
-        source: exchange, destination: .queue(broker.vhost.looseQueue(name)), key: name,
+        source: exchange, destination: .destination(broker.vhost.looseQueue(name)), key: name,
         arguments: arguments))
   }
 

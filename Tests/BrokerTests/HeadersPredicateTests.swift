@@ -13,7 +13,7 @@ import Testing
     let kept = KeptBindings()
     let binding = try kept.keep(
       Binding(
-        source: exchange, destination: .queue(broker.vhost.looseQueue("q")), key: "",
+        source: exchange, destination: .destination(broker.vhost.looseQueue("q")), key: "",
         arguments: arguments))
     var index = HeadersIndex()
     index.add(binding)

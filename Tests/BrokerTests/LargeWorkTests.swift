@@ -186,7 +186,7 @@ import Testing
     #expect(
       mistake { try channel.declare("e0", isExclusive: true) } != nil || !broker.broker.hasChores)
     _ = finish()
-    #expect(broker.vhost.queueCount == 1)
+    #expect(broker.vhost.destinationCount == 1)
     try channel.declare("e0", isExclusive: true)
   }
 

@@ -43,7 +43,7 @@ import Testing
       let broker = try TestBroker(in: Self.cut(run.broker, at: position))
       let channel = broker.connect().open()
       let passing = run.model.published[before.publishedCount..<after.publishedCount]
-      for name in broker.vhost.queues.keys {
+      for name in broker.vhost.destinations.keys {
         let texts = try channel.drain(name).map(\.text)
         let possible = before.texts(name).union(after.texts(name)).union(passing)
         #expect(Set(texts).isSubset(of: possible), "seed \(seed), position \(position)")

@@ -183,7 +183,7 @@ import Testing
     try vhost.declare(exchange: "x", type)
     _ = try bind(10_000)
     for number in 0..<2000 { try channel.publish("m", to: "x", key: Name("\(number)")) }
-    #expect(vhost.queues.values.reduce(0) { $0 + $1.readyCount } == 2000)
+    #expect(vhost.destinations.values.reduce(0) { $0 + $1.readyCount } == 2000)
     for number in 0..<10_000 { try channel.unbind(Name("q\(number)"), from: "x") }
     #expect(vhost.bindings == 0 && vhost.bindingBytes == 0)
   }

@@ -47,7 +47,7 @@ import Testing
     try vhost.bind(exchange: "y", to: "amq.topic", key: "#.k")
     try vhost.bind(exchange: "transient", to: "amq.topic", key: "#")
     let (again, next) = try afterCrash()
-    #expect(Set(again.vhost.queues.keys) == ["q", "automatic"])
+    #expect(Set(again.vhost.destinations.keys) == ["q", "automatic"])
     #expect(again.queue("q")?.arguments == arguments)
     #expect(again.queue("q")?.isAutoDelete == false)
     #expect(again.queue("automatic")?.isAutoDelete == true)
@@ -81,7 +81,7 @@ import Testing
     try channel.declare("q", isDurable: true)
     try channel.publish("new", key: "q", isPersistent: true)
     let (again, next) = try afterCrash()
-    #expect(Set(again.vhost.queues.keys) == ["q"])
+    #expect(Set(again.vhost.destinations.keys) == ["q"])
     #expect(again.vhost.exchanges["x"] == nil)
     #expect(again.vhost.exchanges["y"] == nil)
     #expect(again.vhost.bindings == 0)
@@ -255,11 +255,11 @@ import Testing
     let sequence = broker.queue("q")?.lane.nextSequence
     let (again, next) = try afterCrash()
     #expect(again.queue("q")?.lane.nextSequence == sequence, "sequences are never used again")
-    #expect(Set(again.vhost.queues.keys) == ["q", "p"])
+    #expect(Set(again.vhost.destinations.keys) == ["q", "p"])
     try next.publish("1", to: "amq.direct", key: "k", isPersistent: true)
     #expect(try next.drain("q").map(\.text) == ["1"])
     try next.declare("new", isDurable: true)
-    #expect(Set(again.vhost.queues.values.map(\.id)).count == 3, "nor are ids")
+    #expect(Set(again.vhost.destinations.values.map(\.id)).count == 3, "nor are ids")
   }
 
   @Test func anOldMessageOutlivesManySegments() throws {

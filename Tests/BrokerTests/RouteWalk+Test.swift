@@ -8,12 +8,12 @@ extension RouteWalk {
   /// The only walk at its time, of any length; to be forgotten before the next one.
   static var first: RouteWalk { RouteWalk(mark: 1, stepsMax: .max) }
 
-  /// The names of the queues that were reached.
-  var names: [Name] { queues.map { $0.takeUnretainedValue().name }.sorted() }
+  /// The names of the destinations that were reached.
+  var names: [Name] { destinations.map { $0.takeUnretainedValue().name }.sorted() }
 
-  /// Lets another walk reach the same queues.
+  /// Lets another walk reach the same destinations.
   func forget() {
-    for queue in queues { queue.takeUnretainedValue().routeMark = 0 }
+    for queue in destinations { queue.takeUnretainedValue().routeMark = 0 }
   }
 }
 

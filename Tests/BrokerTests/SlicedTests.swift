@@ -53,7 +53,7 @@ import Testing
     finish(broker)
     #expect(broker.journal.statistics.checkpoints > 0)
     let again = try broker.crashed(settings: .moving)
-    #expect(again.vhost.queueCount == 400)
+    #expect(again.vhost.destinationCount == 400)
     #expect(again.vhost.bindings == 1200)
   }
 
@@ -111,7 +111,7 @@ import Testing
     finish(again)
     again.durableTurn()
     let last = try again.crashed(settings: .moving)
-    #expect(last.vhost.queueCount == 0)
+    #expect(last.vhost.destinationCount == 0)
     #expect(last.vhost.exchanges.values.filter { !$0.isPredeclared }.isEmpty)
   }
 
@@ -241,7 +241,7 @@ import Testing
       }
     }
     func picture(_ broker: TestBroker) -> [String] {
-      let queues = broker.vhost.queues.values.map { "queue \($0.name) \($0.id)" }
+      let queues = broker.vhost.destinations.values.map { "queue \($0.name) \($0.id)" }
       let exchanges = broker.vhost.exchanges.values.map { "exchange \($0.name) \($0.id)" }
       return (queues + exchanges).sorted() + ["\(broker.vhost.bindings) bindings"]
     }

@@ -7,7 +7,7 @@ import Testing
 @testable import Journal
 
 extension TestBroker {
-  func queue(_ name: Name) -> Queue? { vhost.queues[name] }
+  func queue(_ name: Name) -> Queue? { vhost.destinations[name] as? Queue }
 
   /// The broker does not own its clients; this object does.
   func connect(user: Name = "guest") -> TestClient {

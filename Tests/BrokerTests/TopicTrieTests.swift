@@ -16,7 +16,7 @@ import Testing
   private func binding(_ pattern: Name) throws -> Binding {
     try kept.keep(
       Binding(
-        source: exchange, destination: .queue(broker.vhost.looseQueue(pattern)), key: pattern,
+        source: exchange, destination: .destination(broker.vhost.looseQueue(pattern)), key: pattern,
         arguments: [:]))
   }
 

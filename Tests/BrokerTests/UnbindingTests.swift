@@ -155,14 +155,14 @@ import Testing
     for number in 0..<count { try channel.declare(Name("own\(number)"), isExclusive: true) }
     try channel.declare("all")
     broker.turn { client.close() }
-    #expect(vhost.queueCount > 1 && vhost.queueCount < count)
+    #expect(vhost.destinationCount > 1 && vhost.destinationCount < count)
     // Names that are not free yet belong to the connection that is over.
     let last = (0..<count).last { broker.queue(Name("own\($0)")) != nil }!
     #expect(
       mistake { try another.declare(Name("own\(last)")) }
         == .locked(queue: Name("own\(last)"), in: "/"))
     #expect(broker.finishChores() > 1)
-    #expect(vhost.queueCount == 1)
+    #expect(vhost.destinationCount == 1)
     try another.declare(Name("own\(last)"))
   }
 }

@@ -137,7 +137,7 @@ final class DamagedJournal {
   private static func contents(_ broker: TestBroker) throws -> [Name: [String]] {
     let channel = broker.connect().open()
     var contents: [Name: [String]] = [:]
-    for name in broker.vhost.queues.keys {
+    for name in broker.vhost.destinations.keys {
       contents[name] = try channel.drain(name).map { String($0.text.prefix { $0 != ":" }) }
     }
     return contents

@@ -153,7 +153,7 @@ import Testing
       loop.turn()
       turns += 1
     } while loop.loop.waitMilliseconds == 0 && turns < 1000
-    #expect(loop.broker.vhost("/")?.queues["dead"]?.messageCount == 6000)
+    #expect(loop.broker.vhost("/")?.destinations["dead"]?.messageCount == 6000)
   }
 
   @Test func whatALongTurnHasLeftIsTakenThoughTheClientIsGone() throws {

@@ -88,8 +88,8 @@ import Testing
     try #require(loop.broker.journal.references == messages)
   }
 
-  private func queues(of loop: TestLoop) throws -> [Queue] {
-    Array(try #require(loop.broker.vhost("/")).queues.values)
+  private func queues(of loop: TestLoop) throws -> [Destination] {
+    Array(try #require(loop.broker.vhost("/")).destinations.values)
   }
 
   /// What is durable comes back, and with the last queue goes the last message.
@@ -98,9 +98,9 @@ import Testing
     let again = try TestLoop(
       settings: Self.settings, limits: Self.limits, directory: loop.close())
     let vhost = try #require(again.broker.vhost("/"))
-    try #require(vhost.queues.keys.sorted() == names)
+    try #require(vhost.destinations.keys.sorted() == names)
     try Bystander(on: again).requireService()
-    for queue in vhost.queues.values { vhost.remove(queue, .deleted) }
+    for queue in vhost.destinations.values { vhost.remove(queue, .deleted) }
     again.settle()
     let journal = again.broker.journal
     try #require(journal.references == 0 && journal.pinnedBytes <= BlockMemory.usualBytes)

@@ -573,6 +573,35 @@ extension PeerError {
       "invalid arg '\(argument)' for queue '\(queue)' in vhost '\(vhost)' of queue type \(type)")
   }
 
+  /// 406: "invalid property '{property}' for queue '{queue}' in vhost '{vhost}'"
+  public static func invalidQueueProperty(
+    property: some CustomStringConvertible, queue: some CustomStringConvertible,
+    vhost: some CustomStringConvertible
+  ) -> PeerError {
+    PeerError(
+      .preconditionFailed, "invalid property '\(property)' for queue '\(queue)' in vhost '\(vhost)'"
+    )
+  }
+
+  /// 540: "{request} not supported by stream queues queue '{queue}' in vhost '{vhost}'"
+  public static func notOfStreams(
+    request: some CustomStringConvertible, queue: some CustomStringConvertible,
+    vhost: some CustomStringConvertible
+  ) -> PeerError {
+    PeerError(
+      .notImplemented,
+      "\(request) not supported by stream queues queue '\(queue)' in vhost '\(vhost)'")
+  }
+
+  /// 406: "consumer prefetch count is not set for queue '{queue}' in vhost '{vhost}'"
+  public static func noPrefetch(
+    queue: some CustomStringConvertible, vhost: some CustomStringConvertible
+  ) -> PeerError {
+    PeerError(
+      .preconditionFailed,
+      "consumer prefetch count is not set for queue '\(queue)' in vhost '\(vhost)'")
+  }
+
   /// 406: "invalid arg '{argument}' for exchange '{exchange}' in vhost '{vhost}': {reason}"
   public static func invalidExchangeArg(
     argument: some CustomStringConvertible, exchange: some CustomStringConvertible,

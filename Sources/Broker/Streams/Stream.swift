@@ -1,0 +1,141 @@
+import AMQP
+import Base
+import Journal
+
+/// A stream: partitions that keep what is routed to it, and those who read them. Reading takes nothing away.
+public final class Stream: Destination {
+  let settings: StreamSettings
+  private(set) var partitions: [Partition] = []
+  /// The queues by which consumers read, each with its feed.
+  private var readers: [ObjectIdentifier: Queue] = [:]
+  /// Where records without a key go in this turn.
+  private var keyless = 0
+  private var keylessTurn: Int64 = -1
+
+  init(id: UInt32, name: Name, vhost: VirtualHost, arguments: FieldTable) {
+    settings = StreamSettings(arguments)
+    super.init(
+      id: id, name: name, vhost: vhost, isDurable: true, isAutoDelete: false, owner: nil,
+      arguments: arguments, isPlain: false, keepsAll: true)
+  }
+
+  /// One more partition, with an id among those of lanes.
+  @discardableResult
+  func addPartition(id: UInt32) -> Partition {
+    let partition = Partition(id: id, index: partitions.count, broker: broker)
+    partitions.append(partition)
+    return partition
+  }
+
+  // MARK: Storing
+
+  override func take(
+    _ message: Broker.StoredMessage, _ arrival: Arrival, at place: UnsafeMutableRawPointer?
+  ) {
+    guard let place else { invariantFailed("a message for a stream is not in the log") }
+    let partition = partition(for: MessageView(message.record))
+    MessagePlace(lane: partition.id, sequence: partition.end + 1).write(at: place)
+    partition.append(message.location)
+  }
+
+  private func partition(for message: MessageView) -> Partition {
+    guard partitions.count > 1 else { return partitions[0] }
+    let names = message.names
+    let properties = message.properties(behind: names)
+    let count = partitions.count
+    let found = settings.key.withBytes(names: names.bytes, properties: properties.bytes) {
+      Murmur2.partition(of: $0, count: count)
+    }
+    return partitions[found ?? keylessPartition()]
+  }
+
+  /// The same for a whole turn, so that batches are not torn.
+  private func keylessPartition() -> Int {
+    if keylessTurn != broker.turn {
+      keylessTurn = broker.turn
+      keyless = (keyless + 1) % partitions.count
+    }
+    return keyless
+  }
+
+  // MARK: Use
+
+  override func source(
+    forConsumer arguments: FieldTable, isExclusive: Bool, isAutomatic: Bool, prefetch: Int
+  ) throws(BrokerError) -> Queue {
+    guard !isExclusive else { throw .inExclusiveUse(queue: name, in: vhost.name) }
+    guard isAutomatic || prefetch > 0 else { throw .needsPrefetch(stream: name, in: vhost.name) }
+    let reading = try StreamReading(arguments, of: self)
+    let ids = try reading.partitions.map { (_) throws(BrokerError) in
+      try broker.takeLaneID(isDurable: false)
+    }
+    guard let id = broker.queueNumbers.take(isDurable: false) else {
+      throw .limitReached(.numbers(kind: "queue", max: Numbers.firstTransient))
+    }
+    let feed = StreamFeed(self)
+    let queue = Queue(
+      id: id, lane: ids[0], role: .reader, name: name, vhost: vhost, isDurable: false,
+      isAutoDelete: true, owner: nil, arguments: FieldTable(), feed: feed)
+    feed.begin(reading, lanes: ids, in: queue)
+    readers[ObjectIdentifier(queue)] = queue
+    return queue
+  }
+
+  /// A reader has ended.
+  func forget(_ queue: Queue) { readers[ObjectIdentifier(queue)] = nil }
+
+  override func source() throws(BrokerError) -> Queue {
+    throw .unsupported("basic.get", queue: name, in: vhost.name)
+  }
+
+  override func purge(for peer: Peer) throws(BrokerError) -> Int {
+    throw .unsupported("queue.purge", queue: name, in: vhost.name)
+  }
+
+  // MARK: Listing
+
+  public override var readyCount: Int { partitions.reduce(0) { $0 + $1.count } }
+  public override var consumerCount: Int { readers.count }
+  override var memoryBytes: Int {
+    MemoryAccount.bytes(600 + 240 * settings.partitionCount, name, arguments)
+  }
+
+  // MARK: The log
+
+  override var laneIDs: [UInt32] { partitions.map(\.id) }
+
+  override func laneRecords(below newLanes: UInt32, withStates: Bool) -> [RawRecord] {
+    partitions.lazy.filter { $0.id < newLanes }.flatMap { partition in
+      let declared = LaneRecord.raw(
+        id: partition.id, queue: self.id, role: LaneRole.partition.rawValue,
+        priority: UInt32(partition.index))
+      return withStates ? [declared] + partition.stateRecords : [declared]
+    }
+  }
+
+  // MARK: The end
+
+  override func drop() {
+    isDeleted = true
+    for queue in readers.values { queue.drop() }
+    readers = [:]
+    broker.chores.begin(StreamEnd(partitions), for: nil)
+  }
+
+  override var isDone: Bool { true }
+}
+
+/// What the log has of a deleted stream's records is given up.
+private final class StreamEnd: Chore {
+  private var partitions: [Partition]
+
+  init(_ partitions: [Partition]) { self.partitions = partitions }
+
+  func advance(_ steps: inout Int) -> Bool {
+    while let partition = partitions.last {
+      guard partition.drop(&steps) else { return false }
+      partitions.removeLast()
+    }
+    return true
+  }
+}

@@ -1,0 +1,66 @@
+import AMQP
+import Base
+
+/// What a consumer of a stream asks for: which partitions, and from where on.
+struct StreamReading {
+  enum Beginning: Equatable {
+    case first
+    /// The last record that there is.
+    case last
+    /// What comes from now on.
+    case next
+    case offset(UInt64)
+    /// So many records before the end.
+    case before(UInt64)
+    /// The first record that was stored at this date or later, in milliseconds since 1970.
+    case date(Int64)
+  }
+
+  private(set) var beginning = Beginning.next
+  private(set) var partitions: [Partition]
+
+  init(_ arguments: FieldTable, of stream: Stream) throws(BrokerError) {
+    func refused(_ argument: Name, _ reason: String) -> BrokerError {
+      .refusedArgument(
+        argument, of: .subject(.queue(stream.name, in: stream.vhost.name)), reason: reason)
+    }
+    if arguments["x-priority"] != nil {
+      throw .refusedForType(
+        "x-priority", queue: stream.name, in: stream.vhost.name, type: "stream")
+    }
+    partitions = stream.partitions
+    if let wanted = arguments["x-stream-partition"] {
+      guard let number = wanted.integer else {
+        throw refused("x-stream-partition", QueueArguments.noInteger(wanted))
+      }
+      guard let index = Int(exactly: number), stream.partitions.indices.contains(index) else {
+        throw refused(
+          "x-stream-partition",
+          "\"the stream has partitions 0 to \(stream.partitions.count - 1), not \(number)\"")
+      }
+      partitions = [stream.partitions[index]]
+    }
+    guard let wanted = arguments["x-stream-offset"] else { return }
+    guard let found = Self.beginning(wanted, now: stream.broker.now) else {
+      throw refused("x-stream-offset", "{invalid_offset_arg,\(wanted.typeName)}")
+    }
+    beginning = found
+  }
+
+  private static func beginning(_ value: FieldValue, now: Int64) -> Beginning? {
+    if let number = value.integer {
+      return number < 0 ? .before(number.magnitude) : .offset(UInt64(number))
+    }
+    if case .timestamp(let seconds) = value {
+      let (date, isTooLate) = Int64(clamping: seconds).multipliedReportingOverflow(by: 1000)
+      return .date(isTooLate ? .max : date)
+    }
+    guard let text = value.text else { return nil }
+    return switch text {
+    case "first": .first
+    case "last": .last
+    case "next": .next
+    default: StreamSettings.age(text).map { .date(now - $0) }
+    }
+  }
+}
