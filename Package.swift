@@ -29,9 +29,10 @@ let package = Package(
     .target(name: "AMQP", dependencies: ["Base"], swiftSettings: common),
     .target(name: "Filters", dependencies: ["Base", "AMQP"], swiftSettings: core),
     .target(name: "JSON", dependencies: ["Base", "AMQP"], swiftSettings: common),
+    .target(name: "Batches", dependencies: ["Base"], swiftSettings: core),
     .target(name: "Journal", dependencies: ["Base", "IO"], swiftSettings: core),
     .target(
-      name: "Broker", dependencies: ["Base", "AMQP", "Filters", "Journal"], swiftSettings: core),
+      name: "Broker", dependencies: ["Base", "AMQP", "Batches", "Filters", "Journal"], swiftSettings: core),
     .target(
       name: "Inspection", dependencies: ["Base", "IO", "AMQP", "Journal", "Broker"],
       swiftSettings: common),

@@ -43,6 +43,7 @@ extension Broker: JournalReplay {
       lane.restore(remains, found)
     }
     for vhost in vhosts.values { try vhost.delays?.recovered() }
+    removeUnknownSegments()
     if journal.isAfterFailure { journal.failureWasTold() }
     self.recovering = nil
     return count
@@ -67,8 +68,10 @@ extension Broker: JournalReplay {
       if Sabotage.is(.forgetsDeliveredAtReplay) { return }
       recovering?.lanes[delivered.lane]?.found.deliveredUpTo = delivered.sequence
     case .deliveryCounts(let counts): replayCounts(counts)
+    case .partitionTrimmed(let trimmed):
+      (recovering?.lanes[trimmed.lane]?.lane as? Partition)?.trimmed(to: trimmed.start)
     case .queue, .queueDeleted, .exchange, .exchangeDeleted, .binding, .bindingRemoved, .lane,
-      .remembered, .kept, .laneState, .ids, .laneAlive, .ignorable:
+      .remembered, .kept, .laneState, .partitionState, .ids, .laneAlive, .ignorable:
       if !isBeforeCheckpoint { try replayCatalog(known) }
     }
   }
@@ -138,6 +141,8 @@ extension Broker: JournalReplay {
     case .queue(let queue): try replayQueue(queue)
     case .lane(let lane): try replayLane(lane)
     case .laneState(let state): recovering?.lanes[state.lane]?.found.setState(state)
+    case .partitionState(let state):
+      (recovering?.lanes[state.lane]?.lane as? Partition)?.restore(state)
     case .laneAlive(let alive): recovering?.lanes[alive.lane]?.found.addAlive(alive.ranges)
     case .deliveryCounts(let counts): replayCounts(counts)
     case .queueDeleted(let deletion): replayQueueDeleted(deletion.id)
@@ -148,7 +153,7 @@ extension Broker: JournalReplay {
     case .remembered(let remembered): replayRemembered(remembered)
     case .kept(let kept): replayKept(kept)
     // Checkpoints have none of these.
-    case .message, .settle, .delivered, .ignorable: break
+    case .message, .settle, .delivered, .partitionTrimmed, .ignorable: break
     }
   }
 

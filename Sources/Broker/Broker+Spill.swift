@@ -26,9 +26,10 @@ extension Broker {
   }
 
   /// A round is over: entries refer to the new blocks, and what still waits in its lane has none.
-  func finishSpill(_ moved: [MovedLane]) {
-    let mover = SpillMover(self, spilling, moved)
+  func finishSpill(_ moved: [MovedLane], _ movedPartitions: [MovedPartition]) {
+    let mover = SpillMover(self, spilling, moved, spillingPartitions, movedPartitions)
     spilling = []
+    spillingPartitions = []
     self.mover = mover
     walks.begin(mover, for: nil)
   }

@@ -45,6 +45,12 @@ public final class Broker {
   /// Partitions with records of this turn, and those with records that are not durable.
   private var appending: [Partition] = []
   private var becomingDurable: [Partition] = []
+  /// Of all streams, in any order.
+  var partitions: [Partition] = []
+  /// Those of the round of spilling that is being written.
+  var spillingPartitions: [Partition] = []
+  /// Files of streams that go when the log is durable up to there, in order.
+  var leavingFiles: [(position: Int, files: LeavingSegments)] = []
   /// Counts turns.
   private(set) var turn: Int64 = 0
   /// Lanes that messages were moved into in this turn.
@@ -255,7 +261,7 @@ public final class Broker {
     for block in progress.loaded {
       for queue in fetching.removeValue(forKey: block) ?? [] { queue.fetched() }
     }
-    if let moved = progress.moved { finishSpill(moved) }
+    if let moved = progress.moved { finishSpill(moved.lanes, moved.partitions) }
     guard progress.hasCommitted else { return }
     for queue in reserving { queue.touch() }
     reserving.removeAll(keepingCapacity: true)
@@ -263,6 +269,7 @@ public final class Broker {
     let position = journal.durablePosition
     awaiting.removeAll { !$0.confirmDurable(upTo: position) }
     becomingDurable.removeAll { !$0.becameDurable(upTo: position) }
+    if !leavingFiles.isEmpty { removeFiles(upTo: journal.syncedEnd) }
     tellDurable(upTo: position)
   }
 

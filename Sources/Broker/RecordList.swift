@@ -61,3 +61,7 @@ extension FieldTable {
     return Array(buffer.readable)
   }
 }
+
+extension SegmentState {
+  package var text: String { "\(base)-\(end &- 1) in \(length) bytes" }
+}

@@ -11,6 +11,10 @@ final class SpillMover: Chore {
   private let journal: Journal
   private let lanes: [Lane]
   private let moved: [MovedLane]
+  private let partitions: [Partition]
+  private let movedPartitions: [MovedPartition]
+  /// The partition that is next.
+  private var partition = 0
   /// The lane and the block in it that are next.
   private var index = 0
   private var block = 0
@@ -23,7 +27,12 @@ final class SpillMover: Chore {
 
   private static let entriesPerStep = 16
 
-  init(_ broker: Broker, _ lanes: [Lane], _ moved: [MovedLane]) {
+  init(
+    _ broker: Broker, _ lanes: [Lane], _ moved: [MovedLane], _ partitions: [Partition],
+    _ movedPartitions: [MovedPartition]
+  ) {
+    self.partitions = partitions
+    self.movedPartitions = movedPartitions
     self.broker = broker
     journal = broker.journal
     self.lanes = lanes
@@ -32,7 +41,14 @@ final class SpillMover: Chore {
 
   func advance(_ steps: inout Int) -> Bool {
     while steps > 0, index < moved.count { moveBlock(&steps) }
-    guard steps > 0 else { return false }
+    while steps > 0, partition < movedPartitions.count {
+      let isDone =
+        partitions[partition].place == nil
+        || partitions[partition].move(movedPartitions[partition], &steps)
+      if isDone { partition += 1 }
+      steps -= 1
+    }
+    guard steps > 0, partition == movedPartitions.count else { return false }
     if walk == nil { walk = OutstandingWalk(broker, returnedTo: takenLanes) }
     if !taken.isEmpty, !Sabotage.is(.keepsStaleLocation) {
       guard walk?.advance(&steps, { relocate(&$0, of: $1) }) ?? true else { return false }

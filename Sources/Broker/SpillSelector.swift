@@ -23,6 +23,7 @@ final class SpillSelector: Chore {
     case outstandingBounds
     case waiting
     case outstanding
+    case partitions
   }
 
   /// More messages, or lanes, are left to the next round.
@@ -49,6 +50,7 @@ final class SpillSelector: Chore {
   /// Lanes to which messages were given back.
   private var returned: [Lane] = []
   private var walk: OutstandingWalk?
+  private var partitions: [(Partition, PartitionSelection)] = []
   /// Blocks of what was collected; each is kept.
   private var blocks: Set<UInt32> = []
   private var lastBlock: UInt32?
@@ -81,8 +83,15 @@ final class SpillSelector: Chore {
       case .waiting: collectWaiting(&steps)
       case .outstanding:
         guard walk?.advance(&steps, { add($0, of: $1) }) ?? true else { return false }
-        submit()
-        return true
+        part = .partitions
+        index = 0
+      case .partitions:
+        guard index < broker.partitions.count, count < Self.entriesMax else {
+          submit()
+          return true
+        }
+        select(broker.partitions[index], &steps)
+        index += 1
       }
     }
     return false
@@ -204,6 +213,26 @@ final class SpillSelector: Chore {
     guard journal.isUnmoved(block) else { return }
     lanes[place].entries.append(entry.inLane)
     if entry.isDurable { isDurable = true }
+    keep(block)
+  }
+
+  // MARK: Streams
+
+  /// Takes what a partition has before the cutoff. Readers come back to it where it is then.
+  private func select(_ partition: Partition, _ steps: inout Int) {
+    steps -= 1
+    if partition.index == 0 { partition.stream.rewindReaders(before: cutoff) }
+    if partition.staysInLog { passesOver = true }
+    guard let selection = partition.selection(before: cutoff, atMost: Self.entriesMax - count)
+    else { return }
+    partitions.append((partition, selection))
+    count += selection.records.count
+    steps -= selection.records.count / Self.entriesPerStep
+    for location in selection.records { keep(location.block) }
+  }
+
+  /// The block stays until the round is written.
+  private func keep(_ block: UInt32) {
     guard block != lastBlock else { return }
     lastBlock = block
     if blocks.insert(block).inserted { journal.retain(block) }
@@ -220,6 +249,11 @@ final class SpillSelector: Chore {
       selection.lanes.append(SpillSelection.Lane(id: selected.lane.id, entries: selected.entries))
     }
     broker.spilling = spilling
+    for (partition, selected) in partitions where partition.place != nil {
+      broker.spillingPartitions.append(partition)
+      selection.partitions.append(selected)
+    }
+    partitions = []
     lanes = []
     journal.spill(selection, cutoff: cutoff, now: broker.time)
     end()

@@ -71,6 +71,8 @@ package struct RecordDescription {
     case .lane(let record): queues.contains(record.queue)
     case .laneState(let record): lanes.contains(record.lane)
     case .laneAlive(let record): lanes.contains(record.lane)
+    case .partitionState(let record): lanes.contains(record.lane)
+    case .partitionTrimmed(let record): lanes.contains(record.lane)
     case .binding(let record), .bindingRemoved(let record):
       !record.isToExchange && queues.contains(record.destination)
     case .message(let record): record.destinations.contains { lanes.contains($0.lane) }

@@ -13,6 +13,8 @@ struct Block {
     /// In memory alone: transient messages.
     case memory
     case lane
+    /// In a segment of a partition, in another form: see `PartitionPage`.
+    case page
   }
 
   /// nil while the bytes are only on disk, or when the slot is free.

@@ -17,6 +17,7 @@ final class BlockReader: Sendable {
     /// Records of one epoch from the offset `checkedFrom` on.
     case log(position: Int, epoch: UInt32, checkedFrom: Int)
     case lane(path: String, file: UInt32, offset: Int)
+    case page(PageSource)
   }
 
   struct Problem: Sendable {
@@ -29,6 +30,8 @@ final class BlockReader: Sendable {
   struct Finished: @unchecked Sendable {
     let request: Request
     let problem: Problem?
+    /// The memory is too small: a page needs so much.
+    var neededBytes: Int?
   }
 
   private let worker: any Worker
@@ -45,8 +48,10 @@ final class BlockReader: Sendable {
 
   func submit(_ request: Request) {
     worker.submit { [self] in
-      let problem = read(request)
-      finished.withLock { $0.append(Finished(request: request, problem: problem)) }
+      let (problem, needed) = read(request)
+      finished.withLock {
+        $0.append(Finished(request: request, problem: problem, neededBytes: needed))
+      }
       wake()
     }
   }
@@ -63,25 +68,37 @@ final class BlockReader: Sendable {
     worker.stop()
   }
 
-  /// Reads and checks; returns what went wrong.
-  func read(_ request: Request) -> Problem? {
+  /// Reads and checks; returns what went wrong, or how much memory a page needs that has too little.
+  func read(_ request: Request) -> (problem: Problem?, neededBytes: Int?) {
     do throws(SystemError) {
-      switch request.source {
-      case .log(let position, let epoch, let checkedFrom):
-        try files.read(position: position, into: request.memory)
-        return Self.isSound(request.memory, position, epoch, from: checkedFrom)
-          ? nil
-          : Problem(text: "the log is damaged near position \(position)", isDamage: true)
-      case .lane(let path, let number, let offset):
-        let file = try files.disk.open(path, .read)
-        let count = try file.read(at: offset, into: request.memory)
-        let block = UnsafeRawBufferPointer(rebasing: request.memory[..<count])
-        return count == request.memory.count && LaneBlockFormat.isValid(block, file: number)
-          ? nil
-          : Problem(text: "the block at offset \(offset) of \(path) is damaged", isDamage: true)
+      if case .page(let source) = request.source {
+        switch try PageReader(files: files, source: source).read(into: request.memory) {
+        case .needsRoom(let bytes): return (nil, bytes)
+        case .damaged(let text): return (Problem(text: text, isDamage: true), nil)
+        case .filled, .needsInput: return (nil, nil)
+        }
       }
+      return (try readWhole(request), nil)
     } catch {
-      return Problem(text: "\(error)", isDamage: false)
+      return (Problem(text: "\(error)", isDamage: false), nil)
+    }
+  }
+
+  private func readWhole(_ request: Request) throws(SystemError) -> Problem? {
+    switch request.source {
+    case .log(let position, let epoch, let checkedFrom):
+      try files.read(position: position, into: request.memory)
+      return Self.isSound(request.memory, position, epoch, from: checkedFrom)
+        ? nil
+        : Problem(text: "the log is damaged near position \(position)", isDamage: true)
+    case .lane(let path, let number, let offset):
+      let file = try files.disk.open(path, .read)
+      let count = try file.read(at: offset, into: request.memory)
+      let block = UnsafeRawBufferPointer(rebasing: request.memory[..<count])
+      return count == request.memory.count && LaneBlockFormat.isValid(block, file: number)
+        ? nil
+        : Problem(text: "the block at offset \(offset) of \(path) is damaged", isDamage: true)
+    case .page: invariantFailed("a page is no whole block")
     }
   }
 

@@ -76,7 +76,7 @@ extension Journal {
     /// Blocks that came into memory, or could not.
     public var loaded: [UInt32] = []
     /// Lanes that have moved into lane files.
-    public var moved: [MovedLane]?
+    public var moved: (lanes: [MovedLane], partitions: [MovedPartition])?
   }
 
   /// Takes the results of the other threads. `now` is monotonic milliseconds.

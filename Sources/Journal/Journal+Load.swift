@@ -12,7 +12,8 @@ extension Journal {
   public func load(_ index: UInt32) {
     let block = blocks[Int(index)]
     guard block.base == nil, !block.isLoading, !block.hasFailed else { return }
-    invariant(block.home == .log || block.home == .lane, "a block without memory is not on disk")
+    invariant(
+      block.home != .memory && block.home != .nowhere, "a block without memory is not on disk")
     blocks[Int(index)].isLoading = true
     if loadingBytes > 0, loadingBytes + block.capacity > Self.loadingBytesMax {
       waitingLoads.append(index)
@@ -90,9 +91,47 @@ extension Journal {
 
   private func source(_ index: UInt32) -> BlockReader.Source {
     let block = blocks[Int(index)]
-    return block.home == .log
-      ? .log(position: block.start, epoch: block.epoch, checkedFrom: Int(block.checkedFrom))
-      : .lane(path: lanePath(block.file), file: block.file, offset: block.start)
+    switch block.home {
+    case .log:
+      return .log(
+        position: block.start, epoch: block.epoch, checkedFrom: Int(block.checkedFrom))
+    case .lane:
+      return .lane(path: lanePath(block.file), file: block.file, offset: block.start)
+    case .page:
+      guard let page = pages[index] else { invariantFailed("a page has no source") }
+      return .page(page)
+    case .memory, .nowhere: invariantFailed("a block that is not on disk is to be read")
+    }
+  }
+
+  // MARK: Pages
+
+  /// A block for messages of a partition that are in a segment; it is kept until it is released once. They are
+  /// there when it was loaded.
+  public func openPage(_ source: PageSource) -> UInt32 {
+    let index = takeSlot()
+    let bytes = BlockMemory.usualBytes
+    blocks[Int(index)] = Block(home: .page, start: 0, used: bytes, capacity: bytes)
+    pages[index] = source
+    retain(index)
+    return index
+  }
+
+  /// How many messages a page in memory has, and where the last batch of them ends in the segment.
+  public func extent(ofPage index: UInt32) -> (count: Int, end: Int) {
+    guard blocks[Int(index)].home == .page, let base = blocks[Int(index)].base else {
+      invariantFailed("a page was asked that is not in memory")
+    }
+    return (PartitionPage.count(base), PartitionPage.end(base))
+  }
+
+  /// A message of a page in memory.
+  public func entry(ofPage index: UInt32, _ number: Int) -> LaneEntry {
+    guard let base = blocks[Int(index)].base else {
+      invariantFailed("a page was asked that is not in memory")
+    }
+    let (packed, offset) = PartitionPage.entry(base, number)
+    return LaneEntry(packed: packed, location: RecordLocation(block: index, offset: offset))
   }
 
   func lanePath(_ number: UInt32) -> String {
@@ -113,6 +152,13 @@ extension Journal {
         memory.free(base, block.capacity)
         release(slot: index)
         loaded.append(index)
+        continue
+      }
+      if let bytes = finished.neededBytes {
+        memory.free(base, block.capacity)
+        blocks[Int(index)].capacity = BlockMemory.padded(bytes)
+        blocks[Int(index)].used = blocks[Int(index)].capacity
+        load(index)
         continue
       }
       if let problem = finished.problem {
@@ -158,7 +204,7 @@ extension Journal {
     guard blocks[Int(index)].base == nil else { return }
     let base = memory.allocate(blocks[Int(index)].capacity)
     let request = request(index, into: base)
-    if let problem = reader.read(request) {
+    if let problem = reader.read(request).problem {
       memory.free(base, blocks[Int(index)].capacity)
       throw .inconsistent("messages could not be read: \(problem.text)")
     }

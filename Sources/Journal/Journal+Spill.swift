@@ -23,6 +23,7 @@ public struct SpillSelection {
   }
 
   public var lanes: [Lane] = []
+  public var partitions: [PartitionSelection] = []
   /// The blocks of all that was selected; the broker keeps them.
   public let blocks: [UInt32]
   /// Some of it must survive.
@@ -107,7 +108,7 @@ extension Journal {
     switch block.home {
     case .log: return block.start < cutoff.log
     case .memory: return block.start < cutoff.memory
-    case .lane, .nowhere: return false
+    case .lane, .page, .nowhere: return false
     }
   }
 
@@ -136,7 +137,9 @@ extension Journal {
 
   /// Begins a round with what the broker selected for `cutoff`.
   public func spill(_ selection: SpillSelection, cutoff: SpillCutoff, now: Int64) {
-    guard !selection.lanes.isEmpty else { return nothingMoves(selection, cutoff, now) }
+    guard !selection.lanes.isEmpty || !selection.partitions.isEmpty else {
+      return nothingMoves(selection, cutoff, now)
+    }
     isInRound = true
     var sources: [UInt32: SpillRound.Source] = [:]
     var kept: [UInt32] = []
@@ -152,7 +155,8 @@ extension Journal {
       }
     }
     let round = SpillRound(
-      number: laneFiles.takeNumber(), lanes: selection.lanes, sources: sources,
+      number: laneFiles.takeNumber(), lanes: selection.lanes, partitions: selection.partitions,
+      sources: sources,
       isScratch: !selection.isDurable)
     pendingSpill = PendingSpill(
       number: round.number, isScratch: round.isScratch, cutoff: cutoff, kept: kept)
@@ -189,7 +193,7 @@ extension Journal {
   /// A round waits for the checkpoint that is being made: of a queue whose turn came before, it would
   /// name blocks behind "moved up to". Their messages come from the log at a start, move once more, and
   /// are there twice when the next checkpoint names both files.
-  func takeSpill() -> [MovedLane]? {
+  func takeSpill() -> (lanes: [MovedLane], partitions: [MovedPartition])? {
     guard let pending = pendingSpill, !isMakingCheckpoint || !pending.merges.isEmpty,
       let outcome = background.takeSpillOutcome()
     else { return nil }
@@ -209,13 +213,20 @@ extension Journal {
     isSpillFailing = false
     statistics.spills += 1
     statistics.bytesSpilled += outcome.bytes
-    laneFiles.add(
-      pending.number, isScratch: pending.isScratch, outcome.blocks, areAlive: true)
+    if outcome.hasFile {
+      laneFiles.add(
+        pending.number, isScratch: pending.isScratch, outcome.blocks, areAlive: true)
+    }
     guard pending.merges.isEmpty else {
       finishMerge(pending, outcome)
       return nil
     }
-    return outcome.lanes.map { lane in
+    let partitions = outcome.partitions.map { moved in
+      var moved = moved
+      moved.damage = moved.damagedPosition.map { setAside($0, pending) }
+      return moved
+    }
+    let lanes = outcome.lanes.map { lane in
       var start = 0
       return MovedLane(
         entries: lane.entries, damage: lane.damagedPosition.map { setAside($0, pending) },
@@ -228,6 +239,7 @@ extension Journal {
             earliestExpiry: moved.block.earliestExpiry)
         })
     }
+    return (lanes, partitions)
   }
 
   /// A queue stays in the log from a damaged record on, with its segments, so that a start finds the

@@ -113,6 +113,8 @@ public final class Journal {
   var failedLoads: [UInt32] = []
   /// What is wrong with blocks that are damaged, and are not read again.
   var damage: [UInt32: String] = [:]
+  /// What pages of partitions are read from.
+  var pages: [UInt32: PageSource] = [:]
   /// Bytes of blocks of transient messages.
   var transientBytes = 0
   /// Where the next block of transient messages begins; counts up by their capacities.
@@ -450,6 +452,7 @@ public final class Journal {
       transientBytes -= block.capacity
       if block.start < spillFloor.memory { stayingBytes -= block.capacity }
     case .lane: laneFiles.died(block.file, at: block.start)
+    case .page: pages[index] = nil
     case .nowhere: invariantFailed("a block was freed twice")
     }
     blocks[Int(index)].base = nil

@@ -28,6 +28,7 @@ struct SpillRound: @unchecked Sendable {
 
   let number: UInt32
   let lanes: [SpillSelection.Lane]
+  var partitions: [PartitionSelection] = []
   let sources: [UInt32: Source]
   /// Files of which little is left; their blocks follow the lanes.
   var merges: [Merge] = []
@@ -53,6 +54,9 @@ struct SpillOutcome: Sendable {
 
   /// The lanes that were moved; those behind these were not, since the file was full.
   var lanes: [Lane] = []
+  var partitions: [MovedPartition] = []
+  /// There is a lane file.
+  var hasFile = false
   /// Where the blocks of each merged file stand now; nil for a file that is damaged and stays.
   var merged: [[LaneBlock]?] = []
   var bytes = 0

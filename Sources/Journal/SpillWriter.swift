@@ -43,8 +43,11 @@ struct SpillWriter: ~Copyable {
     let path = files.path(LaneTable.name(round.number, isScratch: round.isScratch))
     do throws(SystemError) {
       try stage()
-      let file = try files.disk.open(path + ".new", .readWrite, creates: true)
       var outcome = SpillOutcome()
+      outcome.partitions = try writePartitions()
+      guard !round.lanes.isEmpty || !round.merges.isEmpty else { return outcome }
+      outcome.hasFile = true
+      let file = try files.disk.open(path + ".new", .readWrite, creates: true)
       for lane in round.lanes where offset < Self.fileBytesMax {
         outcome.lanes.append(try write(lane, to: file))
       }
@@ -129,6 +132,33 @@ struct SpillWriter: ~Copyable {
     let size = Int((base + offset).load(as: UInt32.self))
     return size >= Record.headerSize && offset + size <= log.used
       && Record.isValid(base + offset, size, position: log.position + offset, epoch: log.epoch)
+  }
+
+  /// Writes records of streams behind those that moved before.
+  private mutating func writePartitions() throws(SystemError) -> [MovedPartition] {
+    var moved: [MovedPartition] = []
+    var hasNewFiles = false
+    for selection in round.partitions {
+      var records: [RecordView] = []
+      records.reserveCapacity(selection.records.count)
+      var damagedAt: Int?
+      for location in selection.records {
+        let entry = LaneEntry(packed: 0, location: location)
+        guard try isSound(entry) else {
+          damagedAt = logPosition(entry)
+          break
+        }
+        records.append(record(entry))
+      }
+      var writer = PartitionWriter(selection, files: files)
+      moved.append(try writer.write(records, damagedAt: damagedAt))
+      hasNewFiles = hasNewFiles || writer.madeFile
+    }
+    if hasNewFiles {
+      try files.disk.syncDirectory(files.path(PartitionFiles.directory))
+      try files.disk.syncDirectory(files.directory)
+    }
+    return moved
   }
 
   /// The messages of a lane in the order of their sequences, each once, up to one that is damaged.

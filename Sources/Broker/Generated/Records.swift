@@ -20,9 +20,11 @@ package enum BrokerRecord {
     case lane = 38
     case remembered = 39
     case kept = 40
+    case partitionTrimmed = 41
     case laneState = 48
     case ids = 49
     case laneAlive = 50
+    case partitionState = 51
 
     package var name: String {
       switch self {
@@ -39,9 +41,11 @@ package enum BrokerRecord {
       case .lane: "lane"
       case .remembered: "remembered"
       case .kept: "kept"
+      case .partitionTrimmed: "partition-trimmed"
       case .laneState: "lane-state"
       case .ids: "ids"
       case .laneAlive: "lane-alive"
+      case .partitionState: "partition-state"
       }
     }
 
@@ -54,7 +58,7 @@ package enum BrokerRecord {
       case .bindingRemoved: 1
       case .remembered: 1
       case .message, .settle, .delivered, .deliveryCounts, .queueDeleted, .exchangeDeleted, .lane,
-        .kept, .laneState, .ids, .laneAlive:
+        .kept, .partitionTrimmed, .laneState, .ids, .laneAlive, .partitionState:
         0
       }
     }
@@ -63,9 +67,9 @@ package enum BrokerRecord {
     package var isInLog: Bool {
       switch self {
       case .message, .settle, .delivered, .deliveryCounts, .queue, .queueDeleted, .exchange,
-        .exchangeDeleted, .binding, .bindingRemoved, .lane, .remembered, .kept:
+        .exchangeDeleted, .binding, .bindingRemoved, .lane, .remembered, .kept, .partitionTrimmed:
         true
-      case .laneState, .ids, .laneAlive: false
+      case .laneState, .ids, .laneAlive, .partitionState: false
       }
     }
 
@@ -104,12 +108,16 @@ package enum BrokerRecord {
         record.size >= 32
           && (0...510).contains(
             record.size - (34 + Int(record.u32(at: 16)) + Int(record.u32(at: 20))))
+      case .partitionTrimmed:
+        record.size == 24
       case .laneState:
         record.size == 40
       case .ids:
         record.size == 24
       case .laneAlive:
         record.size >= 16
+      case .partitionState:
+        record.size >= 24
       }
     }
   }
@@ -127,9 +135,11 @@ package enum BrokerRecord {
   case lane(LaneRecord)
   case remembered(RememberedRecord)
   case kept(KeptRecord)
+  case partitionTrimmed(PartitionTrimmedRecord)
   case laneState(LaneStateRecord)
   case ids(IdsRecord)
   case laneAlive(LaneAliveRecord)
+  case partitionState(PartitionStateRecord)
   /// Of a kind that nobody here knows and that may be passed over.
   case ignorable
 
@@ -159,9 +169,11 @@ package enum BrokerRecord {
       case .lane: self = .lane(try LaneRecord(record))
       case .remembered: self = .remembered(try RememberedRecord(record))
       case .kept: self = .kept(try KeptRecord(record))
+      case .partitionTrimmed: self = .partitionTrimmed(try PartitionTrimmedRecord(record))
       case .laneState: self = .laneState(try LaneStateRecord(record))
       case .ids: self = .ids(try IdsRecord(record))
       case .laneAlive: self = .laneAlive(try LaneAliveRecord(record))
+      case .partitionState: self = .partitionState(try PartitionStateRecord(record))
       }
     } catch {
       throw .malformed(kind: record.kind, error.reason)
@@ -192,12 +204,15 @@ package enum BrokerRecord {
       "remembered by \(fields.isOfQueue ? "queue" : "exchange") \(fields.id), until \(fields.until)"
     case .kept(let fields):
       "kept by exchange \(fields.exchange): number \(fields.number), \(fields.bodySize) bytes, key \"\(fields.routingKey)\""
+    case .partitionTrimmed(let fields): "partition \(fields.lane) begins at offset \(fields.start)"
     case .laneState(let fields):
       "state of lane \(fields.lane): next \(fields.nextSequence), delivered up to \(fields.deliveredUpTo), moved up to \(fields.movedUpTo)"
     case .ids(let fields):
       "ids; next queue \(fields.nextQueue), next exchange \(fields.nextExchange), next lane \(fields.nextLane)"
     case .laneAlive(let fields):
       "alive in lane files, lane \(fields.lane): \(fields.ranges.count) ranges"
+    case .partitionState(let fields):
+      "partition \(fields.lane) from offset \(fields.start), \(fields.segments.count) segments"
     case .ignorable: "a record that a newer version wrote, and that may be passed over"
     }
   }
@@ -290,6 +305,51 @@ package struct DeliveryCount: RecordItem, Equatable {
   func append(to bytes: inout [UInt8]) {
     bytes.append(littleEndian: sequence)
     bytes.append(littleEndian: count)
+  }
+}
+
+/// What a list of segment-state holds.
+package struct SegmentState: RecordItem, Equatable {
+  package static let size = 40
+  package let base: UInt64
+  package let end: UInt64
+  package let length: UInt64
+  package let batches: UInt64
+  package let latest: UInt64
+
+  @inline(__always)
+  package init(base: UInt64, end: UInt64, length: UInt64, batches: UInt64, latest: UInt64) {
+    self.base = base
+    self.end = end
+    self.length = length
+    self.batches = batches
+    self.latest = latest
+  }
+
+  @inline(__always)
+  package init(at place: UnsafeRawPointer) {
+    base = place.loadUnaligned(fromByteOffset: 0, as: UInt64.self)
+    end = place.loadUnaligned(fromByteOffset: 8, as: UInt64.self)
+    length = place.loadUnaligned(fromByteOffset: 16, as: UInt64.self)
+    batches = place.loadUnaligned(fromByteOffset: 24, as: UInt64.self)
+    latest = place.loadUnaligned(fromByteOffset: 32, as: UInt64.self)
+  }
+
+  @inline(__always)
+  func write(at place: UnsafeMutableRawPointer) {
+    place.storeBytes(of: base, toByteOffset: 0, as: UInt64.self)
+    place.storeBytes(of: end, toByteOffset: 8, as: UInt64.self)
+    place.storeBytes(of: length, toByteOffset: 16, as: UInt64.self)
+    place.storeBytes(of: batches, toByteOffset: 24, as: UInt64.self)
+    place.storeBytes(of: latest, toByteOffset: 32, as: UInt64.self)
+  }
+
+  func append(to bytes: inout [UInt8]) {
+    bytes.append(littleEndian: base)
+    bytes.append(littleEndian: end)
+    bytes.append(littleEndian: length)
+    bytes.append(littleEndian: batches)
+    bytes.append(littleEndian: latest)
   }
 }
 
@@ -695,6 +755,30 @@ package struct KeptRecord {
   }
 }
 
+/// Record 41, partition-trimmed. Records of the partition before this offset are gone, with the segments that have no others.
+package struct PartitionTrimmedRecord {
+  package let record: RecordView
+
+  /// Throws when the payload is not that of kind 41.
+  package init(_ record: RecordView) throws(MalformedInput) {
+    self.record = record
+    var walk = PayloadWalk(record)
+    try walk.skip(8)
+    try walk.end()
+  }
+
+  package var lane: UInt32 { record.word }
+  static let startOffset = 16
+  package var start: UInt64 { record.u64(at: 16) }
+
+  /// Appends a record.
+  @inline(__always)
+  static func append(to journal: Journal, lane: UInt32, start: UInt64) {
+    let (_, payload) = journal.append(kind: 41, word: lane, payloadSize: 8)
+    payload.storeBytes(of: start, toByteOffset: 0, as: UInt64.self)
+  }
+}
+
 /// Record 48, lane-state. Of a lane of a durable queue. Its messages up to M are in lane files, those that are alive.
 package struct LaneStateRecord {
   package let record: RecordView
@@ -776,5 +860,34 @@ package struct LaneAliveRecord {
     var payload: [UInt8] = []
     for item in ranges { item.append(to: &payload) }
     return RawRecord(kind: 50, word: lane, payload: payload)
+  }
+}
+
+/// Record 51, partition-state. The segments of a partition, in their order, up to the offset that the lane's state says. What the files have behind these ends does not count.
+package struct PartitionStateRecord {
+  package let record: RecordView
+
+  /// Throws when the payload is not that of kind 51.
+  package init(_ record: RecordView) throws(MalformedInput) {
+    self.record = record
+    var walk = PayloadWalk(record)
+    try walk.skip(8)
+    try walk.skipItems(of: 40)
+    try walk.end()
+  }
+
+  package var lane: UInt32 { record.word }
+  static let startOffset = 16
+  package var start: UInt64 { record.u64(at: 16) }
+  package var segments: RecordList<SegmentState> {
+    RecordList(record.base + 24, count: (record.size - 24) / SegmentState.size)
+  }
+
+  /// The record's bytes.
+  package static func raw(lane: UInt32, start: UInt64, segments: [SegmentState]) -> RawRecord {
+    var payload: [UInt8] = []
+    payload.append(littleEndian: start)
+    for item in segments { item.append(to: &payload) }
+    return RawRecord(kind: 51, word: lane, payload: payload)
   }
 }

@@ -14,6 +14,8 @@ final class Partition {
   let id: UInt32
   /// Its number within the stream, from 0.
   let index: Int
+  // Unsafe but sound: the stream has this, and is kept as long as it is in the broker's list.
+  unowned(unsafe) let stream: Stream
   // Unsafe but sound: both outlive it.
   private unowned(unsafe) let broker: Broker
   private unowned(unsafe) let journal: Journal
@@ -21,14 +23,22 @@ final class Partition {
   private var recent = Ring<RecordLocation>()
   /// The first offset that is in the log; those before are in segments.
   private(set) var recentStart: UInt64 = 0
+  /// What has moved out of the log, in order; the last one grows.
+  private(set) var segments: [PartitionSegment] = []
   /// The first offset that is kept.
   private(set) var start: UInt64 = 0
+  /// Where it is in the broker's list; nil once it is given up.
+  var place: Int?
+  /// A record in the log is damaged: it and what is behind it do not move.
+  private(set) var staysInLog = false
   /// Records before this offset are durable.
   private(set) var visibleEnd: UInt64 = 0
   /// Dates at which records were stored, with the first offset of then; some way from each other.
   private var times = Ring<(offset: UInt64, date: Int64)>()
   /// Dates are known so exactly, in milliseconds.
   private static let timeMilliseconds: Int64 = 100
+  /// Pages of segments that readers are at, by where they begin.
+  private var pages: [PageKey: (slot: UInt32, users: Int)] = [:]
   /// Ends of the turns that brought records, with where the log ended then.
   private var appended = Ring<(end: UInt64, position: Int)>()
   /// It is in the broker's list of partitions with records of this turn.
@@ -38,17 +48,20 @@ final class Partition {
   /// What the account of memory has of it.
   private var countedBytes = 0
 
-  init(id: UInt32, index: Int, broker: Broker) {
+  init(id: UInt32, index: Int, stream: Stream) {
     self.id = id
     self.index = index
-    self.broker = broker
-    journal = broker.journal
+    self.stream = stream
+    broker = stream.broker
+    journal = stream.broker.journal
   }
 
   /// The offset that comes next.
   var end: UInt64 { recentStart + UInt64(recent.count) }
   /// Records that are kept.
   var count: Int { Int(end - start) }
+  /// Bytes of its segments.
+  var segmentBytes: Int { segments.reduce(0) { $0 + $1.bytes } }
 
   // MARK: Appending
 
@@ -111,6 +124,12 @@ final class Partition {
 
   /// The first offset that may have been stored at a date or later.
   func offset(storedFrom date: Int64) -> UInt64 {
+    let isInLog = times.first.map { $0.date <= date } ?? true
+    guard isInLog || segments.isEmpty else {
+      // The page says it exactly enough.
+      let segment = segments.first { $0.timeMax >= date } ?? segments[segments.count - 1]
+      return segment.base
+    }
     // The one before may have some that are as late.
     let place = (0..<times.count).partition { times[$0].date <= date }
     guard place > 0 else { return start }
@@ -125,15 +144,141 @@ final class Partition {
   var stateRecords: [RawRecord] {
     [
       LaneStateRecord.raw(
-        lane: id, nextSequence: end + 1, deliveredUpTo: 0, movedUpTo: recentStart)
+        lane: id, nextSequence: end + 1, deliveredUpTo: 0, movedUpTo: recentStart),
+      PartitionStateRecord.raw(
+        lane: id, start: start,
+        segments: segments.map {
+          SegmentState(
+            base: $0.base, end: $0.end, length: UInt64($0.bytes), batches: UInt64($0.batchCount),
+            latest: UInt64(bitPattern: $0.timeMax))
+        }),
     ]
   }
 
   /// What the checkpoint says.
-  func restore(start: UInt64, recentStart: UInt64) {
-    self.start = start
-    self.recentStart = recentStart
+  func restore(_ record: PartitionStateRecord) {
+    segments = record.segments.map {
+      PartitionSegment(
+        base: $0.base, end: $0.end, bytes: Int(clamping: $0.length),
+        batchCount: Int(clamping: $0.batches), timeMax: Int64(bitPattern: $0.latest))
+    }
+    start = record.start
+    recentStart = max(start, segments.last?.end ?? 0)
     visibleEnd = recentStart
+  }
+
+  // MARK: Moving out of the log
+
+  /// What a round takes that moves all before the cutoff: at most so many records.
+  func selection(before cutoff: SpillCutoff, atMost limit: Int) -> PartitionSelection? {
+    guard !staysInLog else { return nil }
+    let count = min(
+      limit,
+      (0..<recent.count).partition { journal.isBefore(cutoff, recent[$0].block) })
+    guard count > 0 else { return nil }
+    return PartitionSelection(
+      id: id, first: recentStart, records: (0..<count).map { recent[$0] },
+      segment: segments.last, segmentBytesMax: stream.settings.segmentBytesMax,
+      form: StreamForm(key: stream.settings.key))
+  }
+
+  /// Records of a round are in segments: they leave memory, some at a time. Returns whether all have.
+  func move(_ moved: MovedPartition, _ steps: inout Int) -> Bool {
+    let end = moved.segments.last?.end ?? recentStart
+    while recentStart < end {
+      guard steps > 0 else { return false }
+      for _ in 0..<Self.recordsPerStep where recentStart < end {
+        journal.release(recent.removeFirst().block)
+        recentStart += 1
+      }
+      steps -= 1
+    }
+    for segment in moved.segments {
+      if segments.last?.base == segment.base { segments.removeLast() }
+      segments.append(segment)
+    }
+    while times.count > 1, times[1].offset <= recentStart { _ = times.removeFirst() }
+    if let damage = moved.damage {
+      staysInLog = true
+      journal.note(
+        problem: "stream '\(stream.name)' stays in the log from offset \(recentStart) on: \(damage);"
+          + " stop the broker and run `martlet journal repair`")
+    }
+    countBytes()
+    trim()
+    return true
+  }
+
+  private static let recordsPerStep = 16
+
+  // MARK: Retention
+
+  /// Segments that hold only what is too old, or too much, are given up; not the one that is written. The log is
+  /// told, and the files go when it has that.
+  func trim() {
+    let settings = stream.settings
+    var count = 0
+    var bytes = segmentBytes
+    while count + 1 < segments.count {
+      let segment = segments[count]
+      let isOld = settings.ageMax.map { segment.timeMax < broker.now - $0 } ?? false
+      guard isOld || bytes > settings.bytesMax else { break }
+      bytes -= segment.bytes
+      count += 1
+    }
+    guard count > 0, journal.failure == nil else { return }
+    let leaving = segments[..<count].map(\.base)
+    segments.removeFirst(count)
+    start = segments[0].base
+    PartitionTrimmedRecord.append(to: journal, lane: id, start: start)
+    broker.remove(segments: leaving, of: id)
+  }
+
+  /// The log says that records before this offset are gone.
+  func trimmed(to offset: UInt64) {
+    start = max(start, offset)
+    segments.removeAll { $0.end <= offset }
+  }
+
+  // MARK: Cold records
+
+  /// The segment that has the record of an offset, which has moved out of the log.
+  func segment(of offset: UInt64) -> PartitionSegment? {
+    let place = segments.indices.partition { segments[$0].end <= offset }
+    return place < segments.count ? segments[place] : nil
+  }
+
+  /// The segment behind one.
+  func segment(behind other: PartitionSegment) -> PartitionSegment? { segment(of: other.end) }
+
+  /// As it is now, since it may have grown.
+  func current(_ segment: PartitionSegment) -> PartitionSegment? {
+    segments.first { $0.base == segment.base }
+  }
+
+  struct PageKey: Hashable {
+    let segment: UInt64
+    let beginning: PageSource.Beginning
+  }
+
+  /// A page that begins there, shared with those who are at the same place; given back by `closePage`.
+  func openPage(_ key: PageKey, in segment: PartitionSegment) -> UInt32 {
+    if let (slot, users) = pages[key] {
+      pages[key] = (slot, users + 1)
+      return slot
+    }
+    let slot = journal.openPage(
+      PageSource(
+        partition: id, segment: segment, beginning: key.beginning,
+        form: StreamForm(key: stream.settings.key)))
+    pages[key] = (slot, 1)
+    return slot
+  }
+
+  func closePage(_ key: PageKey) {
+    guard let (slot, users) = pages[key] else { return }
+    pages[key] = users > 1 ? (slot, users - 1) : nil
+    if users == 1 { journal.release(slot) }
   }
 
   // MARK: The end

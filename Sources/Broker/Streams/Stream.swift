@@ -11,6 +11,7 @@ public final class Stream: Destination {
   /// Where records without a key go in this turn.
   private var keyless = 0
   private var keylessTurn: Int64 = -1
+  private lazy var retention = StreamRetention(self)
 
   init(id: UInt32, name: Name, vhost: VirtualHost, arguments: FieldTable) {
     settings = StreamSettings(arguments)
@@ -22,8 +23,9 @@ public final class Stream: Destination {
   /// One more partition, with an id among those of lanes.
   @discardableResult
   func addPartition(id: UInt32) -> Partition {
-    let partition = Partition(id: id, index: partitions.count, broker: broker)
+    let partition = Partition(id: id, index: partitions.count, stream: self)
     partitions.append(partition)
+    broker.add(partition)
     return partition
   }
 
@@ -34,6 +36,7 @@ public final class Stream: Destination {
   ) {
     guard let place else { invariantFailed("a message for a stream is not in the log") }
     let partition = partition(for: MessageView(message.record))
+    if settings.ageMax != nil { retention.begin() }
     MessagePlace(lane: partition.id, sequence: partition.end + 1).write(at: place)
     partition.append(message.location)
   }
@@ -81,6 +84,11 @@ public final class Stream: Destination {
     return queue
   }
 
+  /// Before records move out of the log.
+  func rewindReaders(before cutoff: SpillCutoff) {
+    for queue in readers.values { queue.feed?.rewind(before: cutoff) }
+  }
+
   /// A reader has ended.
   func forget(_ queue: Queue) { readers[ObjectIdentifier(queue)] = nil }
 
@@ -119,10 +127,38 @@ public final class Stream: Destination {
     isDeleted = true
     for queue in readers.values { queue.drop() }
     readers = [:]
+    retention.end()
+    for partition in partitions { broker.remove(partition) }
+    broker.removeSegments(of: partitions.map(\.id))
     broker.chores.begin(StreamEnd(partitions), for: nil)
   }
 
   override var isDone: Bool { true }
+}
+
+/// Looks now and then whether records of a stream are too old.
+private final class StreamRetention: Timed {
+  var timetablePlace = TimetablePlace()
+  // Unsafe but sound: the stream has this, and takes it out of the timetable when it is deleted.
+  private unowned(unsafe) let stream: Stream
+
+  private static let milliseconds: Int64 = 60_000
+
+  init(_ stream: Stream) { self.stream = stream }
+
+  func begin() {
+    guard stream.settings.ageMax != nil else { return }
+    stream.broker.deadlines.armEarlier(self, at: stream.broker.time + Self.milliseconds)
+  }
+
+  func end() { stream.broker.deadlines.cancel(self) }
+
+  func becameDue(at time: Int64, _ steps: inout Int) -> Int64? {
+    steps -= stream.partitions.count
+    for partition in stream.partitions { partition.trim() }
+    // Nothing can become too old where nothing is.
+    return stream.readyCount > 0 ? time + Self.milliseconds : nil
+  }
 }
 
 /// What the log has of a deleted stream's records is given up.

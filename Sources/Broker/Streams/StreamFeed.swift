@@ -10,14 +10,27 @@ import Journal
 /// a round of spilling those that were not delivered are taken back (`rewind`), and those that were are forgotten
 /// (`SpillSelector`): a record that comes back to its reader is looked up anew by its offset.
 final class StreamFeed {
+  /// Records that have moved out of the log, as they are read back.
+  private struct Page {
+    let key: Partition.PageKey
+    let segment: PartitionSegment
+    let slot: UInt32
+    /// The message of the page that comes next; nil until that was looked for.
+    var index: Int?
+  }
+
   /// Where the reader stands in one of the partitions.
   private struct Cursor {
     let partition: Partition
     let lane: Lane
     /// The offset that comes next.
     var next: UInt64
+    /// Where that is if it has moved out of the log.
+    var page: Page?
     /// Offsets that were given back, ascending.
     var again: [UInt64] = []
+    /// Where the first of those is.
+    var againPage: Page?
     /// Records that were gone before they were read; the next delivery tells.
     var skipped: UInt64 = 0
     /// The partition tells when there is more.
@@ -31,6 +44,8 @@ final class StreamFeed {
   /// The partition that is looked at next.
   private var turn = 0
   private var properties = StreamProperties()
+  /// The page that was waited for last.
+  private(set) var awaited: UInt32?
 
   /// Records that get entries at once.
   private static let recordsMax: UInt64 = 256
@@ -84,15 +99,14 @@ final class StreamFeed {
 
   private func fill(from cursor: inout Cursor) -> Bool {
     let partition = cursor.partition
-    if !cursor.again.isEmpty {
-      let offset = cursor.again.removeFirst()
-      add(offset, partition.location(of: offset), [.ofStream, .redelivered], to: cursor.lane)
-      return true
-    }
+    if !cursor.again.isEmpty { return fillAgain(from: &cursor) }
     if cursor.next < partition.start {
       cursor.skipped += partition.start - cursor.next
       cursor.next = partition.start
+      close(&cursor.page, of: partition)
     }
+    if cursor.next < partition.recentStart { return fillCold(from: &cursor) }
+    close(&cursor.page, of: partition)
     let end = min(partition.visibleEnd, cursor.next + Self.recordsMax)
     guard cursor.next < end else {
       if !cursor.isWaiting { partition.wait(self) }
@@ -104,6 +118,114 @@ final class StreamFeed {
     }
     cursor.next = end
     return true
+  }
+
+  // MARK: What has moved out of the log
+
+  private func fillCold(from cursor: inout Cursor) -> Bool {
+    let (partition, journal) = (cursor.partition, stream.broker.journal)
+    while cursor.next < partition.recentStart {
+      guard open(&cursor.page, at: cursor.next, of: partition), let page = cursor.page else {
+        return false
+      }
+      let (count, end) = journal.extent(ofPage: page.slot)
+      var index = page.index ?? place(of: cursor.next, in: page.slot, count)
+      let last = min(count, index + Int(Self.recordsMax))
+      let isFilled = index < last
+      while index < last {
+        let found = journal.entry(ofPage: page.slot, index)
+        add(found.sequence - 1, found.location, .ofStream, to: cursor.lane)
+        cursor.next = found.sequence
+        index += 1
+      }
+      cursor.page?.index = index
+      if index == count { turnPage(of: &cursor, behind: end) }
+      if isFilled { return true }
+    }
+    return fill(from: &cursor)
+  }
+
+  /// Goes on with the batches behind those of the page.
+  private func turnPage(of cursor: inout Cursor, behind end: Int) {
+    let partition = cursor.partition
+    guard let page = cursor.page else { return }
+    close(&cursor.page, of: partition)
+    guard let segment = partition.current(page.segment) else { return }
+    if end < segment.bytes {
+      cursor.page = newPage(.position(end), in: segment, of: partition)
+    } else if let next = partition.segment(behind: segment) {
+      cursor.page = newPage(.position(0), in: next, of: partition)
+    }
+    if let slot = cursor.page?.slot { stream.broker.journal.loadAhead(slot) }
+  }
+
+  private func newPage(
+    _ beginning: PageSource.Beginning, in segment: PartitionSegment, of partition: Partition
+  ) -> Page {
+    let key = Partition.PageKey(segment: segment.base, beginning: beginning)
+    return Page(key: key, segment: segment, slot: partition.openPage(key, in: segment))
+  }
+
+  /// Whether the page is in memory; else it is on its way, and the queue is touched when it is there. Without a
+  /// page one is opened that has the offset.
+  private func open(
+    _ page: inout Page?, at offset: UInt64, of partition: Partition
+  ) -> Bool {
+    let journal = stream.broker.journal
+    if let open = page, !journal.isResident(open.slot), partition.current(open.segment) == nil {
+      // Its segment was given up, and its file may be gone.
+      close(&page, of: partition)
+    }
+    if page == nil, let segment = partition.segment(of: offset) {
+      page = newPage(.offset(offset), in: segment, of: partition)
+    }
+    guard let slot = page?.slot else { return false }
+    if journal.isResident(slot) { return true }
+    journal.load(slot)
+    awaited = slot
+    _ = queue.awaits(slot)
+    return false
+  }
+
+  private func close(_ page: inout Page?, of partition: Partition) {
+    if let key = page?.key { partition.closePage(key) }
+    page = nil
+  }
+
+  /// The first message of a page from an offset on.
+  private func place(of offset: UInt64, in slot: UInt32, _ count: Int) -> Int {
+    let journal = stream.broker.journal
+    return (0..<count).partition { journal.entry(ofPage: slot, $0).sequence <= offset }
+  }
+
+  // MARK: What comes again
+
+  private func fillAgain(from cursor: inout Cursor) -> Bool {
+    let (partition, journal) = (cursor.partition, stream.broker.journal)
+    while let offset = cursor.again.first {
+      if offset < partition.start {
+        cursor.skipped += 1
+      } else if offset >= partition.recentStart {
+        add(
+          offset, partition.location(of: offset), [.ofStream, .redelivered], to: cursor.lane)
+      } else {
+        guard open(&cursor.againPage, at: offset, of: partition), let page = cursor.againPage
+        else { return false }
+        let (count, _) = journal.extent(ofPage: page.slot)
+        let index = place(of: offset, in: page.slot, count)
+        let found = index < count ? journal.entry(ofPage: page.slot, index) : nil
+        guard let found, found.sequence == offset + 1 else {
+          // It is in another one.
+          close(&cursor.againPage, of: partition)
+          continue
+        }
+        add(offset, found.location, [.ofStream, .redelivered], to: cursor.lane)
+      }
+      cursor.again.removeFirst()
+      if cursor.again.isEmpty { close(&cursor.againPage, of: partition) }
+      if cursor.lane.hasReady { return true }
+    }
+    return fill(from: &cursor)
   }
 
   private func add(
@@ -123,22 +245,29 @@ final class StreamFeed {
     queue.touch()
   }
 
-  /// What was not delivered is forgotten, and read anew.
-  func rewind() {
+  /// What was not delivered and moves out of the log is forgotten, and looked up anew.
+  func rewind(before cutoff: SpillCutoff) {
+    let journal = stream.broker.journal
     for index in cursors.indices {
       let lane = cursors[index].lane
-      var first: UInt64?
+      guard let first = lane.waiting.first, journal.isBefore(cutoff, first.location.block) else {
+        continue
+      }
+      var next: UInt64?
       while lane.waiting.count > 0 {
         let entry = lane.take()
-        stream.broker.journal.release(entry.location.block)
+        journal.release(entry.location.block)
         if entry.isRedelivered {
           cursors[index].again.append(entry.sequence - 1)
-        } else if first == nil {
-          first = entry.sequence - 1
+        } else if next == nil {
+          next = entry.sequence - 1
         }
       }
       cursors[index].again.sort()
-      if let first { cursors[index].next = first }
+      if let next {
+        cursors[index].next = next
+        close(&cursors[index].page, of: cursors[index].partition)
+      }
     }
     queue.touch()
   }
@@ -159,7 +288,13 @@ final class StreamFeed {
   /// Its consumer is gone.
   func ended() {
     stream.forget(queue)
-    for cursor in cursors { cursor.partition.forget(self) }
+    guard !queue.isDeleted else { return }
+    for index in cursors.indices {
+      let partition = cursors[index].partition
+      partition.forget(self)
+      close(&cursors[index].page, of: partition)
+      close(&cursors[index].againPage, of: partition)
+    }
     queue.drop()
     stream.broker.keepUntilDone(queue)
   }

@@ -4,7 +4,7 @@ import Base
 /// What a stream's arguments come to.
 struct StreamSettings {
   /// What of a message tells its partition.
-  enum Key: Equatable {
+  enum Key: Equatable, Sendable {
     case routingKey
     case header(Name)
     case property(PropertyFlags)
