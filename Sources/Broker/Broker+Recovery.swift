@@ -43,6 +43,7 @@ extension Broker: JournalReplay {
       lane.restore(remains, found)
     }
     for vhost in vhosts.values { try vhost.delays?.recovered() }
+    for found in recovering.destinations.values { found.recovered() }
     removeUnknownSegments()
     if journal.isAfterFailure { journal.failureWasTold() }
     self.recovering = nil
@@ -68,6 +69,9 @@ extension Broker: JournalReplay {
       if Sabotage.is(.forgetsDeliveredAtReplay) { return }
       recovering?.lanes[delivered.lane]?.found.deliveredUpTo = delivered.sequence
     case .deliveryCounts(let counts): replayCounts(counts)
+    case .groupOffset(let offset): replayGroupOffset(offset)
+    case .groupDeleted(let deletion):
+      (recovering?.destinations[deletion.stream] as? Stream)?.forgetGroup(deletion.group)
     case .partitionTrimmed(let trimmed):
       (recovering?.lanes[trimmed.lane]?.lane as? Partition)?.trimmed(to: trimmed.start)
     case .queue, .queueDeleted, .exchange, .exchangeDeleted, .binding, .bindingRemoved, .lane,
@@ -141,6 +145,7 @@ extension Broker: JournalReplay {
     case .queue(let queue): try replayQueue(queue)
     case .lane(let lane): try replayLane(lane)
     case .laneState(let state): recovering?.lanes[state.lane]?.found.setState(state)
+    case .groupOffset(let offset): replayGroupOffset(offset)
     case .partitionState(let state):
       (recovering?.lanes[state.lane]?.lane as? Partition)?.restore(state)
     case .laneAlive(let alive): recovering?.lanes[alive.lane]?.found.addAlive(alive.ranges)
@@ -153,7 +158,7 @@ extension Broker: JournalReplay {
     case .remembered(let remembered): replayRemembered(remembered)
     case .kept(let kept): replayKept(kept)
     // Checkpoints have none of these.
-    case .message, .settle, .delivered, .partitionTrimmed, .ignorable: break
+    case .message, .settle, .delivered, .partitionTrimmed, .groupDeleted, .ignorable: break
     }
   }
 
@@ -247,6 +252,11 @@ extension Broker: JournalReplay {
     recovering?.lanes[record.id] = (
       partition, RecoveringLane(countsBytes: false, messageTTL: nil, keepsAll: true)
     )
+  }
+
+  private func replayGroupOffset(_ record: GroupOffsetRecord) {
+    guard let partition = recovering?.lanes[record.lane]?.lane as? Partition else { return }
+    partition.stream.restore(record, of: partition)
   }
 
   private static func recoveringLane(of queue: Queue) -> RecoveringLane {

@@ -116,6 +116,8 @@ public indirect enum BrokerError: Error, Equatable, Sendable {
     case priorities(queue: Name, in: Name, max: Int)
     /// Queues or exchanges of a virtual host; the subject is the one too many.
     case declared(Subject, max: Int)
+    /// Groups of consumers of a stream.
+    case streamGroups(stream: Name, in: Name, max: Int)
     /// Bindings of a virtual host.
     case bindings(in: Name, max: Int)
     /// Arguments of one thing.

@@ -72,6 +72,9 @@ public struct BrokerLimits: Equatable, Sendable {
   public static let explainedOthersMax = 200
   public static let explainedBytesMax = 128 << 10
 
+  /// Groups of consumers of one stream.
+  public static let streamGroupsMax = 1024
+
   /// Messages that wait for their time, of one page of a list.
   public static let delayedPageMax = 1000
 

@@ -21,6 +21,7 @@ final class CatalogSnapshot: Chore {
     case lane(Int, behind: UInt64)
     /// How often messages of that lane came back.
     case counts(Int, DeliveryCounts.Place?)
+    case groups(Int)
     case bindings
   }
 
@@ -218,6 +219,14 @@ final class CatalogSnapshot: Chore {
     switch current.part {
     case .lane(let index, let behind): takeLane(current.destination, index, behind: behind, &steps)
     case .counts(let index, let place): takeCounts(current.destination, index, place, &steps)
+    case .groups(let number):
+      guard let records = current.destination.records(ofGroup: number, below: newLanes) else {
+        self.current = (current.destination, .bindings)
+        return
+      }
+      steps -= Self.stepsPerRecord * (1 + records.count)
+      for record in records { record.append(to: &bytes) }
+      self.current = (current.destination, .groups(number + 1))
     case .bindings: if !take(current.destination.bindings, &steps) { self.current = nil }
     }
   }
@@ -247,7 +256,7 @@ final class CatalogSnapshot: Chore {
     _ destination: Destination, _ index: Int, behind: UInt64, _ steps: inout Int
   ) {
     guard index < destination.movingLanes.count else {
-      current = (destination, .bindings)
+      current = (destination, .groups(0))
       return
     }
     let lane = destination.movingLanes[index]

@@ -474,6 +474,7 @@ final class Lane: RecoveredLane {
   /// Writes what left the lane to the log.
   func logProgress() {
     isUnlogged = false
+    if role == .reader { return logOffset() }
     guard isDurable, !isDeleted, lastSettled.count > 0 else { return }
     settled.append(lastSettled)
     lastSettled.count = 0
@@ -482,6 +483,15 @@ final class Lane: RecoveredLane {
     Settlements.append(journal, lane: id, ranges: &settled)
     settled.removeAll(keepingCapacity: settled.count <= 64)
     queue.countEntries()
+  }
+
+  /// Tells the group of a stream's reader what was acknowledged.
+  private func logOffset() {
+    guard !isDeleted, lastSettled.count > 0 else { return }
+    let ranges = settled + [lastSettled]
+    settled = []
+    lastSettled.count = 0
+    queue.feed?.settled(ranges, of: self)
   }
 
   /// Writes how often messages came back to the log, at most so many. Returns false if some are left, which

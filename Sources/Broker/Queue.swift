@@ -112,6 +112,15 @@ public final class Queue: Destination {
     lane.join(self)
   }
 
+  /// Lanes of a reader that were given up, and that no delivery refers to, go; the first one stays.
+  func forgetDeletedLanes() {
+    let gone = lanes.dropFirst().filter { $0.isDeleted && $0.unacknowledgedCount == 0 }
+    guard !gone.isEmpty else { return }
+    if gone.contains(where: { $0 === lane }) { lane = lanes[0] }
+    for lane in gone { broker.laneNumbers.giveBack(lane.id) }
+    lanes.removeAll { lane in gone.contains { $0 === lane } }
+  }
+
   /// The lane that is served from now on, of those that have nothing ready.
   func serve(_ lane: Lane) { self.lane = lane }
 

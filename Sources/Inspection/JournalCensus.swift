@@ -233,7 +233,7 @@ final class JournalCensus {
     case .binding: bound.insert(RawRecord(record))
     case .bindingRemoved:
       bound.remove(RawRecord(record).ofKind(BrokerRecord.Kind.binding.rawValue))
-    case .partitionState, .partitionTrimmed, .ignorable: break
+    case .partitionState, .partitionTrimmed, .groupOffset, .groupDeleted, .ignorable: break
     }
   }
 

@@ -73,6 +73,8 @@ package struct RecordDescription {
     case .laneAlive(let record): lanes.contains(record.lane)
     case .partitionState(let record): lanes.contains(record.lane)
     case .partitionTrimmed(let record): lanes.contains(record.lane)
+    case .groupOffset(let record): lanes.contains(record.lane)
+    case .groupDeleted(let record): queues.contains(record.stream)
     case .binding(let record), .bindingRemoved(let record):
       !record.isToExchange && queues.contains(record.destination)
     case .message(let record): record.destinations.contains { lanes.contains($0.lane) }

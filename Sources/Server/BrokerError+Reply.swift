@@ -82,6 +82,8 @@ extension PeerError {
   private init(_ limit: BrokerError.Limit) {
     self =
       switch limit {
+      case .streamGroups(let name, let vhost, let max):
+        .tooManyGroups(queue: name, vhost: vhost, limit: max)
       case .consumers(let max): .tooManyConsumers(limit: max)
       case .priorities(let queue, let vhost, let max):
         .tooManyPriorities(queue: queue, vhost: vhost, limit: max)

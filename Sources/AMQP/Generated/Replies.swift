@@ -602,6 +602,16 @@ extension PeerError {
       "consumer prefetch count is not set for queue '\(queue)' in vhost '\(vhost)'")
   }
 
+  /// 406: "stream '{queue}' in vhost '{vhost}' has streamGroupsMax ({limit}) consumer groups"
+  public static func tooManyGroups(
+    queue: some CustomStringConvertible, vhost: some CustomStringConvertible,
+    limit: some CustomStringConvertible
+  ) -> PeerError {
+    PeerError(
+      .preconditionFailed,
+      "stream '\(queue)' in vhost '\(vhost)' has streamGroupsMax (\(limit)) consumer groups")
+  }
+
   /// 406: "invalid arg '{argument}' for exchange '{exchange}' in vhost '{vhost}': {reason}"
   public static func invalidExchangeArg(
     argument: some CustomStringConvertible, exchange: some CustomStringConvertible,

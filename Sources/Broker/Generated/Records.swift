@@ -21,6 +21,8 @@ package enum BrokerRecord {
     case remembered = 39
     case kept = 40
     case partitionTrimmed = 41
+    case groupOffset = 42
+    case groupDeleted = 43
     case laneState = 48
     case ids = 49
     case laneAlive = 50
@@ -42,6 +44,8 @@ package enum BrokerRecord {
       case .remembered: "remembered"
       case .kept: "kept"
       case .partitionTrimmed: "partition-trimmed"
+      case .groupOffset: "group-offset"
+      case .groupDeleted: "group-deleted"
       case .laneState: "lane-state"
       case .ids: "ids"
       case .laneAlive: "lane-alive"
@@ -58,7 +62,8 @@ package enum BrokerRecord {
       case .bindingRemoved: 1
       case .remembered: 1
       case .message, .settle, .delivered, .deliveryCounts, .queueDeleted, .exchangeDeleted, .lane,
-        .kept, .partitionTrimmed, .laneState, .ids, .laneAlive, .partitionState:
+        .kept, .partitionTrimmed, .groupOffset, .groupDeleted, .laneState, .ids, .laneAlive,
+        .partitionState:
         0
       }
     }
@@ -67,7 +72,8 @@ package enum BrokerRecord {
     package var isInLog: Bool {
       switch self {
       case .message, .settle, .delivered, .deliveryCounts, .queue, .queueDeleted, .exchange,
-        .exchangeDeleted, .binding, .bindingRemoved, .lane, .remembered, .kept, .partitionTrimmed:
+        .exchangeDeleted, .binding, .bindingRemoved, .lane, .remembered, .kept, .partitionTrimmed,
+        .groupOffset, .groupDeleted:
         true
       case .laneState, .ids, .laneAlive, .partitionState: false
       }
@@ -110,6 +116,12 @@ package enum BrokerRecord {
             record.size - (34 + Int(record.u32(at: 16)) + Int(record.u32(at: 20))))
       case .partitionTrimmed:
         record.size == 24
+      case .groupOffset:
+        record.size >= 24
+          && (0...255).contains(record.size - (25))
+      case .groupDeleted:
+        record.size >= 16
+          && (0...255).contains(record.size - (17))
       case .laneState:
         record.size == 40
       case .ids:
@@ -136,6 +148,8 @@ package enum BrokerRecord {
   case remembered(RememberedRecord)
   case kept(KeptRecord)
   case partitionTrimmed(PartitionTrimmedRecord)
+  case groupOffset(GroupOffsetRecord)
+  case groupDeleted(GroupDeletedRecord)
   case laneState(LaneStateRecord)
   case ids(IdsRecord)
   case laneAlive(LaneAliveRecord)
@@ -170,6 +184,8 @@ package enum BrokerRecord {
       case .remembered: self = .remembered(try RememberedRecord(record))
       case .kept: self = .kept(try KeptRecord(record))
       case .partitionTrimmed: self = .partitionTrimmed(try PartitionTrimmedRecord(record))
+      case .groupOffset: self = .groupOffset(try GroupOffsetRecord(record))
+      case .groupDeleted: self = .groupDeleted(try GroupDeletedRecord(record))
       case .laneState: self = .laneState(try LaneStateRecord(record))
       case .ids: self = .ids(try IdsRecord(record))
       case .laneAlive: self = .laneAlive(try LaneAliveRecord(record))
@@ -205,6 +221,9 @@ package enum BrokerRecord {
     case .kept(let fields):
       "kept by exchange \(fields.exchange): number \(fields.number), \(fields.bodySize) bytes, key \"\(fields.routingKey)\""
     case .partitionTrimmed(let fields): "partition \(fields.lane) begins at offset \(fields.start)"
+    case .groupOffset(let fields):
+      "group \"\(fields.group)\" of partition \(fields.lane): offset \(fields.offset)"
+    case .groupDeleted(let fields): "group \"\(fields.group)\" of stream \(fields.stream) deleted"
     case .laneState(let fields):
       "state of lane \(fields.lane): next \(fields.nextSequence), delivered up to \(fields.deliveredUpTo), moved up to \(fields.movedUpTo)"
     case .ids(let fields):
@@ -776,6 +795,58 @@ package struct PartitionTrimmedRecord {
   static func append(to journal: Journal, lane: UInt32, start: UInt64) {
     let (_, payload) = journal.append(kind: 41, word: lane, payloadSize: 8)
     payload.storeBytes(of: start, toByteOffset: 0, as: UInt64.self)
+  }
+}
+
+/// Record 42, group-offset. A group of consumers has acknowledged all records of the partition before this offset; of what is said of a group and a partition the last counts.
+package struct GroupOffsetRecord {
+  package let record: RecordView
+
+  /// Throws when the payload is not that of kind 42.
+  package init(_ record: RecordView) throws(MalformedInput) {
+    self.record = record
+    var walk = PayloadWalk(record)
+    try walk.skip(8)
+    try walk.skipName()
+    try walk.end()
+  }
+
+  package var lane: UInt32 { record.word }
+  static let offsetOffset = 16
+  package var offset: UInt64 { record.u64(at: 16) }
+  package var group: Name { record.name(at: 24) }
+
+  /// The record's bytes.
+  package static func raw(lane: UInt32, offset: UInt64, group: Name) -> RawRecord {
+    var payload: [UInt8] = []
+    payload.append(littleEndian: offset)
+    payload.append(UInt8(group.bytes.count))
+    payload += group.bytes
+    return RawRecord(kind: 42, word: lane, payload: payload)
+  }
+}
+
+/// Record 43, group-deleted. A stream's group of consumers is gone.
+package struct GroupDeletedRecord {
+  package let record: RecordView
+
+  /// Throws when the payload is not that of kind 43.
+  package init(_ record: RecordView) throws(MalformedInput) {
+    self.record = record
+    var walk = PayloadWalk(record)
+    try walk.skipName()
+    try walk.end()
+  }
+
+  package var stream: UInt32 { record.word }
+  package var group: Name { record.name(at: 16) }
+
+  /// The record's bytes.
+  package static func raw(stream: UInt32, group: Name) -> RawRecord {
+    var payload: [UInt8] = []
+    payload.append(UInt8(group.bytes.count))
+    payload += group.bytes
+    return RawRecord(kind: 43, word: stream, payload: payload)
   }
 }
 

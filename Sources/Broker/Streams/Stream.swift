@@ -8,6 +8,7 @@ public final class Stream: Destination {
   private(set) var partitions: [Partition] = []
   /// The queues by which consumers read, each with its feed.
   private var readers: [ObjectIdentifier: Queue] = [:]
+  private(set) var groups: [Name: StreamGroup] = [:]
   /// Where records without a key go in this turn.
   private var keyless = 0
   private var keylessTurn: Int64 = -1
@@ -69,19 +70,54 @@ public final class Stream: Destination {
     guard !isExclusive else { throw .inExclusiveUse(queue: name, in: vhost.name) }
     guard isAutomatic || prefetch > 0 else { throw .needsPrefetch(stream: name, in: vhost.name) }
     let reading = try StreamReading(arguments, of: self)
-    let ids = try reading.partitions.map { (_) throws(BrokerError) in
-      try broker.takeLaneID(isDurable: false)
+    let group = try reading.group.map { (name) throws(BrokerError) in
+      try neededGroup(name, beginning: reading.beginning)
     }
-    guard let id = broker.queueNumbers.take(isDurable: false) else {
-      throw .limitReached(.numbers(kind: "queue", max: Numbers.firstTransient))
-    }
-    let feed = StreamFeed(self)
+    let ids = try broker.takeQueueIDs(isDurable: false)
+    let feed = StreamFeed(self, group)
     let queue = Queue(
-      id: id, lane: ids[0], role: .reader, name: name, vhost: vhost, isDurable: false,
+      id: ids.queue, lane: ids.lane, role: .reader, name: name, vhost: vhost, isDurable: false,
       isAutoDelete: true, owner: nil, arguments: FieldTable(), feed: feed)
-    feed.begin(reading, lanes: ids, in: queue)
     readers[ObjectIdentifier(queue)] = queue
+    do throws(BrokerError) {
+      try feed.begin(reading, in: queue)
+    } catch {
+      feed.ended()
+      throw error
+    }
     return queue
+  }
+
+  // MARK: Groups
+
+  private func neededGroup(
+    _ name: Name, beginning: StreamReading.Beginning
+  ) throws(BrokerError) -> StreamGroup {
+    if let group = groups[name] { return group }
+    guard groups.count < BrokerLimits.streamGroupsMax else {
+      throw .limitReached(
+        .streamGroups(stream: self.name, in: vhost.name, max: BrokerLimits.streamGroupsMax))
+    }
+    if let reason = broker.journal.failure { throw .journalFailed(reason: reason) }
+    let group = StreamGroup(name, of: self)
+    groups[name] = group
+    group.begin(at: beginning)
+    return group
+  }
+
+  /// What the log says of a group.
+  func restore(_ record: GroupOffsetRecord, of partition: Partition) {
+    let group = groups[record.group] ?? StreamGroup(record.group, of: self)
+    groups[record.group] = group
+    group.restore(record.offset, of: partition.index)
+  }
+
+  func forgetGroup(_ name: Name) {
+    groups.removeValue(forKey: name)?.end()
+  }
+
+  override func recovered() {
+    for group in groups.values { group.recovered() }
   }
 
   /// Before records move out of the log.
@@ -110,6 +146,15 @@ public final class Stream: Destination {
 
   // MARK: The log
 
+  override func records(
+    ofGroup number: Int, below newLanes: UInt32
+  ) -> [RawRecord]? {
+    // In any order that stays while nothing changes; what changes meanwhile is in the log.
+    guard number < groups.count else { return nil }
+    let group = groups.values[groups.values.index(groups.values.startIndex, offsetBy: number)]
+    return group.records(below: newLanes)
+  }
+
   override var laneIDs: [UInt32] { partitions.map(\.id) }
 
   override func laneRecords(below newLanes: UInt32, withStates: Bool) -> [RawRecord] {
@@ -125,8 +170,13 @@ public final class Stream: Destination {
 
   override func drop() {
     isDeleted = true
-    for queue in readers.values { queue.drop() }
+    for queue in readers.values {
+      queue.feed?.endReading()
+      queue.drop()
+      broker.keepUntilDone(queue)
+    }
     readers = [:]
+    for group in groups.values { group.end() }
     retention.end()
     for partition in partitions { broker.remove(partition) }
     broker.removeSegments(of: partitions.map(\.id))

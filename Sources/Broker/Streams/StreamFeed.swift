@@ -35,12 +35,19 @@ final class StreamFeed {
     var skipped: UInt64 = 0
     /// The partition tells when there is more.
     var isWaiting = false
+    /// Another member of the group is to read it.
+    var isLeaving = false
+    /// Records that were stored before this date are passed over at the beginning.
+    var since: Int64?
   }
 
   private let stream: Stream
+  /// The group of which its consumer is a member.
+  private let group: StreamGroup?
   // Unsafe but sound: the queue has this.
   private unowned(unsafe) var queue: Queue!
-  private var cursors: [Cursor] = []
+  /// By the numbers of their partitions; nil for those that it does not read.
+  private var cursors: [Cursor?]
   /// The partition that is looked at next.
   private var turn = 0
   private var properties = StreamProperties()
@@ -50,22 +57,105 @@ final class StreamFeed {
   /// Records that get entries at once.
   private static let recordsMax: UInt64 = 256
 
-  init(_ stream: Stream) { self.stream = stream }
+  init(_ stream: Stream, _ group: StreamGroup?) {
+    self.stream = stream
+    self.group = group
+    cursors = Array(repeating: nil, count: stream.partitions.count)
+  }
 
-  func begin(_ reading: StreamReading, lanes: [UInt32], in queue: Queue) {
+  /// The reader's queue is there, and takes messages.
+  func begin(_ reading: StreamReading, in queue: Queue) throws(BrokerError) {
     self.queue = queue
-    for (index, partition) in reading.partitions.enumerated() {
-      let lane =
-        index == 0
-        ? queue.lane
-        : Lane(
-          id: lanes[index], role: .reader, priority: UInt32(index), isDurable: false,
-          broker: stream.broker)
-      if index > 0 { queue.add(lane) }
-      cursors.append(
-        Cursor(
-          partition: partition, lane: lane, next: partition.offset(at: reading.beginning)))
+    if let group { return group.join(self) }
+    for partition in reading.partitions {
+      let lane = try newLane(for: partition)
+      cursors[partition.index] = Cursor(
+        partition: partition, lane: lane, next: partition.offset(at: reading.beginning),
+        since: reading.beginning.date)
+      if let date = reading.beginning.date { begin(partition.index, at: date) }
     }
+  }
+
+  /// Begins in the batch that has the first records of a date, if they have moved out of the log.
+  private func begin(_ index: Int, at date: Int64) {
+    guard let cursor = cursors[index], cursor.next < cursor.partition.recentStart,
+      let segment = cursor.partition.segment(of: cursor.next)
+    else { return }
+    cursors[index]?.page = newPage(.date(date), in: segment, of: cursor.partition)
+  }
+
+  private func newLane(for partition: Partition) throws(BrokerError) -> Lane {
+    let lane = Lane(
+      id: try stream.broker.takeLaneID(isDurable: false), role: .reader,
+      priority: UInt32(partition.index), isDurable: false, broker: stream.broker)
+    queue.add(lane)
+    return lane
+  }
+
+  // MARK: The group
+
+  /// The member reads a partition from now on.
+  func assign(_ partition: Partition, from offset: UInt64) {
+    while cursors.count <= partition.index { cursors.append(nil) }
+    queue.forgetDeletedLanes()
+    do throws(BrokerError) {
+      let lane = try newLane(for: partition)
+      cursors[partition.index] = Cursor(partition: partition, lane: lane, next: offset)
+    } catch {
+      // All numbers of lanes are in use; nobody reads the partition until somebody joins or leaves.
+      stream.broker.journal.note(
+        problem: "a partition of stream '\(stream.name)' has no reader in group"
+          + " '\(group?.name ?? "")': no number is left for it")
+    }
+    queue.touch()
+  }
+
+  /// Another member is to read the partition: nothing more of it is delivered here.
+  func leave(_ index: Int) {
+    guard let lane = cursors[index]?.lane else { return }
+    cursors[index]?.isLeaving = true
+    while lane.waiting.count > 0 {
+      stream.broker.journal.release(lane.take().location.block)
+    }
+    tellIfDone(index)
+  }
+
+  /// It stays after all.
+  func keep(_ index: Int) {
+    guard let group else { return }
+    cursors[index]?.isLeaving = false
+    // What was not delivered is looked up anew; what is out is not acknowledged, and comes again as well.
+    cursors[index]?.next = group.committed(index)
+    queue.touch()
+  }
+
+  private func tellIfDone(_ index: Int) {
+    guard let cursor = cursors[index], cursor.isLeaving, cursor.lane.unacknowledgedCount == 0 else {
+      return
+    }
+    group?.isDone(self, with: index)
+  }
+
+  /// The partition is another member's; what is still out comes there again.
+  func giveUp(_ index: Int) {
+    guard let cursor = cursors[index] else { return }
+    close(&cursors[index], of: cursor.partition)
+    cursor.lane.markDeleted()
+    queue.serve(queue.lanes[0])
+  }
+
+  private func close(_ cursor: inout Cursor?, of partition: Partition) {
+    close(&cursor!.page, of: partition)
+    close(&cursor!.againPage, of: partition)
+    if cursor!.isWaiting { partition.forget(self) }
+    cursor = nil
+  }
+
+  /// Deliveries were acknowledged: the log gets how far the group is.
+  func settled(_ ranges: [Lane.SettledRange], of lane: Lane) {
+    let index = Int(lane.priority)
+    group?.settle(ranges, of: index)
+    tellIfDone(index)
   }
 
   // MARK: Delivering
@@ -81,7 +171,7 @@ final class StreamFeed {
 
   /// There may be more.
   func wake() {
-    for index in cursors.indices { cursors[index].isWaiting = false }
+    for index in cursors.indices { cursors[index]?.isWaiting = false }
     queue.touch()
   }
 
@@ -90,8 +180,11 @@ final class StreamFeed {
     for _ in cursors.indices {
       let index = turn
       turn = (turn + 1) % cursors.count
-      guard fill(from: &cursors[index]) else { continue }
-      queue.serve(cursors[index].lane)
+      guard var cursor = cursors[index], !cursor.isLeaving else { continue }
+      let isFilled = fill(from: &cursor)
+      cursors[index] = cursor
+      guard isFilled else { continue }
+      queue.serve(cursor.lane)
       return true
     }
     return false
@@ -103,6 +196,7 @@ final class StreamFeed {
     if cursor.next < partition.start {
       cursor.skipped += partition.start - cursor.next
       cursor.next = partition.start
+      group?.skip(to: partition.start, of: partition.index)
       close(&cursor.page, of: partition)
     }
     if cursor.next < partition.recentStart { return fillCold(from: &cursor) }
@@ -114,7 +208,7 @@ final class StreamFeed {
       return false
     }
     for offset in cursor.next..<end {
-      add(offset, partition.location(of: offset), .ofStream, to: cursor.lane)
+      add(offset, partition.location(of: offset), to: &cursor)
     }
     cursor.next = end
     return true
@@ -134,7 +228,7 @@ final class StreamFeed {
       let isFilled = index < last
       while index < last {
         let found = journal.entry(ofPage: page.slot, index)
-        add(found.sequence - 1, found.location, .ofStream, to: cursor.lane)
+        add(found.sequence - 1, found.location, to: &cursor)
         cursor.next = found.sequence
         index += 1
       }
@@ -200,6 +294,10 @@ final class StreamFeed {
 
   // MARK: What comes again
 
+  private var againFlags: Entry.Flags {
+    group == nil ? [.ofStream, .redelivered] : [.ofStream, .redelivered, .durable]
+  }
+
   private func fillAgain(from cursor: inout Cursor) -> Bool {
     let (partition, journal) = (cursor.partition, stream.broker.journal)
     while let offset = cursor.again.first {
@@ -207,7 +305,7 @@ final class StreamFeed {
         cursor.skipped += 1
       } else if offset >= partition.recentStart {
         add(
-          offset, partition.location(of: offset), [.ofStream, .redelivered], to: cursor.lane)
+          offset, partition.location(of: offset), againFlags, to: cursor.lane)
       } else {
         guard open(&cursor.againPage, at: offset, of: partition), let page = cursor.againPage
         else { return false }
@@ -219,13 +317,31 @@ final class StreamFeed {
           close(&cursor.againPage, of: partition)
           continue
         }
-        add(offset, found.location, [.ofStream, .redelivered], to: cursor.lane)
+        add(offset, found.location, againFlags, to: cursor.lane)
       }
       cursor.again.removeFirst()
       if cursor.again.isEmpty { close(&cursor.againPage, of: partition) }
       if cursor.lane.hasReady { return true }
     }
     return fill(from: &cursor)
+  }
+
+  /// Gives the queue an entry of the next record, unless it is to be passed over.
+  private func add(_ offset: UInt64, _ location: RecordLocation, to cursor: inout Cursor) {
+    if let since = cursor.since {
+      // What is not in memory now is taken.
+      let record = stream.broker.journal.pointer(location)
+      if let record, MessageView(record).storedAt < since { return }
+      cursor.since = nil
+    }
+    var flags: Entry.Flags = .ofStream
+    if let group {
+      let index = cursor.partition.index
+      guard !group.isAcknowledged(offset, of: index) else { return }
+      flags.insert(.durable)
+      if group.delivers(offset, of: index) { flags.insert(.redelivered) }
+    }
+    add(offset, location, flags, to: cursor.lane)
   }
 
   private func add(
@@ -239,9 +355,11 @@ final class StreamFeed {
   func giveBack(_ entry: Entry, of lane: Lane) {
     let offset = entry.sequence - 1
     let index = Int(lane.priority)
-    let again = cursors[index].again
-    let place = again.indices.partition { again[$0] < offset }
-    cursors[index].again.insert(offset, at: place)
+    guard var cursor = cursors[index], cursor.lane === lane else { return }
+    guard !cursor.isLeaving else { return tellIfDone(index) }
+    let place = cursor.again.indices.partition { cursor.again[$0] < offset }
+    cursor.again.insert(offset, at: place)
+    cursors[index] = cursor
     queue.touch()
   }
 
@@ -249,25 +367,26 @@ final class StreamFeed {
   func rewind(before cutoff: SpillCutoff) {
     let journal = stream.broker.journal
     for index in cursors.indices {
-      let lane = cursors[index].lane
-      guard let first = lane.waiting.first, journal.isBefore(cutoff, first.location.block) else {
-        continue
-      }
+      guard var cursor = cursors[index], let first = cursor.lane.waiting.first,
+        journal.isBefore(cutoff, first.location.block)
+      else { continue }
       var next: UInt64?
-      while lane.waiting.count > 0 {
-        let entry = lane.take()
+      while cursor.lane.waiting.count > 0 {
+        let entry = cursor.lane.take()
         journal.release(entry.location.block)
-        if entry.isRedelivered {
-          cursors[index].again.append(entry.sequence - 1)
+        // In a group what is delivered again is not only what was given back.
+        if entry.isRedelivered, group == nil {
+          cursor.again.append(entry.sequence - 1)
         } else if next == nil {
           next = entry.sequence - 1
         }
       }
-      cursors[index].again.sort()
+      cursor.again.sort()
       if let next {
-        cursors[index].next = next
-        close(&cursors[index].page, of: cursors[index].partition)
+        cursor.next = min(cursor.next, next)
+        close(&cursor.page, of: cursor.partition)
       }
+      cursors[index] = cursor
     }
     queue.touch()
   }
@@ -277,24 +396,27 @@ final class StreamFeed {
   /// The properties of a record as they are delivered; valid until the next call.
   func properties(of view: MessageView, _ entry: Entry, in lane: Lane) -> UnsafeRawBufferPointer {
     let index = Int(lane.priority)
-    let skipped = cursors[index].skipped
-    cursors[index].skipped = 0
+    let skipped = cursors[index]?.skipped ?? 0
+    if skipped > 0 { cursors[index]?.skipped = 0 }
     return properties.of(
       view.properties(behind: view.names), offset: entry.sequence - 1,
-      partition: stream.partitions.count > 1 ? cursors[index].partition.index : nil,
+      partition: stream.partitions.count > 1 ? index : nil,
       skipped: skipped)
+  }
+
+  /// Nothing is read any more.
+  func endReading() {
+    for index in cursors.indices {
+      if let cursor = cursors[index] { close(&cursors[index], of: cursor.partition) }
+    }
   }
 
   /// Its consumer is gone.
   func ended() {
     stream.forget(queue)
     guard !queue.isDeleted else { return }
-    for index in cursors.indices {
-      let partition = cursors[index].partition
-      partition.forget(self)
-      close(&cursors[index].page, of: partition)
-      close(&cursors[index].againPage, of: partition)
-    }
+    group?.leave(self)
+    endReading()
     queue.drop()
     stream.broker.keepUntilDone(queue)
   }
@@ -302,7 +424,7 @@ final class StreamFeed {
 
 extension Partition {
   /// The offset at which a reader begins.
-  fileprivate func offset(at beginning: StreamReading.Beginning) -> UInt64 {
+  func offset(at beginning: StreamReading.Beginning) -> UInt64 {
     switch beginning {
     case .first: start
     case .last: max(start, visibleEnd > 0 ? visibleEnd - 1 : 0)

@@ -14,8 +14,12 @@ struct StreamReading {
     case before(UInt64)
     /// The first record that was stored at this date or later, in milliseconds since 1970.
     case date(Int64)
+
+    var date: Int64? { if case .date(let date) = self { date } else { nil } }
   }
 
+  /// The group whose member the consumer is to be.
+  private(set) var group: Name?
   private(set) var beginning = Beginning.next
   private(set) var partitions: [Partition]
 
@@ -39,6 +43,15 @@ struct StreamReading {
           "\"the stream has partitions 0 to \(stream.partitions.count - 1), not \(number)\"")
       }
       partitions = [stream.partitions[index]]
+    }
+    if let wanted = arguments["x-stream-group"] {
+      guard case .string(let bytes) = wanted, (1...255).contains(bytes.count) else {
+        throw refused("x-stream-group", "\"expected a name of 1 to 255 bytes\"")
+      }
+      guard arguments["x-stream-partition"] == nil else {
+        throw refused("x-stream-group", "\"a group's members share all partitions\"")
+      }
+      group = Name(bytes)
     }
     guard let wanted = arguments["x-stream-offset"] else { return }
     guard let found = Self.beginning(wanted, now: stream.broker.now) else {

@@ -1,0 +1,258 @@
+import Base
+import Journal
+
+/// Consumers that share the partitions of a stream: each partition is read by one of them at a time, and what they
+/// acknowledge is remembered as one offset for each partition, which survives.
+///
+/// Who joins or leaves changes only what has to change (`rebalance`): members keep what they have as far as the
+/// shares stay even. A partition changes hands once its old reader has acknowledged what it has, or after
+/// `handOverMilliseconds`; what it has then is read by the new one as well, and its acknowledgements mean nothing
+/// any more, since its lane is gone (`Lane.isDeleted`).
+final class StreamGroup: Timed {
+  var timetablePlace = TimetablePlace()
+  let name: Name
+  // Unsafe but sound: the stream has this.
+  private unowned(unsafe) let stream: Stream
+  private let broker: Broker
+  /// By the numbers of their partitions.
+  private var places: [Place] = []
+  /// In the order in which they came.
+  private(set) var members: [StreamFeed] = []
+
+  /// Where the group stands in a partition.
+  private struct Place {
+    /// All records before this one are acknowledged.
+    var committed: UInt64
+    /// Records behind it that are acknowledged as well.
+    var acknowledged = SequenceSet()
+    /// Records before this one may have been delivered.
+    var deliveredEnd: UInt64 = 0
+    /// Who reads it, and who is to read it.
+    var holder: StreamFeed?
+    var wanted: StreamFeed?
+    /// When it changes hands, at the latest.
+    var handOverAt: Int64?
+  }
+
+  /// A member has so long to acknowledge what it has of a partition that another one is to read.
+  static let handOverMilliseconds: Int64 = 10_000
+
+  init(_ name: Name, of stream: Stream) {
+    self.name = name
+    self.stream = stream
+    broker = stream.broker
+  }
+
+  /// A group that nobody knew begins there.
+  func begin(at beginning: StreamReading.Beginning) {
+    for partition in stream.partitions {
+      places.append(Place(committed: partition.offset(at: beginning)))
+      log(partition.index)
+    }
+  }
+
+  /// What the log says.
+  func restore(_ offset: UInt64, of partition: Int) {
+    addPlaces(upTo: partition)
+    places[partition].committed = offset
+  }
+
+  /// The log was read: what was delivered before is not known.
+  func recovered() {
+    addPlaces(upTo: stream.partitions.count - 1)
+    for partition in stream.partitions {
+      places[partition.index].deliveredEnd = partition.visibleEnd
+    }
+  }
+
+  private func addPlaces(upTo partition: Int) {
+    while places.count <= partition { places.append(Place(committed: 0)) }
+  }
+
+  // MARK: Offsets
+
+  func committed(_ partition: Int) -> UInt64 { places[partition].committed }
+
+  /// Records that are not acknowledged.
+  func lag(_ partition: Int) -> UInt64 {
+    let end = stream.partitions[partition].visibleEnd
+    return end - min(end, places[partition].committed)
+  }
+
+  /// Whether a member had acknowledged the record before another one took the partition over.
+  func isAcknowledged(_ offset: UInt64, of partition: Int) -> Bool {
+    places[partition].acknowledged.contains(offset)
+  }
+
+  var hasAcknowledgedAhead: Bool { places.contains { !$0.acknowledged.ranges.isEmpty } }
+
+  /// A record goes to a client; returns whether one may have had it.
+  func delivers(_ offset: UInt64, of partition: Int) -> Bool {
+    if offset < places[partition].deliveredEnd { return true }
+    places[partition].deliveredEnd = offset + 1
+    return false
+  }
+
+  /// The records of these sequences are acknowledged.
+  func settle(_ ranges: [Lane.SettledRange], of partition: Int) {
+    let before = places[partition].committed
+    for range in ranges {
+      let (first, end) = (range.first - 1, range.first - 1 + range.count)
+      if first <= places[partition].committed {
+        places[partition].committed = max(places[partition].committed, end)
+      } else {
+        for offset in first..<end { places[partition].acknowledged.insert(offset) }
+      }
+    }
+    joinAcknowledged(partition)
+    if places[partition].committed != before { log(partition) }
+  }
+
+  /// Records before this one are gone, whether or not somebody had them.
+  func skip(to offset: UInt64, of partition: Int) {
+    guard offset > places[partition].committed else { return }
+    places[partition].committed = offset
+    joinAcknowledged(partition)
+    log(partition)
+  }
+
+  private func joinAcknowledged(_ partition: Int) {
+    while let first = places[partition].acknowledged.ranges.first,
+      first.lowerBound <= places[partition].committed
+    {
+      places[partition].committed = max(places[partition].committed, first.upperBound + 1)
+      places[partition].acknowledged.remove(first)
+    }
+  }
+
+  private func log(_ partition: Int) {
+    guard broker.journal.failure == nil else { return }
+    record(partition).append(to: broker.journal)
+  }
+
+  private func record(_ partition: Int) -> RawRecord {
+    GroupOffsetRecord.raw(
+      lane: stream.partitions[partition].id, offset: places[partition].committed, group: name)
+  }
+
+  /// For a checkpoint: what the log is to say of partitions with ids below.
+  func records(below newLanes: UInt32) -> [RawRecord] {
+    stream.partitions.filter { $0.id < newLanes && $0.index < places.count }.map {
+      record($0.index)
+    }
+  }
+
+  // MARK: Members
+
+  func join(_ feed: StreamFeed) {
+    members.append(feed)
+    rebalance()
+  }
+
+  /// What the member had comes again, to others.
+  func leave(_ feed: StreamFeed) {
+    members.removeAll { $0 === feed }
+    for index in places.indices where places[index].holder === feed {
+      places[index].holder = nil
+      places[index].handOverAt = nil
+    }
+    rebalance()
+  }
+
+  /// The stream has got more partitions: they are read from their beginning.
+  func grew() {
+    addPlaces(upTo: stream.partitions.count - 1)
+    rebalance()
+  }
+
+  /// Gives each member its share: those that have too much give up what they got last.
+  private func rebalance() {
+    var shares: [ObjectIdentifier: [Int]] = [:]
+    for member in members { shares[ObjectIdentifier(member)] = [] }
+    var free: [Int] = []
+    for index in places.indices {
+      if let wanted = places[index].wanted, shares[ObjectIdentifier(wanted)] != nil {
+        shares[ObjectIdentifier(wanted)]?.append(index)
+      } else {
+        places[index].wanted = nil
+        free.append(index)
+      }
+    }
+    guard !members.isEmpty else { return }
+    let (share, rest) = places.count.quotientAndRemainder(dividingBy: members.count)
+    // Those who have more keep the larger shares.
+    let order = members.indices.sorted {
+      let (left, right) = (
+        shares[ObjectIdentifier(members[$0])]?.count ?? 0,
+        shares[ObjectIdentifier(members[$1])]?.count ?? 0
+      )
+      return left == right ? $0 < $1 : left > right
+    }
+    var limits: [(member: StreamFeed, limit: Int)] = []
+    for (rank, index) in order.enumerated() {
+      let member = members[index]
+      let limit = share + (rank < rest ? 1 : 0)
+      limits.append((member, limit))
+      while let count = shares[ObjectIdentifier(member)]?.count, count > limit,
+        let last = shares[ObjectIdentifier(member)]?.popLast()
+      {
+        free.append(last)
+      }
+    }
+    free.sort(by: >)
+    for (member, limit) in limits {
+      while let count = shares[ObjectIdentifier(member)]?.count, count < limit,
+        let next = free.popLast()
+      {
+        shares[ObjectIdentifier(member)]?.append(next)
+        places[next].wanted = member
+      }
+    }
+    for index in places.indices { handOver(index) }
+  }
+
+  /// Lets the partition go to whom it is meant for, at once or when its reader is done with what it has.
+  private func handOver(_ index: Int) {
+    let place = places[index]
+    guard let wanted = place.wanted else { return }
+    guard let holder = place.holder else {
+      places[index].holder = wanted
+      places[index].handOverAt = nil
+      return wanted.assign(stream.partitions[index], from: place.committed)
+    }
+    if holder === wanted {
+      if place.handOverAt != nil { holder.keep(index) }
+      places[index].handOverAt = nil
+      return
+    }
+    guard place.handOverAt == nil else { return }
+    let until = broker.time + Self.handOverMilliseconds
+    places[index].handOverAt = until
+    broker.deadlines.armEarlier(self, at: until)
+    holder.leave(index)
+  }
+
+  /// The reader of a partition that is to change hands is done with what it has of it.
+  func isDone(_ feed: StreamFeed, with index: Int) {
+    guard places[index].holder === feed, places[index].handOverAt != nil else { return }
+    release(index)
+  }
+
+  private func release(_ index: Int) {
+    places[index].holder?.giveUp(index)
+    places[index].holder = nil
+    places[index].handOverAt = nil
+    handOver(index)
+  }
+
+  func becameDue(at time: Int64, _ steps: inout Int) -> Int64? {
+    steps -= places.count
+    for index in places.indices {
+      if let until = places[index].handOverAt, until <= time { release(index) }
+    }
+    return places.compactMap(\.handOverAt).min()
+  }
+
+  /// The group, or its stream, is deleted.
+  func end() { broker.deadlines.cancel(self) }
+}
