@@ -32,7 +32,8 @@ let package = Package(
     .target(name: "Batches", dependencies: ["Base"], swiftSettings: core),
     .target(name: "Journal", dependencies: ["Base", "IO"], swiftSettings: core),
     .target(
-      name: "Broker", dependencies: ["Base", "AMQP", "Batches", "Filters", "Journal"], swiftSettings: core),
+      name: "Broker", dependencies: ["Base", "AMQP", "Batches", "Filters", "Journal"],
+      swiftSettings: core),
     .target(
       name: "Inspection", dependencies: ["Base", "IO", "AMQP", "Journal", "Broker"],
       swiftSettings: common),

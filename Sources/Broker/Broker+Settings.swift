@@ -15,6 +15,12 @@ extension Broker {
       isPersistent: isPersistent, priority: MessageView.priority(in: properties),
       life: MessageView.life(in: properties),
       marks: DeadLetterTarget.isNamed(in: properties) ? .namesTarget : [], size: body.byteCount)
+    // A log that has failed gets nothing more, and streams have all that they have from it.
+    if journal.failure != nil, route.keepingCount > 0 {
+      return try storeWithSettings(
+        names: names, properties: properties, body: body, draft, in: route.only { !$0.keepsAll },
+        isPersistent: isPersistent)
+    }
     guard route.mayRefuse else {
       guard route.count > 0 else { return true }
       try store(arrival, names, properties, body, draft, in: route)

@@ -11,7 +11,7 @@ extension Queue {
     } else {
       rounds.add(consumer)
     }
-    broker.consumerBytes += consumer.memoryBytes
+    broker.consumerBytes += consumer.memoryBytes + (feed?.memoryBytes ?? 0)
     hadConsumers = true
     if consumer.isExclusive { hasExclusiveConsumer = true }
     touch()
@@ -25,7 +25,7 @@ extension Queue {
       if waiter === consumer { endTurn(of: consumer) }
       if let next = standby.takeNext() { rounds.add(next) }
     }
-    broker.consumerBytes -= consumer.memoryBytes
+    broker.consumerBytes -= consumer.memoryBytes + (feed?.memoryBytes ?? 0)
     broker.events.ended(consumer)
     if consumer.isExclusive { hasExclusiveConsumer = false }
     if rounds.count == 0 { tightenHorizon() }

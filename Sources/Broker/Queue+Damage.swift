@@ -13,7 +13,9 @@ extension Queue {
   /// The next message is damaged: nobody is served before that is repaired, so that none is passed over
   /// without a word. What waits behind it stays.
   func stopConsumers() {
-    guard let block = feed?.awaited ?? lane.nextBlock, let damage = journal.damage(of: block) else { return }
+    guard let block = feed?.awaited ?? lane.nextBlock, let damage = journal.damage(of: block) else {
+      return
+    }
     tell(damage)
     while let consumer = rounds.any {
       remove(consumer)

@@ -91,3 +91,17 @@ final class QueueEnd: Chore {
     return false
   }
 }
+
+extension Lane {
+  /// Gives up some messages of a deleted queue; true when there are no more.
+  func dropMessages(_ steps: inout Int) -> Bool {
+    while steps > 0, !returned.isEmpty {
+      steps -= 1
+      journal.release(returned.removeFirst().location.block)
+    }
+    _ = waiting.removeFirst(
+      .max, upTo: .max, &steps, entry: { journal.release($0.location.block) },
+      run: { journal.release($0.block, count: Int($0.count)) })
+    return returned.isEmpty && waiting.count == 0
+  }
+}

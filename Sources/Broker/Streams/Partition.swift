@@ -201,7 +201,8 @@ final class Partition {
     if let damage = moved.damage {
       staysInLog = true
       journal.note(
-        problem: "stream '\(stream.name)' stays in the log from offset \(recentStart) on: \(damage);"
+        problem:
+          "stream '\(stream.name)' stays in the log from offset \(recentStart) on: \(damage);"
           + " stop the broker and run `martlet journal repair`")
     }
     countBytes()

@@ -63,6 +63,9 @@ final class StreamFeed {
     cursors = Array(repeating: nil, count: stream.partitions.count)
   }
 
+  /// About what it takes of memory with its queue and the lanes of that. Counted.
+  var memoryBytes: Int { 1400 + 640 * stream.settings.partitionCount }
+
   /// The reader's queue is there, and takes messages.
   func begin(_ reading: StreamReading, in queue: Queue) throws(BrokerError) {
     self.queue = queue
