@@ -34,7 +34,7 @@ let package = Package(
     .target(
       name: "Broker", dependencies: ["Base", "AMQP", "Batches", "Filters", "Journal"], swiftSettings: core),
     .target(
-      name: "Inspection", dependencies: ["Base", "IO", "AMQP", "Journal", "Broker"],
+      name: "Inspection", dependencies: ["Base", "IO", "AMQP", "Batches", "Journal", "Broker"],
       swiftSettings: common),
     .target(
       name: "Server", dependencies: ["Base", "IO", "AMQP", "Journal", "Broker"],
@@ -61,6 +61,8 @@ let package = Package(
     .testTarget(
       name: "AMQPTests", dependencies: ["Base", "AMQP", "Arbitrary"], swiftSettings: common),
     .testTarget(
+      name: "BatchesTests", dependencies: ["Base", "Batches", "Testbed"], swiftSettings: common),
+    .testTarget(
       name: "FiltersTests", dependencies: ["AMQP", "Arbitrary", "Base", "Filters"],
       swiftSettings: common),
     .testTarget(
@@ -74,7 +76,9 @@ let package = Package(
       swiftSettings: common),
     .testTarget(
       name: "BrokerTests",
-      dependencies: ["Base", "IO", "AMQP", "Filters", "Journal", "Broker", "Testbed"],
+      dependencies: [
+        "Base", "IO", "AMQP", "Batches", "Filters", "Journal", "Broker", "Testbed", "Arbitrary",
+      ],
       swiftSettings: common),
     // Its journals are made with what the tests of those who write them have.
     .testTarget(

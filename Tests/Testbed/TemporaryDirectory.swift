@@ -37,10 +37,22 @@ package final class TemporaryDirectory {
   /// be writing them.
   package func copy() throws -> TemporaryDirectory {
     let copy = try TemporaryDirectory()
-    for name in try FileSystem.list(path) where !name.hasPrefix("spare-") {
-      let file = try File(copy.path + "/" + name, .readWrite, creates: true)
-      try file.write(at: 0, FileSystem.readWhole(path + "/" + name))
-    }
+    try Self.copyFiles(from: path, to: copy.path) { !$0.hasPrefix("spare-") }
     return copy
+  }
+
+  /// Copies files that are wanted, and all in directories, into a directory that is there.
+  package static func copyFiles(
+    from directory: String, to other: String, where isWanted: (String) -> Bool = { _ in true }
+  ) throws {
+    for name in try FileSystem.list(directory) where isWanted(name) {
+      let (path, target) = (directory + "/" + name, other + "/" + name)
+      if FileSystem.isDirectory(path) {
+        try FileSystem.makeDirectories(target)
+        try copyFiles(from: path, to: target)
+      } else {
+        try File(target, .readWrite, creates: true).write(at: 0, FileSystem.readWhole(path))
+      }
+    }
   }
 }
