@@ -35,7 +35,7 @@ let package = Package(
       name: "Broker", dependencies: ["Base", "AMQP", "Batches", "Filters", "Journal"],
       swiftSettings: core),
     .target(
-      name: "Inspection", dependencies: ["Base", "IO", "AMQP", "Journal", "Broker"],
+      name: "Inspection", dependencies: ["Base", "IO", "AMQP", "Batches", "Journal", "Broker"],
       swiftSettings: common),
     .target(
       name: "Server", dependencies: ["Base", "IO", "AMQP", "Journal", "Broker"],
@@ -62,6 +62,8 @@ let package = Package(
     .testTarget(
       name: "AMQPTests", dependencies: ["Base", "AMQP", "Arbitrary"], swiftSettings: common),
     .testTarget(
+      name: "BatchesTests", dependencies: ["Base", "Batches", "Testbed"], swiftSettings: common),
+    .testTarget(
       name: "FiltersTests", dependencies: ["AMQP", "Arbitrary", "Base", "Filters"],
       swiftSettings: common),
     .testTarget(
@@ -75,7 +77,9 @@ let package = Package(
       swiftSettings: common),
     .testTarget(
       name: "BrokerTests",
-      dependencies: ["Base", "IO", "AMQP", "Filters", "Journal", "Broker", "Testbed"],
+      dependencies: [
+        "Base", "IO", "AMQP", "Batches", "Filters", "Journal", "Broker", "Testbed", "Arbitrary",
+      ],
       swiftSettings: common),
     // Its journals are made with what the tests of those who write them have.
     .testTarget(

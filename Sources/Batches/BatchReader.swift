@@ -34,6 +34,12 @@ public struct BatchHeader {
   /// What its records are compressed with; 0 is nothing.
   public var codec: Int16 { attributes & 7 }
 
+  /// Whether so many records can stand in it, which is not compressed.
+  public var isPlausible: Bool { recordCount <= (byteCount - Self.size) / Self.recordBytesMin }
+
+  /// Length, attributes, time, offset, lengths of key and value, and number of headers.
+  private static let recordBytesMin = 7
+
   /// Whether a whole batch is what was written.
   public static func isSound(_ batch: UnsafeRawBufferPointer) -> Bool {
     guard batch.count >= size else { return false }
@@ -84,7 +90,7 @@ public struct BatchReader: Sequence, IteratorProtocol {
       let count = record.number(), count >= 0
     else { return nil }
     return StoredRecord(
-      offset: header.baseOffset + UInt64(offset), time: header.baseTime + Int64(time), key: key,
+      offset: header.baseOffset + UInt64(offset), time: header.baseTime &+ Int64(time), key: key,
       value: value, headers: record.rest, headerCount: count)
   }
 }

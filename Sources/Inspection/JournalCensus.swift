@@ -5,6 +5,12 @@ import Journal
 
 /// What is alive in a journal: found as recovery finds it, but without a broker, and past damage.
 final class JournalCensus {
+  /// A group of consumers in a partition.
+  struct GroupPlace: Hashable {
+    let lane: UInt32
+    let group: Name
+  }
+
   /// A message that stands in the log.
   struct Logged {
     let sequence: UInt64
@@ -29,8 +35,17 @@ final class JournalCensus {
     var lastLogged: UInt64 = 0
     /// The next message of the log shows how many are missing.
     var isInDoubt = false
+    /// Of a partition: its segments as the checkpoint has them, but for those that were given up since.
+    fileprivate(set) var segments: [PartitionSegment] = []
+    /// The first offset that is kept.
+    fileprivate(set) var start: UInt64 = 0
     /// Messages of which the sequences are missing behind damage; others may be among them.
     var missingMax = 0
+
+    fileprivate func trim(to offset: UInt64) {
+      start = max(start, offset)
+      segments.removeAll { $0.end <= start }
+    }
 
     init(id: UInt32) {
       self.id = id
@@ -46,6 +61,8 @@ final class JournalCensus {
   private var bound: Set<RawRecord> = []
   /// What exchanges and queues remember of messages, in its order.
   private(set) var remembered: [RawRecord] = []
+  /// Where groups of consumers stand in partitions.
+  private(set) var groupOffsets: [GroupPlace: RawRecord] = [:]
   private(set) var nextQueueID: UInt32 = 1
   private(set) var nextLaneID = LaneRecord.firstID
   private(set) var nextExchangeID: UInt32 = 1
@@ -95,6 +112,14 @@ final class JournalCensus {
     if !isCheckpointSound || block.lane >= firstNewLane { _ = known(block.lane) }
   }
 
+  /// A file tells of a partition that nothing declares.
+  func meet(_ file: JournalSurvey.PartitionFile) {
+    guard !isCheckpointSound || file.partition >= firstNewLane, let lane = known(file.partition),
+      lane.queueID == nil
+    else { return }
+    lane.role = .partition
+  }
+
   /// All was met: a lane whose declaration is lost gets a queue of its own, and a queue whose lane is lost
   /// another lane.
   func complete() {
@@ -105,7 +130,29 @@ final class JournalCensus {
     guard mayMissDeclarations else { return }
     let there = Set(lanes.values.map(\.queueID))
     for (id, declaration) in queues.sorted(by: { $0.key < $1.key }) where !there.contains(id) {
-      add(nextLaneID, of: id, declaration)
+      let lane = nextLaneID
+      add(lane, of: id, declaration)
+      if StreamDeclaration(declaration.queueArguments) != nil { lanes[lane]?.role = .partition }
+    }
+    completePartitions()
+  }
+
+  /// A stream has all its partitions, one for each number.
+  private func completePartitions() {
+    let streams = Dictionary(grouping: lanes.values.filter { $0.role == .partition }) {
+      $0.queueID ?? 0
+    }
+    for (queue, partitions) in streams.sorted(by: { $0.key < $1.key }) {
+      let declaration = partitions.lazy.compactMap(\.queueDeclaration).first
+      let declared = declaration.flatMap { StreamDeclaration($0.queueArguments)?.partitionCount }
+      let numbers = Set(partitions.map(\.priority))
+      let count = max(UInt32(declared ?? 0), (numbers.max() ?? 0) + 1)
+      for number in 0..<count where !numbers.contains(number) {
+        let lane = nextLaneID
+        add(lane, of: queue, declaration)
+        lanes[lane]?.role = .partition
+        lanes[lane]?.priority = number
+      }
     }
   }
 
@@ -173,7 +220,9 @@ final class JournalCensus {
       let entry = Entry(
         sequence: sequence, location: RecordLocation(position: record.record.position),
         flags: .durable)
-      if !lane.messages.append(entry), lane.messages.alive.contains(sequence) {
+      if !lane.messages.append(entry),
+        lane.role == .partition || lane.messages.alive.contains(sequence)
+      {
         lane.passedOver.append(Logged(sequence: sequence, position: record.record.position))
       }
     }
@@ -233,7 +282,20 @@ final class JournalCensus {
     case .binding: bound.insert(RawRecord(record))
     case .bindingRemoved:
       bound.remove(RawRecord(record).ofKind(BrokerRecord.Kind.binding.rawValue))
-    case .partitionState, .partitionTrimmed, .groupOffset, .groupDeleted, .ignorable: break
+    case .partitionState(let state):
+      if isCheckpointSound, let lane = lanes[state.lane] {
+        lane.segments = state.segments.map { PartitionSegment($0) }
+        lane.start = state.start
+      }
+    case .partitionTrimmed(let trimmed): lanes[trimmed.lane]?.trim(to: trimmed.start)
+    case .groupOffset(let offset):
+      groupOffsets[GroupPlace(lane: offset.lane, group: offset.group)] = RawRecord(record)
+    case .groupDeleted(let deletion):
+      let lanes = lanesByQueue[deletion.stream] ?? []
+      for lane in lanes {
+        groupOffsets[GroupPlace(lane: lane, group: deletion.group)] = nil
+      }
+    case .ignorable: break
     }
   }
 
@@ -311,6 +373,18 @@ extension RawRecord {
       flags & BindingRecord.toExchangeFlag != 0,
       payload.withUnsafeBytes { $0.loadUnaligned(as: UInt32.self) }
     )
+  }
+
+  /// Of a queue's declaration; empty if they cannot be read.
+  var queueArguments: FieldTable {
+    let names = names(2).reduce(0) { $0 + 1 + $1.bytes.count }
+    do throws(MalformedInput) {
+      let table = Array(payload[names...])
+      var reader = ByteReader(table.span.bytes)
+      return try reader.fieldTable()
+    } catch {
+      return [:]
+    }
   }
 
   /// The names in front of the payload.

@@ -6,12 +6,14 @@ import Journal
 /// block by block, messages of the log in new lane files, and a checkpoint in front of an empty log.
 final class JournalRebuild {
   let directory: String
-  private let survey: JournalSurvey
-  private let files: SegmentFiles
+  let survey: JournalSurvey
+  let files: SegmentFiles
   private let records: any LaneRecords
   private var numbers: [UInt32] = []
   private var nextNumber: UInt32
   private var current: LaneFileWriter?
+  /// There is a directory for segments of streams.
+  var hasPartitions = false
 
   /// `directory` is empty, and on the file system of the journal.
   init(
@@ -81,6 +83,7 @@ final class JournalRebuild {
   /// Writes the log and the checkpoint and makes everything durable. `epoch` is above all that were.
   func finish(catalog: [UInt8], epoch: UInt64, now: Int64) throws(JournalError) {
     try current?.finish()
+    try finishPartitions()
     let size = files.segmentBytes
     let end = max(survey.logEnd, survey.checkpoint?.position ?? 0)
     let position = (end + size - 1) / size * size

@@ -24,8 +24,11 @@ extension JournalRepair {
     if outcomes.isEmpty { text += "  none\n" }
     for outcome in outcomes {
       let name = outcome.declaration.names(2)[1]
-      text += "  \"\(name)\" (\(outcome.declaration.word)): \(Self.count(outcome.keptCount)) kept"
+      let isPartition = outcome.lane.role == .partition
+      let partition = isPartition ? ", partition \(outcome.lane.priority)" : ""
+      text += "  \"\(name)\" (\(outcome.declaration.word))\(partition): \(Self.count(outcome.keptCount)) kept"
       text += Self.lossText(outcome)
+      if !outcome.lostOffsets.isEmpty { text += ": \(outcome.lostOffsets.text)" }
       if outcome.returningCountMax > 0 {
         text += "; up to \(outcome.returningCountMax) of these may have been consumed before"
       }
@@ -50,7 +53,7 @@ extension JournalRepair {
     for outcome in outcomes where outcome.lane.queueDeclaration != outcome.declaration {
       text +=
         "\nThe declaration of queue \(outcome.declaration.word) is lost: its messages are in the durable"
-        + " queue\n\"\(outcome.declaration.names(2)[1])\" now, without bindings but those that are"
+        + " \(outcome.lane.role == .partition ? "stream" : "queue")\n\"\(outcome.declaration.names(2)[1])\" now, without bindings but those that are"
         + " known.\n"
     }
     let census = verification.census
@@ -86,7 +89,10 @@ extension JournalRepair {
         "  \(Self.name(block)): messages \(block.first) to \(block.last) of lane \(block.lane);"
         + " those that\n    can be read, but may be changed, in \(Self.messagesName(block))\n"
     }
-    if damagedPieces.isEmpty, verification.damagedBlocks.isEmpty {
+    for (found, range) in damagedParts {
+      text += "  \(Self.name(found, range)): \(range.count) bytes of \(found.name)\n"
+    }
+    if damagedPieces.isEmpty, verification.damagedBlocks.isEmpty, damagedParts.isEmpty {
       text += "  nothing but the journal as a whole\n"
     }
     return text

@@ -20,12 +20,14 @@ package final class JournalRepair {
     /// The end of the log is damaged, and nothing shows how many of its messages stood there.
     var isLossUnknown = false
     var returningCountMax = 0
+    /// Of a partition: offsets whose records are lost.
+    var lostOffsets: [Range<UInt64>] = []
   }
 
   private(set) var outcomes: [Outcome] = []
-  private let line: (SetAsideMessage) -> [UInt8]
-  private var census: JournalCensus { verification.census }
-  private var survey: JournalSurvey { verification.survey }
+  let line: (SetAsideMessage) -> [UInt8]
+  var census: JournalCensus { verification.census }
+  var survey: JournalSurvey { verification.survey }
 
   /// `line` writes a message that is set aside into a file for people; the journal does not care how.
   package init(
@@ -40,7 +42,9 @@ package final class JournalRepair {
       priorities[lane.queueID ?? 0, default: 0] = max(
         priorities[lane.queueID ?? 0] ?? 0, lane.priority)
     }
-    for lane in verification.census.lanes.values.sorted(by: { $0.id < $1.id }) {
+    // Partitions of a stream are declared by their numbers.
+    let lanes = verification.census.lanes.values.sorted { ($0.queueID ?? 0, $0.place) < ($1.queueID ?? 0, $1.place) }
+    for lane in lanes {
       let queue = lane.queueID ?? 0
       let declaration =
         declarations[queue]
@@ -52,9 +56,14 @@ package final class JournalRepair {
         lane: lane, logged: verification.aliveInLog(lane), declaration: declaration)
       let inFiles = verification.aliveInFiles(lane)
       outcome.keptCount = inFiles + outcome.logged.count
-      outcome.lostCountMax = lostCountMax(lane, outcome.logged)
+      outcome.lostOffsets = lostOffsets(lane, outcome.logged)
+      outcome.lostCountMax =
+        lane.role == .partition
+        ? outcome.lostOffsets.reduce(0) { $0 + $1.count } : lostCountMax(lane, outcome.logged)
       outcome.isLossUnknown = lane.isInDoubt && isEndDamaged
-      if let damage = census.damage.last {
+      if lane.role == .partition {
+        // Reading takes nothing away that could come back.
+      } else if let damage = census.damage.last {
         outcome.returningCountMax =
           inFiles + outcome.logged.count { $0.position < damage.lowerBound }
       } else if !census.isProven {
@@ -83,14 +92,16 @@ package final class JournalRepair {
     while !names.insert(Name(name)).inserted { name += "-again" }
     // Its lanes may be of several priorities, though nothing else is known of it.
     let arguments: FieldTable =
-      priorityMax > 0 ? ["x-max-priority": .int64(Int64(priorityMax))] : [:]
+      lane.role == .partition
+      ? StreamDeclaration.arguments(partitionCount: Int(priorityMax) + 1)
+      : priorityMax > 0 ? ["x-max-priority": .int64(Int64(priorityMax))] : [:]
     return QueueRecord.raw(
       id: lane.queueID ?? 0, isAutoDelete: false, vhost: "/", name: Name(name),
       arguments: arguments.encoded)
   }
 
   /// Nothing behind the damage says what stood there: neither the log nor the checkpoint.
-  private var isEndDamaged: Bool {
+  var isEndDamaged: Bool {
     guard let last = census.damage.last else { return false }
     let known = census.isProven ? survey.checkpoint?.position ?? 0 : 0
     return last.upperBound > known
@@ -172,7 +183,10 @@ package final class JournalRepair {
     }
     var declared: Set<UInt32> = []
     for outcome in outcomes {
-      let records = try keep(outcome, kept[outcome.lane.id] ?? [], rebuild)
+      let records =
+        outcome.lane.role == .partition
+        ? try keepPartition(outcome, rebuild)
+        : try keep(outcome, kept[outcome.lane.id] ?? [], rebuild)
       let queue = outcome.declaration.word
       if declared.insert(queue).inserted { outcome.declaration.append(to: &catalog) }
       LaneRecord.raw(
@@ -180,6 +194,10 @@ package final class JournalRepair {
         priority: outcome.lane.priority
       ).append(to: &catalog)
       for record in records { record.append(to: &catalog) }
+      let groups = census.groupOffsets.filter { $0.key.lane == outcome.lane.id }
+      for (_, offset) in groups.sorted(by: { $0.key.group < $1.key.group }) {
+        offset.append(to: &catalog)
+      }
     }
     for value in census.remembered where isKept(value, declared) { value.append(to: &catalog) }
     for binding in census.bindings { binding.append(to: &catalog) }
@@ -301,6 +319,11 @@ package final class JournalRepair {
         try file.write(at: offset, bytes)
         try file.sync()
       }
+    }
+    for (segment, range) in damagedParts {
+      try write(
+        try survey.bytes(of: segment.partition, base: segment.segment.base, range),
+        to: directory + "/" + Self.name(segment, range))
     }
     for block in verification.damagedBlocks {
       try write(try survey.bytes(of: block), to: directory + "/" + Self.name(block))

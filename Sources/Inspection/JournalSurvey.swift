@@ -52,6 +52,8 @@ package final class JournalSurvey {
   /// Those that the checkpoint names and that are missing.
   package private(set) var missingLaneFiles: [UInt32] = []
   package private(set) var laneFiles: [LaneFile] = []
+  /// Files of streams' segments, by partitions and offsets.
+  package internal(set) var partitionFiles: [PartitionFile] = []
   /// What the next start removes: rounds and checkpoints that were not over, scratch files.
   package private(set) var leftovers: [String] = []
   /// The log failed in the last life.
@@ -69,14 +71,16 @@ package final class JournalSurvey {
     spares = names.spares.map(\.name)
     try readSegments(names)
     try readLanes(names.lanes)
+    try readPartitions()
     leftovers += names.unfinishedCheckpoints + names.unfinishedLanes.map(\.name)
     isAfterFailure = names.hasFailureMark
-    strangers = names.strangers
+    strangers = names.strangers.filter { $0 != PartitionFiles.directory }
   }
 
   /// There is neither a log nor a checkpoint: the broker would begin anew.
   package var isEmpty: Bool {
-    segments.isEmpty && checkpoint == nil && laneFiles.isEmpty && problems.isEmpty
+    segments.isEmpty && checkpoint == nil && laneFiles.isEmpty && partitionFiles.isEmpty
+      && problems.isEmpty
   }
 
   /// What the checkpoint says counts; or there is none, and the log is there from its beginning.

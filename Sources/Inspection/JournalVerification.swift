@@ -11,11 +11,12 @@ package final class JournalVerification {
     package let name: Name
     let inLog: Int
     package let inLanes: Int
+    package var isStream = false
 
     package var count: Int { inLog + inLanes }
   }
 
-  package private(set) var problems: [JournalProblem]
+  package internal(set) var problems: [JournalProblem]
   /// In the order of their ids.
   package private(set) var queues: [QueueCount] = []
   package private(set) var blocks = 0
@@ -27,6 +28,8 @@ package final class JournalVerification {
   /// Blocks with something alive: those that are sound by their files, and those that are not.
   private(set) var soundBlocks: [UInt32: [LaneBlock]] = [:]
   private(set) var damagedBlocks: [LaneBlock] = []
+  /// What was found of the segments of each partition.
+  var segments: [UInt32: [FoundSegment]] = [:]
   /// Files that cannot stay as they are.
   private(set) var spoiledFiles: Set<UInt32> = []
   private var inFiles: [UInt32: Int] = [:]
@@ -50,7 +53,9 @@ package final class JournalVerification {
       all += try verify(file)
     }
     verifyOrder(all)
+    for file in survey.partitionFiles { census.meet(file) }
     census.complete()
+    try verifyPartitions(progress)
     count()
   }
 
@@ -173,15 +178,20 @@ package final class JournalVerification {
         QueueCount(
           id: id, vhost: names.vhost, name: names.name,
           inLog: lanes.reduce(0) { $0 + aliveInLog($1).count },
-          inLanes: lanes.reduce(0) { $0 + aliveInFiles($1) }))
+          inLanes: lanes.reduce(0) { $0 + aliveInFiles($1) },
+          isStream: lanes.contains { $0.role == .partition }))
     }
   }
 
   /// How many messages of sound blocks are alive.
-  func aliveInFiles(_ lane: JournalCensus.LaneCensus) -> Int { inFiles[lane.id] ?? 0 }
+  func aliveInFiles(_ lane: JournalCensus.LaneCensus) -> Int {
+    lane.role == .partition
+      ? segments[lane.id]?.reduce(0) { $0 + $1.recordCount } ?? 0 : inFiles[lane.id] ?? 0
+  }
 
   /// The messages of the log that are alive and in no sound block, in order.
   func aliveInLog(_ lane: JournalCensus.LaneCensus) -> [JournalCensus.Logged] {
+    if lane.role == .partition { return recordsInLog(lane) }
     var logged: [JournalCensus.Logged] = []
     if !damagedBlocks.isEmpty || !lostLaneFiles.isEmpty || !problems.isEmpty {
       logged = lane.passedOver.filter { lane.messages.alive.contains($0.sequence) }

@@ -72,6 +72,11 @@ package struct UnfinishedRepair {
 
   /// Removes a directory with files, of which the mark goes last.
   static func remove(_ directory: String) throws(SystemError) {
+    let streams = directory + "/" + PartitionFiles.directory
+    if FileSystem.isDirectory(streams) {
+      for name in try FileSystem.list(streams) { try FileSystem.remove(streams + "/" + name) }
+      try FileSystem.removeDirectory(streams)
+    }
     for name in try FileSystem.list(directory) where name != mark {
       try FileSystem.remove(directory + "/" + name)
     }

@@ -54,7 +54,8 @@ package enum PartitionFiles {
     }
     let parts = name[..<dot].split(separator: "-", omittingEmptySubsequences: false)
     guard parts.count == 2, parts[0].utf8.count == 8, parts[1].utf8.count == 16,
-      let partition = UInt32(parts[0], radix: 16), let base = UInt64(parts[1], radix: 16)
+      let partition = UInt32(parts[0], radix: 16), let base = UInt64(parts[1], radix: 16),
+      stem(partition, base: base) == "\(directory)/\(name[..<dot])"
     else { return nil }
     return (partition, base)
   }
@@ -172,7 +173,7 @@ struct PageReader {
 
   func read(into memory: UnsafeMutableRawBufferPointer) throws(SystemError) -> PageResult {
     let path = files.path(PartitionFiles.batches(source.partition, base: source.segment.base))
-    let begin = try position()
+    let (begin, first) = try position()
     let file = try files.disk.open(path, .read)
     var wanted = min(Self.inputBytes, source.segment.bytes - begin)
     var page = PartitionPage(memory, begin: begin)
@@ -187,14 +188,20 @@ struct PageReader {
         wanted = bytes
       case .needsInput: return .damaged("the batch at \(begin) of \(path) is cut")
       case .damaged(let text): return .damaged("the batch at \(begin) of \(path) \(text)")
+      case .filled where first != nil && first != firstOffset(of: memory):
+        return .damaged("the index of \(path) says something else than the file")
       case .filled, .needsRoom: return result
       }
     }
   }
 
-  /// Where the first batch begins.
-  private func position() throws(SystemError) -> Int {
-    if case .position(let position) = source.beginning { return position }
+  private func firstOffset(of page: UnsafeMutableRawBufferPointer) -> UInt64? {
+    page.baseAddress.map { PartitionPage.entry($0, 0).packed >> 8 }.map { $0 - 1 }
+  }
+
+  /// Where the first batch begins, and with which offset if the index said that.
+  private func position() throws(SystemError) -> (Int, first: UInt64?) {
+    if case .position(let position) = source.beginning { return (position, nil) }
     let path = files.path(PartitionFiles.index(source.partition, base: source.segment.base))
     let file = try files.disk.open(path, .read)
     var low = 0
@@ -213,7 +220,8 @@ struct PageReader {
     }
     if case .offset = source.beginning { low -= 1 }
     let found = min(max(low, 0), source.segment.batchCount - 1)
-    return Int(try Self.entry(found, of: file).position)
+    let entry = try Self.entry(found, of: file)
+    return (Int(clamping: entry.position), entry.offset)
   }
 
   private static func entry(
@@ -267,6 +275,15 @@ extension Journal {
       do throws(SystemError) {
         let directory = files.path(PartitionFiles.directory)
         guard files.disk.exists(directory) else { return }
+        if case .files(let leaving) = leaving {
+          for file in leaving {
+            try files.disk.remove(
+              files.path(PartitionFiles.batches(file.partition, base: file.base)))
+            try files.disk.remove(
+              files.path(PartitionFiles.index(file.partition, base: file.base)))
+          }
+          return
+        }
         for name in try files.disk.list(directory) {
           guard let file = PartitionFiles.parse(name),
             leaving.has(SegmentFile(partition: file.partition, base: file.base))

@@ -43,7 +43,7 @@ public struct MovedPartition: Sendable {
 ///
 /// The files are durable when this returns, and nobody has been told of their new ends: what a crash leaves
 /// behind the old ones does not count, and the log still has it.
-struct PartitionWriter {
+package struct PartitionWriter {
   private let files: SegmentFiles
   private let selection: PartitionSelection
   private var moved: MovedPartition
@@ -56,7 +56,7 @@ struct PartitionWriter {
   /// About so many bytes of records make a batch.
   static let batchBytes = 64 << 10
 
-  init(_ selection: PartitionSelection, files: SegmentFiles) {
+  package init(_ selection: PartitionSelection, files: SegmentFiles) {
     self.files = files
     self.selection = selection
     moved = MovedPartition(id: selection.id)
@@ -70,7 +70,7 @@ struct PartitionWriter {
   private(set) var madeFile = false
 
   /// The records as they stand in memory, as far as they are sound.
-  mutating func write(
+  package mutating func write(
     _ records: [RecordView], damagedAt position: Int?
   ) throws(SystemError) -> MovedPartition {
     moved.damagedPosition = position

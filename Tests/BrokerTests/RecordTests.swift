@@ -138,6 +138,12 @@ import Testing
         id: samples.short(), isOfQueue: samples.flag(), until: samples.number(),
         value: samples.name()),
       kept(&samples),
+      RawRecord(kind: 41, word: samples.short(), payload: bytes([samples.number()])),
+      PartitionStateRecord.raw(
+        lane: samples.short(), start: samples.number(),
+        segments: ranges.map {
+          SegmentState(base: $0.first, end: $0.count, length: 7, batches: 2, latest: $0.first)
+        }),
     ]
     let settle = RawRecord(
       kind: 17, word: 4, payload: bytes(ranges) { $0.append(to: &$1) })
@@ -218,6 +224,11 @@ import Testing
         nextQueue: fields.nextQueue, nextExchange: fields.nextExchange, nextLane: fields.nextLane)
     case .laneAlive(let fields):
       return LaneAliveRecord.raw(lane: fields.lane, ranges: Array(fields.ranges))
+    case .partitionState(let fields):
+      return PartitionStateRecord.raw(
+        lane: fields.lane, start: fields.start, segments: Array(fields.segments))
+    case .partitionTrimmed(let fields):
+      return RawRecord(kind: 41, word: fields.lane, payload: bytes([fields.start]))
     case .ignorable: return RawRecord(kind: raw.kind, payload: [])
     }
   }
@@ -227,6 +238,8 @@ import Testing
     let payload = size - Record.headerSize
     switch kind {
     case BrokerRecord.Kind.laneAlive.rawValue: return payload >= 0 && payload % 16 == 0
+    case BrokerRecord.Kind.partitionState.rawValue:
+      return payload >= 8 && (payload - 8) % SegmentState.size == 0
     case BrokerRecord.Kind.deliveryCounts.rawValue: return payload >= 0 && payload % 12 == 0
     default: return false
     }

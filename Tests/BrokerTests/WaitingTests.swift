@@ -114,7 +114,7 @@ import Testing
       }
       if random.isOne(in: 12) { purge() }
       broker.drainWorkers()
-      let moved = try #require(journal.poll(now: 0).moved)
+      let moved = try #require(journal.poll(now: 0).moved).lanes
       let left = waiting.removeUnmoved(upTo: last.sequence) { journal.release($0.location.block) }
       expectMoved(left, upTo: last.sequence)
       let taken = entries.count - left

@@ -109,7 +109,7 @@ final class Harness {
   /// Waits until the round that was begun is over; the lanes that have moved.
   func takeRound() -> [MovedLane] {
     while true {
-      if let moved = journal.poll(now: 2).moved { return moved }
+      if let moved = journal.poll(now: 2).moved { return moved.lanes }
       wake.wait()
     }
   }

@@ -124,16 +124,14 @@ final class Partition {
 
   /// The first offset that may have been stored at a date or later.
   func offset(storedFrom date: Int64) -> UInt64 {
-    let isInLog = times.first.map { $0.date <= date } ?? true
-    guard isInLog || segments.isEmpty else {
-      // The page says it exactly enough.
-      let segment = segments.first { $0.timeMax >= date } ?? segments[segments.count - 1]
-      return segment.base
-    }
-    // The one before may have some that are as late.
     let place = (0..<times.count).partition { times[$0].date <= date }
-    guard place > 0 else { return start }
-    return place == times.count && date > broker.now ? visibleEnd : times[place - 1].offset
+    guard place > 0 else {
+      return segments.first { $0.timeMax >= date }?.base ?? min(recentStart, visibleEnd)
+    }
+    // Of those that were noted last before the date some may be as late.
+    let last = times[place - 1]
+    if date < last.date + Self.timeMilliseconds { return last.offset }
+    return place < times.count ? times[place].offset : visibleEnd
   }
 
   /// Where the record at an offset is, which is in the log.
@@ -145,23 +143,13 @@ final class Partition {
     [
       LaneStateRecord.raw(
         lane: id, nextSequence: end + 1, deliveredUpTo: 0, movedUpTo: recentStart),
-      PartitionStateRecord.raw(
-        lane: id, start: start,
-        segments: segments.map {
-          SegmentState(
-            base: $0.base, end: $0.end, length: UInt64($0.bytes), batches: UInt64($0.batchCount),
-            latest: UInt64(bitPattern: $0.timeMax))
-        }),
+      PartitionStateRecord.raw(lane: id, start: start, segments: segments.map(\.state)),
     ]
   }
 
   /// What the checkpoint says.
   func restore(_ record: PartitionStateRecord) {
-    segments = record.segments.map {
-      PartitionSegment(
-        base: $0.base, end: $0.end, bytes: Int(clamping: $0.length),
-        batchCount: Int(clamping: $0.batches), timeMax: Int64(bitPattern: $0.latest))
-    }
+    segments = record.segments.map { PartitionSegment($0) }
     start = record.start
     recentStart = max(start, segments.last?.end ?? 0)
     visibleEnd = recentStart
@@ -178,12 +166,14 @@ final class Partition {
     guard count > 0 else { return nil }
     return PartitionSelection(
       id: id, first: recentStart, records: (0..<count).map { recent[$0] },
-      segment: segments.last, segmentBytesMax: stream.settings.segmentBytesMax,
+      segment: segments.last.flatMap { $0.end == recentStart ? $0 : nil }, segmentBytesMax: stream.settings.segmentBytesMax,
       form: StreamForm(key: stream.settings.key))
   }
 
   /// Records of a round are in segments: they leave memory, some at a time. Returns whether all have.
   func move(_ moved: MovedPartition, _ steps: inout Int) -> Bool {
+    // Readers find at once where records are, while these leave memory.
+    if let last = moved.segments.last, segments.last != last { take(moved.segments) }
     let end = moved.segments.last?.end ?? recentStart
     while recentStart < end {
       guard steps > 0 else { return false }
@@ -192,10 +182,6 @@ final class Partition {
         recentStart += 1
       }
       steps -= 1
-    }
-    for segment in moved.segments {
-      if segments.last?.base == segment.base { segments.removeLast() }
-      segments.append(segment)
     }
     while times.count > 1, times[1].offset <= recentStart { _ = times.removeFirst() }
     if let damage = moved.damage {
@@ -208,6 +194,13 @@ final class Partition {
     countBytes()
     trim()
     return true
+  }
+
+  private func take(_ written: [PartitionSegment]) {
+    for segment in written {
+      if segments.last?.base == segment.base { segments.removeLast() }
+      segments.append(segment)
+    }
   }
 
   private static let recordsPerStep = 16
@@ -243,7 +236,8 @@ final class Partition {
 
   // MARK: Cold records
 
-  /// The segment that has the record of an offset, which has moved out of the log.
+  /// The segment that has the record of an offset, which has moved out of the log. A repair may have left a gap
+  /// before a segment, or before the log: then it is the next one, or none.
   func segment(of offset: UInt64) -> PartitionSegment? {
     let place = segments.indices.partition { segments[$0].end <= offset }
     return place < segments.count ? segments[place] : nil
@@ -299,7 +293,13 @@ final class Partition {
 extension Partition: RecoveredLane {
   /// The log's records behind those that have moved into segments.
   func restore(_ remains: RecoveringLane.Remains, _ state: RecoveringLane) {
+    recentStart = max(recentStart, start, state.movedUpTo)
     for (entry, date) in zip(remains.entries, remains.dates) {
+      // What had moved and was given up, behind the checkpoint, does not come back.
+      guard entry.sequence > recentStart else {
+        journal.release(entry.location.block)
+        continue
+      }
       invariant(
         entry.sequence == end + 1, "a stream lacks the record of offset \(end) of partition \(id)")
       note(date)
@@ -307,5 +307,6 @@ extension Partition: RecoveredLane {
     }
     visibleEnd = end
     countBytes()
+    stream.watchAge()
   }
 }

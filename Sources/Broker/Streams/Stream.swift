@@ -37,7 +37,7 @@ public final class Stream: Destination {
   ) {
     guard let place else { invariantFailed("a message for a stream is not in the log") }
     let partition = partition(for: MessageView(message.record))
-    if settings.ageMax != nil { retention.begin() }
+    watchAge()
     MessagePlace(lane: partition.id, sequence: partition.end + 1).write(at: place)
     partition.append(message.location)
   }
@@ -60,6 +60,11 @@ public final class Stream: Destination {
       keyless = (keyless + 1) % partitions.count
     }
     return keyless
+  }
+
+  /// Records are there, which become too old.
+  func watchAge() {
+    if settings.ageMax != nil { retention.begin() }
   }
 
   // MARK: Use

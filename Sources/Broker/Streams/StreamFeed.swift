@@ -197,9 +197,7 @@ final class StreamFeed {
     let partition = cursor.partition
     if !cursor.again.isEmpty { return fillAgain(from: &cursor) }
     if cursor.next < partition.start {
-      cursor.skipped += partition.start - cursor.next
-      cursor.next = partition.start
-      group?.skip(to: partition.start, of: partition.index)
+      skip(to: partition.start, &cursor)
       close(&cursor.page, of: partition)
     }
     if cursor.next < partition.recentStart { return fillCold(from: &cursor) }
@@ -222,12 +220,18 @@ final class StreamFeed {
   private func fillCold(from cursor: inout Cursor) -> Bool {
     let (partition, journal) = (cursor.partition, stream.broker.journal)
     while cursor.next < partition.recentStart {
+      if cursor.page == nil, partition.segment(of: cursor.next) == nil {
+        // Behind the last segment a repair has left a gap.
+        skip(to: partition.recentStart, &cursor)
+        break
+      }
       guard open(&cursor.page, at: cursor.next, of: partition), let page = cursor.page else {
         return false
       }
       let (count, end) = journal.extent(ofPage: page.slot)
       var index = page.index ?? place(of: cursor.next, in: page.slot, count)
       let last = min(count, index + Int(Self.recordsMax))
+      if index < last { skip(to: journal.entry(ofPage: page.slot, index).sequence - 1, &cursor) }
       let isFilled = index < last
       while index < last {
         let found = journal.entry(ofPage: page.slot, index)
@@ -240,6 +244,14 @@ final class StreamFeed {
       if isFilled { return true }
     }
     return fill(from: &cursor)
+  }
+
+  /// Records before an offset are not there.
+  private func skip(to offset: UInt64, _ cursor: inout Cursor) {
+    guard offset > cursor.next else { return }
+    cursor.skipped += offset - cursor.next
+    cursor.next = offset
+    group?.skip(to: offset, of: cursor.partition.index)
   }
 
   /// Goes on with the batches behind those of the page.

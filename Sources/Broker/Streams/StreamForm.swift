@@ -62,16 +62,21 @@ struct StreamForm: PartitionForm {
         if batches.isEmpty { return .needsInput(header.byteCount) }
         break
       }
+      let bytes = UnsafeRawBufferPointer(rebasing: rest[..<header.byteCount])
+      // Before its counts are believed.
+      guard header.codec == 0, BatchHeader.isSound(bytes) else {
+        if batches.isEmpty { return .damaged("is not what was written") }
+        break
+      }
+      guard header.isPlausible else {
+        if batches.isEmpty { return .damaged("has malformed records") }
+        break
+      }
       let growth = header.byteCount + header.recordCount * Self.growthMax
       let needed = PartitionPage.size(
         count: count + header.recordCount, recordBytes: room + growth)
       guard needed <= page.memory.count else {
         if batches.isEmpty { return .needsRoom(needed) }
-        break
-      }
-      let bytes = UnsafeRawBufferPointer(rebasing: rest[..<header.byteCount])
-      guard BatchHeader.isSound(bytes), header.codec == 0 else {
-        if batches.isEmpty { return .damaged("is not what was written") }
         break
       }
       batches.append((bytes, header))
@@ -143,7 +148,21 @@ struct StreamForm: PartitionForm {
     let exchange = Int(rest[0])
     guard exchange + 2 <= rest.count else { return nil }
     let routingKey = Int(rest[exchange + 1])
-    guard exchange + routingKey + 4 <= rest.count else { return nil }
+    guard exchange + routingKey + 4 <= rest.count,
+      isWellFormed(properties: rest[(exchange + routingKey + 2)...])
+    else { return nil }
     return rest
+  }
+
+  /// Others than AMQP's clients may have written it.
+  private static func isWellFormed(
+    properties: Slice<UnsafeRawBufferPointer>
+  ) -> Bool {
+    do throws(MalformedInput) {
+      _ = try PropertyBlock(UnsafeRawBufferPointer(rebasing: properties).bytes)
+      return true
+    } catch {
+      return false
+    }
   }
 }

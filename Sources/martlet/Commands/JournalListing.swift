@@ -36,7 +36,10 @@ final class JournalListing {
   func show() throws(JournalError) -> ExitCode {
     for problem in survey.problems { Console.show("damaged  \(problem)\n") }
     showCheckpoint()
-    if !selection.isSummary, !selection.isOfLog { try showLaneFiles() }
+    if !selection.isSummary, !selection.isOfLog {
+      try showLaneFiles()
+      try showSegments()
+    }
     let (log, damage) = try showLog()
     showSummary(log)
     return survey.problems.isEmpty && damage + unknownCount == 0 ? .success : .damaged
@@ -98,6 +101,28 @@ final class JournalListing {
     if let problem { Console.show("  \(problem)\n") }
   }
 
+  // MARK: Segments of streams
+
+  private func showSegments() throws(JournalError) {
+    guard selection.kinds.isEmpty || selection.kinds.contains("message") else { return }
+    for (partition, segment) in survey.partitionSegments
+    where selection.queue == nil || lanes.contains(partition) {
+      let name = PartitionFiles.batches(partition, base: segment.base)
+      let file = survey.partitionFiles.first { $0.name == name }
+      let absence = file?.bytes == nil ? ", the file is missing" : ""
+      let words = "\(segment.bytes) B  partition \(partition), \(segment.batchCount) batches"
+      Console.show(
+        "\(name)  \(words), offsets \(segment.base)-\(segment.end - 1)\(absence)\n")
+      guard selection.showsMessages else { continue }
+      let damage = try survey.readSegment(partition, segment) { position, bytes, first, last in
+        Console.show("  \(name)+\(position)  \(bytes) B  offsets \(first)-\(last)\n")
+      }
+      for range in damage {
+        Console.show("  \(name)+\(range.lowerBound)  damaged: \(range.count) bytes\n")
+      }
+    }
+  }
+
   // MARK: The log
 
   private func showLog() throws(JournalError) -> (LogSurvey, Int) {
@@ -157,6 +182,7 @@ final class JournalListing {
     let kinds = countByKind.sorted { $0.key < $1.key }
       .map { "\(RecordDescription.kindName($0.key)) \($0.value)" }.joined(separator: ", ")
     let blocks = survey.laneFiles.flatMap(\.blocks)
+    let segments = survey.partitionSegments
     let end =
       log.isClean ? "stopped in order" : "not stopped in order, or still open"
     let checkpoint = survey.checkpoint.map {
@@ -169,6 +195,8 @@ final class JournalListing {
       checkpoint  \(checkpoint ?? "none")
       lane files  \(survey.laneFiles.count), \(blocks.count) blocks, \
       \(blocks.reduce(0) { $0 + $1.count }) messages, alive or not
+      streams     \(segments.count) segments, \
+      \(segments.reduce(0) { $0 + Int($1.segment.end - $1.segment.base) }) records
       records     \(log.records)\(kinds.isEmpty ? "" : " (\(kinds))")
       log         \(log.end - log.start) bytes, from \(log.start) to \(log.end), \
       epoch \(log.epoch)

@@ -56,7 +56,7 @@ enum JournalVerify {
       let vhost = queue.vhost == "/" ? "" : " in \"\(queue.vhost)\""
       text += "queue \"\(queue.name)\"\(vhost): \(HumanWords.count(queue.count, "message"))"
       if queue.inLanes > 0 {
-        text += ", \(HumanWords.grouped(queue.inLanes)) of them in lane files"
+        text += ", \(HumanWords.grouped(queue.inLanes)) of them in \(queue.isStream ? "segments" : "lane files")"
       }
       text += "\n"
     }
@@ -69,6 +69,8 @@ enum JournalVerify {
     let files = verification.survey.laneFiles.count
     text +=
       "\(HumanWords.count(files, "lane file")): \(HumanWords.count(verification.blocks, "block"))"
-    return text + ", \(HumanWords.grouped(verification.blocksAlive)) with waiting messages\n"
+    text += ", \(HumanWords.grouped(verification.blocksAlive)) with waiting messages\n"
+    guard verification.segmentCount > 0 else { return text }
+    return text + "streams: \(HumanWords.count(verification.segmentCount, "segment"))\n"
   }
 }
