@@ -172,7 +172,9 @@ final class Life {
   private static let sleepMax: Int64 = 60_000
 
   /// Something ends the loop's wait before its time.
-  private var isTold: Bool { wake.isSet || connections.contains(where: \.isReady) }
+  private var isTold: Bool {
+    wake.isSet || world.guests.isHeldBack || connections.contains(where: \.isReady)
+  }
 
   /// Until time passes, or a client does something, nothing happens.
   var isQuiet: Bool { isIdle && !isTold && loop.waitMilliseconds != 0 }
@@ -183,6 +185,7 @@ final class Life {
     if world.may(.clockSteps), world.random.oneIn(40) { setClock() }
     world.now = now.wall
     loop.begin(at: now)
+    world.guests.makeRoom()
   }
 
   /// Somebody sets the wall clock.

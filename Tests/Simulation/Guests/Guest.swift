@@ -94,6 +94,9 @@ class Guest {
   /// It may ask for something now.
   final var isServed: Bool { visit?.isServed ?? false }
 
+  final var isHeldBack: Bool { visit?.isHeldBack ?? false }
+  final func makeRoom() { visit?.makeRoom() }
+
   final func check() throws(BrokenPromise) {
     if let broken { throw broken }
   }
