@@ -156,7 +156,9 @@ final class Life {
   /// A turn when the loop wants one, in which no client says anything new, and the journal's workers do
   /// all that they have to do.
   func turnAlone() throws(Interruption) {
-    begin(after: isTold ? 1 : min(loop.waitMilliseconds ?? 400, Self.sleepMax))
+    // Who works for the journal ends the wait.
+    let isShort = isTold || workers.contains(where: \.hasWork)
+    begin(after: isShort ? 1 : min(loop.waitMilliseconds ?? 400, Self.sleepMax))
     for worker in workers {
       while worker.hasWork {
         worker.step()
