@@ -184,11 +184,14 @@ final class ChannelLocks: Timed {
     channel.giveBack(delivery)
   }
 
+  /// The consumer ends with all that it has. If it has ended before, its client is not told of anything, and
+  /// keeps what it may still answer in time.
   private func timeOut(_ consumer: Consumer, _ steps: inout Int) {
-    guard let time = consumer.lockTime, time.endsConsumer, !consumer.isTimedOut else { return }
+    guard let time = consumer.lockTime, time.endsConsumer, !consumer.isTimedOut,
+      consumer.place != .nowhere
+    else { return }
     consumer.isTimedOut = true
     sweptUpTo = 0
-    guard consumer.place != .nowhere else { return }
     steps -= Self.stepsPerQueue
     if consumer.queue.isAutoDelete { left.append(consumer.queue) }
     broker.lockCounts.consumers += 1

@@ -140,6 +140,23 @@ import Testing
     #expect(counts.consumers == 0 && counts.deliveries == 2)
   }
 
+  /// Its client would not hear that others went back with the oldest.
+  @Test func aCancelledConsumersDeliveriesHaveTheirOwnTimes() throws {
+    try channel.declare("q", arguments: ["x-consumer-timeout": .int64(100)])
+    try consume(channel, "c")
+    try fill("a")
+    pass(50)
+    try fill("b", "c")
+    act { channel.cancel("c") }
+    pass(50)
+    #expect(counts.deliveries == 1 && broker.queue("q")?.readyCount == 1)
+    try channel.acknowledge(2, isMultiple: false)
+    pass(50)
+    #expect(counts == LockCounts(deliveries: 2))
+    #expect(try channel.drain("q").map(\.text) == ["a", "c"])
+    broker.expectNothingHeld()
+  }
+
   @Test func anAutoDeleteQueueGoesWithItsLastConsumer() throws {
     try channel.declare("q", isAutoDelete: true)
     try consume(channel, "c", ["x-consumer-timeout": .int64(100)])

@@ -156,7 +156,9 @@ final class Life {
   /// A turn when the loop wants one, in which no client says anything new, and the journal's workers do
   /// all that they have to do.
   func turnAlone() throws(Interruption) {
-    begin(after: isTold ? 1 : min(loop.waitMilliseconds ?? 400, Self.sleepMax))
+    // Who works for the journal ends the wait.
+    let isShort = isTold || workers.contains(where: \.hasWork)
+    begin(after: isShort ? 1 : min(loop.waitMilliseconds ?? 400, Self.sleepMax))
     for worker in workers {
       while worker.hasWork {
         worker.step()
@@ -172,7 +174,9 @@ final class Life {
   private static let sleepMax: Int64 = 60_000
 
   /// Something ends the loop's wait before its time.
-  private var isTold: Bool { wake.isSet || connections.contains(where: \.isReady) }
+  private var isTold: Bool {
+    wake.isSet || world.guests.isHeldBack || connections.contains(where: \.isReady)
+  }
 
   /// Until time passes, or a client does something, nothing happens.
   var isQuiet: Bool { isIdle && !isTold && loop.waitMilliseconds != 0 }
@@ -183,6 +187,7 @@ final class Life {
     if world.may(.clockSteps), world.random.oneIn(40) { setClock() }
     world.now = now.wall
     loop.begin(at: now)
+    world.guests.makeRoom()
   }
 
   /// Somebody sets the wall clock.

@@ -85,11 +85,18 @@ final class DelayGuest: Guest {
   }
 
   override func rested() throws(BrokenPromise) {
-    let now = now
-    let (_, early) = ledger.counts { $0.fate.due > now }
+    let (_, early) = ledger.counts { !hasPassed($0.fate.due, for: $0) }
     let count = readyCount(waiting)
     try promise(
-      count <= early, "what is due comes", "\(count) wait at \(now), and \(early) are not due")
+      count <= early, "what is due comes",
+      "\(count) wait at \(now), and \(early) are not due: \(contents)")
+  }
+
+  /// For whoever looks for the cause of a failure.
+  private var contents: String {
+    ledger.all.filter(\.isWaiting)
+      .map { "p\($0.id)" + ($0.isUncertain ? "?" : "") + " \($0.fate.due - now)" }
+      .joined(separator: ", ")
   }
 
   override var latestDue: Int64 {

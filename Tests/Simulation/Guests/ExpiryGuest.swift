@@ -112,8 +112,9 @@ final class ExpiryGuest: Guest {
 
   override func rested() throws(BrokenPromise) {
     let count = readyCount(queue)
-    let now = now
-    let (_, living) = ledger.counts { !$0.fate.isDead && $0.fate.due > now - Self.lateMax }
+    let (_, living) = ledger.counts {
+      !$0.fate.isDead && ($0.fate.due == .max || !hasPassed($0.fate.due + Self.lateMax, for: $0))
+    }
     let total = count + readyCount(grave)
     let (certain, _) = ledger.counts()
     try promise(

@@ -94,6 +94,9 @@ class Guest {
   /// It may ask for something now.
   final var isServed: Bool { visit?.isServed ?? false }
 
+  final var isHeldBack: Bool { visit?.isHeldBack ?? false }
+  final func makeRoom() { visit?.makeRoom() }
+
   final func check() throws(BrokenPromise) {
     if let broken { throw broken }
   }
@@ -116,6 +119,15 @@ class Guest {
   final func hasCome(_ date: Int64, for parcel: Parcel) -> Bool {
     now >= date || dates.dropFirst(parcel.lifeNumber - 1).contains { $0 >= date }
   }
+
+  /// A date has come for a parcel, and whoever waited for it has been told. While dates follow a wall clock that was
+  /// set ahead, by a hundredth of the time that passes, they come that much sooner than was known when the wait began:
+  /// what was to last a minute lasts a minute, and its end is a date that is 0.6 seconds ago.
+  final func hasPassed(_ date: Int64, for parcel: Parcel) -> Bool {
+    let waited = parcel.lifeNumber == lifeNumber ? now - parcel.date : time
+    return now - waited / SteadyClock.share - Self.roundingMilliseconds >= date
+  }
+  private static let roundingMilliseconds: Int64 = 2
 
   /// Asks for something that the broker must not refuse while its log works. False when it did.
   @discardableResult

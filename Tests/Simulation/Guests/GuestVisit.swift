@@ -31,6 +31,11 @@ final class GuestVisit: Outlet {
     !isOver && life.journal.failure == nil && !peer.isWorking && life.broker.alarm == nil
   }
 
+  /// Deliveries wait until it is known that it has taken those before.
+  var isHeldBack: Bool { !isEnded && !peer.hasRoom }
+  /// It takes all at once.
+  func makeRoom() { if isHeldBack { peer.roomMade() } }
+
   func end() {
     isEnded = true
     peer.close()

@@ -1,7 +1,7 @@
 import Arbitrary
 import Base
 
-/// The guests of a run: those that were asked for, or some that its seed chooses.
+/// The guests of a run: in one run of three some, of different kinds, or those that were asked for.
 final class Guests {
   static let kinds: [Guest.Type] = [
     DelayGuest.self, ExpiryGuest.self, PriorityGuest.self, LockGuest.self, BalanceGuest.self,
@@ -11,14 +11,15 @@ final class Guests {
   static let any = "any"
 
   private var all: [Guest] = []
+  private static let runsPerOne = 3
   private static let countMax = 3
 
-  /// `wanted` names them; `any` leaves them to the seed.
+  /// `wanted` names them; without names the seed chooses, with `any` in each run.
   func choose(for world: World, seed: UInt64, wanted: Set<String>) {
     var random = SeededGenerator(seed: seed ^ 0x6E57_5000)
     var kinds = Self.kinds.shuffled(using: &random)
-    if wanted.contains(Self.any) {
-      guard world.may(.settings) else { return }
+    if wanted.isEmpty || wanted.contains(Self.any) {
+      guard random.oneIn(Self.runsPerOne) || !wanted.isEmpty, world.may(.settings) else { return }
       kinds = Array(kinds.prefix(random.number(1...Self.countMax)))
     } else {
       kinds = kinds.filter { wanted.contains($0.name) }
@@ -45,6 +46,10 @@ final class Guests {
       try guest.check()
     }
   }
+
+  /// One of them is to be given what it could not get for want of room in the broker's output.
+  var isHeldBack: Bool { all.contains(where: \.isHeldBack) }
+  func makeRoom() { for guest in all { guest.makeRoom() } }
 
   func rested() throws(BrokenPromise) {
     for guest in all where guest.isServed { try guest.rested() }

@@ -50,6 +50,7 @@ final class HistoryGuest: Guest {
 
   private func replay() throws(BrokenPromise) {
     got = []
+    trace("binds a queue to what is kept")
     try declare(queue)
     try consume(queue, tag: "replay", prefetch: 0)
     try bind(queue, to: exchange)
@@ -57,6 +58,7 @@ final class HistoryGuest: Guest {
 
   override func mayEnd(_ consumer: String) -> Bool { true }
   override func isOwn(_ arrival: Arrival) -> Bool {
+    trace("hears kept p\(arrival.id)")
     got?.append(arrival.id)
     return true
   }
