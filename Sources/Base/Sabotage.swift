@@ -44,7 +44,7 @@ public enum Sabotage: String, CaseIterable, Sendable {
   case forgetsMovedUpTo, recordsMovedUpToTooHigh, leavesOutstandingBehind, keepsStaleLocation
   case missesWhatMoves, replaysFromSnapshotsEnd, forgetsChangesDuringSnapshot
   case forgetsExceptions, opensRunAtItsBeginning, skipsMovedSettlementAtReplay,
-    forgetsMovedRedelivered
+    forgetsMovedRedelivered, countsWholeBlocksAtReplay
 
   // The loop.
   case missesRoom, forgetsPaused

@@ -49,6 +49,8 @@ public struct BrokerRecords: LaneRecords {
 
   public func expiry(of record: RecordView) -> UInt64 { MessageView(record.base).expiry }
 
+  public func bodySize(of record: RecordView) -> Int { MessageView(record.base).bodySize }
+
   public func copy(_ record: RecordView, to place: UnsafeMutableRawPointer) {
     let size = size(of: record)
     place.copyMemory(from: record.base, byteCount: size)

@@ -204,8 +204,11 @@ final class ChannelWork: Chore {
     return false
   }
 
-  /// Each may be stored in other queues.
+  /// Each may be stored in other queues; those that are alike cost less.
   private func discard(upTo last: UInt64, _ budget: inout Int) -> Bool {
+    let count = channel.broker.deadLetters.sendAlike(of: channel, upTo: last, atMost: budget)
+    budget -= count
+    guard count == 0 else { return false }
     budget -= Self.deliveriesPerStep
     guard let first = channel.unacknowledged.first, first.tag <= last else { return true }
     channel.discard(channel.unacknowledged.removeFirst())

@@ -37,9 +37,12 @@ struct DeadLetterTarget: Equatable {
     headers.entries.removeAll { $0.name == exchangeName || $0.name == keyName }
   }
 
-  /// A message names an exchange of its own. Costs the test of a bit if it has no headers.
+  /// A message names an exchange of its own. Costs the test of a bit if it has no headers, and little if their
+  /// bytes have no such name.
   static func isNamed(in properties: RawSpan) -> Bool {
     guard let place = PropertyFlags.headers.place(in: properties) else { return false }
-    return HeaderLookup.place(of: exchangeHeader, in: properties.extracting(place)) != nil
+    let headers = properties.extracting(place)
+    return HeaderLookup.mayHave(exchangeHeader, in: headers)
+      && HeaderLookup.place(of: exchangeHeader, in: headers) != nil
   }
 }

@@ -23,7 +23,12 @@ final class DeadLetters {
   private var isHolding = false
   private var hasRunOut = false
   private var memo = LetterMemo()
+  /// Of the letters that were alike last.
+  private var model: LetterModel?
   private static let sentPerTurn = 1024
+  /// Letters in one group of the log, and bytes of bodies from which on it has no more.
+  private static let groupLetters = 64
+  private static let groupBytes = 64 << 10
 
   init(_ broker: Broker) {
     self.broker = broker
@@ -152,6 +157,19 @@ final class DeadLetters {
     _ entry: Entry, _ record: UnsafeRawPointer, of lane: Lane, for reason: DeathReason,
     leave: () -> Void
   ) {
+    if let model = model(for: lane.queue, reason), let letter = model.letter(of: record) {
+      return move(isLogged: entry.isDurable, of: lane) {
+        store(letter, as: model)
+        leave()
+      }
+    }
+    sendAnew(entry, record, of: lane, for: reason, leave: leave)
+  }
+
+  private func sendAnew(
+    _ entry: Entry, _ record: UnsafeRawPointer, of lane: Lane, for reason: DeathReason,
+    leave: () -> Void
+  ) {
     let queue = lane.queue
     let view = MessageView(record)
     let names = view.names
@@ -162,17 +180,70 @@ final class DeadLetters {
     guard
       let letter = memo.letter(
         names: names.bytes, properties: properties.bytes, of: queue, for: reason, now: broker.now),
-      let route = route(of: letter, body, in: queue.vhost)
+      let (route, isOfThisOne) = route(of: letter, body, in: queue.vhost)
     else { return leave() }
-    guard entry.isDurable else {
-      store(letter, body, in: route)
-      return leave()
+    if memo.isAlike, !isOfThisOne {
+      model = LetterModel(
+        of: letter, names: names.bytes, properties: properties.bytes, queue, reason,
+        now: broker.now, along: route)
     }
-    journal.together {
+    move(isLogged: entry.isDurable, of: lane) {
       store(letter, body, in: route)
       leave()
+    }
+  }
+
+  /// What leaves a lane and arrives elsewhere is one in the log, if that has it.
+  @inline(__always)
+  private func move(isLogged: Bool, of lane: Lane, _ body: () -> Void) {
+    guard isLogged else { return body() }
+    journal.together {
+      body()
       if !Sabotage.is(.losesDeath) { lane.logProgress() }
     }
+  }
+
+  // MARK: Those that are alike
+
+  @inline(__always)
+  private func model(for queue: Queue, _ reason: DeathReason) -> LetterModel? {
+    guard let model, journal.failure == nil, model.holds(for: queue, reason, now: broker.now) else {
+      return nil
+    }
+    return model
+  }
+
+  /// Sends on the first of a channel's deliveries that were rejected, up to a tag, as far as they come one behind
+  /// the other from one lane and are like the last letter: they are one group of the log, of at most so many.
+  /// Returns how many went; the next one is to be sent on by itself.
+  func sendAlike(of channel: Channel, upTo last: UInt64, atMost limit: Int) -> Int {
+    guard mayPass, !journal.isInGroup, let first = channel.unacknowledged.first, first.tag <= last,
+      let lane = first.lane?.takeUnretainedValue(), !lane.isDeleted,
+      let model = model(for: lane.queue, .rejected),
+      let record = journal.pointer(first.entry.location), model.letter(of: record) != nil
+    else { return 0 }
+    let isLogged = first.entry.isDurable
+    let count = min(limit, Self.groupLetters)
+    var sent = 0
+    var bytes = 0
+    move(isLogged: isLogged, of: lane) {
+      while sent < count, bytes < Self.groupBytes, let next = channel.unacknowledged.first,
+        next.tag <= last, next.lane?.toOpaque() == first.lane?.toOpaque(),
+        next.entry.isDurable == isLogged, let record = journal.pointer(next.entry.location),
+        let letter = model.letter(of: record)
+      {
+        store(letter, as: model)
+        channel.settle(channel.unacknowledged.removeFirst())
+        bytes += letter.bodyBytes
+        sent += 1
+      }
+    }
+    return sent
+  }
+
+  @inline(__always)
+  private func store(_ letter: LetterModel.Letter, as model: LetterModel) {
+    broker.store(letter, as: model)
   }
 
   /// As `send`, of a message that was refused and is in no queue.
@@ -182,17 +253,18 @@ final class DeadLetters {
         names: names, properties: properties, of: queue, for: .maxLength, now: broker.now)
     else { return }
     body.withUnsafeBytes { body in
-      guard let route = route(of: letter, body, in: queue.vhost) else { return }
+      guard let (route, _) = route(of: letter, body, in: queue.vhost) else { return }
       isSending = true
       store(letter, body, in: route)
       isSending = false
     }
   }
 
-  /// Nil when there is no such exchange, or it leads nowhere.
+  /// With it comes whether it is the way of this letter only. Nil when there is no such exchange, or it leads
+  /// nowhere.
   private func route(
     of letter: DeadLetter, _ body: UnsafeRawBufferPointer, in vhost: VirtualHost
-  ) -> Route? {
+  ) -> (Route, isOfThisOne: Bool)? {
     guard let exchange = vhost.exchanges[letter.exchange] else { return nil }
     let route: Route
     do throws(BrokerError) {
@@ -206,7 +278,7 @@ final class DeadLetters {
     }
     let areOpen = route.destinations.allSatisfy { $0._withUnsafeGuaranteedRef(isOpen) }
     let open = areOpen ? route : route.only(isOpen)
-    return open.isEmpty ? nil : open
+    return open.isEmpty ? nil : (open, route.needsMessage || !areOpen)
   }
 
   private func route(
@@ -229,75 +301,5 @@ final class DeadLetters {
     broker.storeMoved(
       names: names.span.bytes, properties: properties.span.bytes, body: body.bytes, in: route,
       isPersistent: letter.isPersistent && journal.failure == nil)
-  }
-}
-
-extension Broker {
-  /// A message that was taken from its lane and is not locked leaves it for good.
-  func bury(_ entry: Entry, of lane: Lane, for reason: DeathReason) {
-    deadLetters.bury(entry, of: lane, for: reason)
-  }
-
-  /// Stores a message that no publisher waits for.
-  func storeMoved(
-    names: RawSpan, properties: RawSpan, body: RawSpan, in route: Route, isPersistent: Bool
-  ) {
-    let kept = RecentMessages.copies(route.keepers, names, properties, nil, body)
-    defer { keep(kept, isPersistent: isPersistent) }
-    guard route.count > 0 || !route.delaying.isEmpty else { return }
-    do throws(BrokerError) {
-      if isPersistent { try awaitMove(in: route, priority: MessageView.priority(in: properties)) }
-      for exchange in route.delaying {
-        try storeDelayed(
-          names: names, properties: properties, body: body, nil, at: exchange,
-          isPersistent: isPersistent)
-      }
-      if route.isPlain, !MessageView.isMarked(properties) {
-        if route.count > 0 {
-          store(
-            names: names, properties: properties, body: body, in: route,
-            isDurable: route.placeCount(isPersistent: isPersistent) > 0)
-        }
-      } else {
-        // What a full queue refuses is gone, as it would be for a publisher.
-        let hasRoom = try storeWithSettings(
-          names: names, properties: properties, body: body, nil, in: route,
-          isPersistent: isPersistent)
-        guard hasRoom else { return }
-      }
-      remember(route.remembrances)
-    } catch {
-      // No number is left for a lane, or what waits is to wait longer than anything may.
-    }
-  }
-
-  private func awaitMove(in route: Route, priority: UInt8) throws(BrokerError) {
-    for destination in route.destinations {
-      let destination = destination.takeUnretainedValue()
-      guard destination.isDurable, !destination.isDeleted else { continue }
-      try destination.awaitMove(priority: priority)
-    }
-  }
-
-  /// A message waits for its time at an exchange that delays.
-  func storeDelayed(
-    names: RawSpan, properties: RawSpan, body: RawSpan, _ draft: RecordDraft?,
-    at delaying: DelayingExchange, isPersistent: Bool
-  ) throws(BrokerError) {
-    let delays = try delaying.vhost.neededDelays()
-    let (exchange, key) = RouteMemo.split(names)
-    guard exchange != delaying.name else {
-      return try delays.store(
-        names: names, properties: properties, body: body, draft, for: delaying.milliseconds,
-        isPersistent: isPersistent)
-    }
-    // It came over bindings, and goes on from there.
-    var moved = ByteBuffer()
-    moved.append(delaying.name)
-    moved.append(key)
-    let bytes = Array(moved.readable)
-    try delays.store(
-      names: bytes.span.bytes, properties: properties, body: body, for: delaying.milliseconds,
-      isPersistent: isPersistent)
   }
 }

@@ -19,8 +19,7 @@ package struct Entry: BitwiseCopyable {
     package static let durable = Flags(rawValue: 1)
     /// A client may have seen it.
     static let redelivered = Flags(rawValue: 2)
-    /// The bytes of its body are in its queue's `readyBytes`. What a lane file has of it is of an earlier
-    /// time: `Waiting.open` looks again.
+    /// The bytes of its body are in its queue's `readyBytes` while it is ready.
     static let counted = Flags(rawValue: 8)
     /// It has a time of its own, or its queue gives it one, and is looked at before it is delivered.
     static let expires = Flags(rawValue: 16)

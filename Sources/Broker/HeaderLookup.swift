@@ -1,5 +1,6 @@
 import AMQP
 import Base
+import Glibc
 
 /// Finding a header in a message's table without reading the others.
 enum HeaderLookup {
@@ -33,6 +34,24 @@ enum HeaderLookup {
       // Whoever publishes has the whole table looked at.
     }
     return nil
+  }
+
+  /// Whether the name with its length stands among the bytes of a table, wherever that is: without it the table
+  /// has no such header. It does not walk the table.
+  static func mayHave(_ name: StaticString, in headers: RawSpan) -> Bool {
+    let size = name.utf8CodeUnitCount
+    return headers.withUnsafeBytes { bytes in
+      guard var place = bytes.baseAddress else { return false }
+      var left = bytes.count
+      // What is found has room for a name behind it.
+      while left > size, let found = memchr(place, Int32(size), left - size) {
+        let next = UnsafeRawPointer(found) + 1
+        if memcmp(next, name.utf8Start, size) == 0 { return true }
+        left -= next - place
+        place = next
+      }
+      return false
+    }
   }
 
   static func equals(_ bytes: RawSpan, _ name: StaticString) -> Bool {

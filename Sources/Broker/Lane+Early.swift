@@ -75,7 +75,7 @@ extension Lane {
         guard leaveReturned(entry, at: now) else { return .away }
       } else if let entry = waiting.removeEarly(at: now, keeping: keptForLog, until: later) {
         steps -= Queue.stepsPerMessage
-        leave(entry)
+        guard leaveWaiting(entry, at: now) else { return .away }
       } else if waiting.awaitedRunCount == Self.readAtOnce {
         return .away
       } else if let run = waiting.takeDueRun(at: now) {
@@ -91,6 +91,18 @@ extension Lane {
   private func leave(_ entry: Entry) {
     if entry.isCounted { uncount(entry) }
     queue.broker.bury(entry, of: self, for: .expired)
+  }
+
+  /// A message that waited. Bytes are counted off when it was read, and until then it is among those that were
+  /// given back. False if it has to be read.
+  private func leaveWaiting(_ entry: Entry, at now: Int64) -> Bool {
+    guard entry.isCounted, journal.pointer(entry.location) == nil else {
+      leave(entry)
+      return true
+    }
+    var entry = entry
+    if queue.broker.isWalking { queue.broker.walked(&entry, of: self) }
+    return leaveReturned(entry, at: now)
   }
 
   /// A message that was given back, and whose date may be unknown. False if it has to be read.

@@ -42,9 +42,6 @@ final class Lane: RecoveredLane {
   private(set) var movedUpTo: UInt64 = 0
   /// Messages up to this one may have been delivered before the last start.
   private var recoveredUpTo: UInt64 = 0
-  /// Messages before this one were in lane files at the last start: their bytes are counted when they are
-  /// read.
-  private var countedFrom: UInt64 = 0
   /// Messages without any life that are kept until the log knows that they may be delivered.
   private(set) var keptForLog: Range<UInt64> = 0..<0
   /// Messages that wait and are being purged: the first ones.
@@ -116,7 +113,7 @@ final class Lane: RecoveredLane {
       hasTTL || found.runs.contains { $0.run.earliestExpiry != LaneBlock.neverExpires }
     for (run, left) in found.runs { waiting.append(run, left: left) }
     if !found.runs.isEmpty { order.reset(behindImmortal: state.movedUpTo) }
-    let bytes = state.bodyBytes(of: found.entries)
+    let bytes = state.bodyBytes(of: found)
     counts?.restore(state.movedCounts)
     for (entry, date) in zip(found.entries, found.dates) {
       var entry = recovered(entry)
@@ -133,7 +130,6 @@ final class Lane: RecoveredLane {
     waiting.restored()
     // What comes now was not delivered, so that it must be behind what may have been.
     nextSequence = max(state.nextSequence, state.deliveredUpTo + 1)
-    countedFrom = movedUpTo + 1
     horizon = DeliveryHorizon(upTo: state.deliveredUpTo)
     for range in found.gone { noteGone(range) }
     guard hasReady else { return }
@@ -157,8 +153,8 @@ final class Lane: RecoveredLane {
     return entry
   }
 
-  /// A message of a lane file. What was there at the last start was not counted then, and a file that was
-  /// repaired does not say which messages expire.
+  /// A message of a lane file. One that was repaired says neither which messages expire nor whether they are
+  /// counted.
   private func opened(_ entry: Entry, of run: LaneRun) -> Entry {
     var entry = Sabotage.is(.forgetsMovedRedelivered) ? entry : recovered(entry)
     // What a file says of it is of an earlier time.
@@ -172,17 +168,25 @@ final class Lane: RecoveredLane {
     {
       entry.flags.insert(.expires)
     }
-    return entry.sequence < countedFrom ? counted(entry) : entry
+    return marked(entry)
+  }
+
+  /// All that waits in a queue that counts bytes is counted.
+  private func marked(_ entry: Entry) -> Entry {
+    var entry = entry
+    if queue.settings?.countsBytes == true {
+      entry.flags.insert(.counted)
+    } else {
+      entry.flags.remove(.counted)
+    }
+    return entry
   }
 
   /// A message of a lane file that leaves without having been the next one.
   func passed(_ entry: Entry) -> Entry {
     var entry = entry
     entry.flags.remove([.cameBack, .redelivered])
-    if entry.sequence < countedFrom || queue.settings?.countsBytes != true {
-      entry.flags.remove(.counted)
-    }
-    return entry
+    return marked(entry)
   }
 
   /// The record of the next message if it may leave now; otherwise the queue is pumped again when
@@ -221,7 +225,7 @@ final class Lane: RecoveredLane {
     journal.pointer(entry.location).map { MessageView($0).bodySize } ?? 0
   }
 
-  /// Counts the body's bytes of a message that is ready again, or has been read back.
+  /// Counts the body's bytes of a message that is ready again.
   private func counted(_ entry: Entry) -> Entry {
     var entry = entry
     entry.flags.remove(.counted)

@@ -18,6 +18,8 @@ struct LetterMemo {
   }
 
   private var last: (origin: Origin, letter: DeadLetter)?
+  /// The letter that was made last is like the one before it.
+  private(set) var isAlike = false
   /// What is larger is made anew each time.
   private static let bytesMax = 16 << 10
 
@@ -35,8 +37,10 @@ struct LetterMemo {
       hasExpiration == (origin.expiration != nil),
       Self.isSame(properties.extracting(block.expiration), origin.expiration ?? [])
     {
+      isAlike = true
       return letter.with(properties, block)
     }
+    isAlike = false
     guard
       let letter = DeadLetter(
         names: names, properties: properties, of: queue, for: reason, now: now)
@@ -66,8 +70,8 @@ extension DeadLetter {
   /// The same of another message, whose properties differ in nothing that the headers say.
   fileprivate func with(_ properties: RawSpan, _ block: PropertyBlock) -> DeadLetter {
     let table = self.properties[headers]
-    let start = Self.headersStart(properties, block)
-    let rest = block.headers.isEmpty ? start : block.headers.upperBound
+    let place = Self.headersPlace(properties, block)
+    let (start, rest) = (place.lowerBound, place.upperBound)
     var made: [UInt8] = []
     made.reserveCapacity(properties.byteCount + table.count)
     let flags = block.flags.union(.headers).subtracting(.expiration).rawValue
@@ -90,11 +94,11 @@ extension DeadLetter {
   }
 
   /// Where the headers are among the properties, or would be.
-  private static func headersStart(_ properties: RawSpan, _ block: PropertyBlock) -> Int {
-    if !block.headers.isEmpty { return block.headers.lowerBound }
+  static func headersPlace(_ properties: RawSpan, _ block: PropertyBlock) -> Range<Int> {
+    if !block.headers.isEmpty { return block.headers }
     for flag in [.contentEncoding, .contentType] as [PropertyFlags] {
-      if let place = flag.place(in: properties) { return place.upperBound }
+      if let place = flag.place(in: properties) { return place.upperBound..<place.upperBound }
     }
-    return 2
+    return 2..<2
   }
 }

@@ -52,6 +52,8 @@ package final class RecoveringLane {
   struct Remains {
     /// Blocks of lane files, with those of their messages that have left from the middle.
     var runs: [(run: LaneRun, left: SequenceSet?)] = []
+    /// Of the bodies of the messages of `runs`, where the queue counts bytes.
+    var movedBytes = 0
     /// Sequences in blocks that were looked into that nobody has.
     var gone: [ClosedRange<UInt64>] = []
     var entries: [Entry] = []
@@ -123,10 +125,10 @@ package final class RecoveringLane {
   /// How large the body of a message of the log is, which was appended.
   func note(size: UInt32, of sequence: UInt64) { sizes?[sequence] = size }
 
-  /// The sum of the bodies of what is left of the log's entries.
-  func bodyBytes(of entries: [Entry]) -> Int? {
+  /// The sum of the bodies of what is left; nil where nobody counts them.
+  func bodyBytes(of remains: Remains) -> Int? {
     guard let sizes else { return nil }
-    return entries.reduce(0) { $0 + Int(sizes[$1.sequence] ?? 0) }
+    return remains.entries.reduce(remains.movedBytes) { $0 + Int(sizes[$1.sequence] ?? 0) }
   }
 
   /// Settles the messages of a range; `body` gets each entry.
@@ -168,7 +170,7 @@ package final class RecoveringLane {
   }
 
   /// What is left, in order. Of a block of which a part is left it is known without reading it how many
-  /// messages these are, unless sequences are missing in it.
+  /// messages these are, unless sequences are missing in it; how large they are is not.
   func remains(_ journal: Journal) throws(JournalError) -> Remains {
     var remains = Remains()
     let alive = alive
@@ -178,9 +180,15 @@ package final class RecoveringLane {
       switch alive.overlap(range) {
       case .none: continue
       case .part where Sabotage.is(.forgetsExceptions): add(block, [range], journal, &remains)
-      case .whole: add(block, [range], journal, &remains)
-      case .part where block.isDense:
+      case .whole:
+        add(block, [range], journal, &remains)
+        remains.movedBytes += block.durableBytes
+      case .part where block.isDense && sizes == nil:
         add(block, alive.intersection(range).ranges, journal, &remains)
+      case .part where block.isDense:
+        let left = alive.intersection(range).ranges
+        remains.movedBytes += bytes(
+          of: left, in: add(block, left, journal, &remains), block, journal)
       case .part: try look(into: block, journal, &remains)
       }
     }
@@ -192,14 +200,42 @@ package final class RecoveringLane {
   }
 
   /// A block of which the durable messages in some ranges are left: all of it, or of a dense one.
+  @discardableResult
   private func add(
     _ block: LaneBlock, _ left: [ClosedRange<UInt64>], _ journal: Journal,
     _ remains: inout Remains
-  ) {
+  ) -> UInt32 {
     let isWhole = left == [block.first...block.last]
     let count = isWhole ? block.durableCount : left.reduce(0) { $0 + $1.count }
     let slot = journal.adopt(block, count: count)
     remains.runs.append(Self.run(block, slot, left, count))
+    return slot
+  }
+
+  /// Bytes of the bodies of some messages of a block, which is read for that and dropped again. One that cannot be
+  /// read counts whole: nobody gets its messages, which only a purge or a repair ends.
+  private func bytes(
+    of left: [ClosedRange<UInt64>], in slot: UInt32, _ block: LaneBlock, _ journal: Journal
+  ) -> Int {
+    if Sabotage.is(.countsWholeBlocksAtReplay) { return block.durableBytes }
+    do throws(JournalError) {
+      try journal.readNow(slot)
+    } catch {
+      journal.note(problem: "\(error)")
+      return block.durableBytes
+    }
+    var bytes = 0
+    var parts = left[...]
+    journal.forEachInLane(slot, from: 0) { entry in
+      while let part = parts.first, part.upperBound < entry.sequence { parts.removeFirst() }
+      if parts.first?.contains(entry.sequence) == true { bytes += Self.bodySize(entry, journal) }
+    }
+    journal.trim()
+    return bytes
+  }
+
+  private static func bodySize(_ entry: LaneEntry, _ journal: Journal) -> Int {
+    journal.pointer(entry.location).map { MessageView($0).bodySize } ?? 0
   }
 
   private static func run(
@@ -233,6 +269,7 @@ package final class RecoveringLane {
       guard alive.contains(entry.sequence) else { return }
       left.append(entry.sequence...entry.sequence)
       count += 1
+      if sizes != nil { remains.movedBytes += Self.bodySize(entry, journal) }
     }
     if next <= block.last { remains.gone.append(next...block.last) }
     journal.retain(slot, count: count)

@@ -70,14 +70,17 @@ final class JournalRebuild {
     }
     var bytes: [UInt8] = []
     var expiry = LaneBlock.neverExpires
+    var bodySize = 0
     try survey.readRecord(at: position) { record in
       expiry = records.expiry(of: record)
+      bodySize = records.bodySize(of: record)
       let size = records.size(of: record)
       bytes = [UInt8](repeating: 0, count: Record.padded(size))
       bytes.withUnsafeMutableBytes { records.copy(record, to: $0.baseAddress!) }
     }
     try writer.append(
-      lane: lane, packed: sequence << 8 | 1, bytes, expiry: expiry, beginsBlock: beginsBlock)
+      lane: lane, packed: sequence << 8 | 1, bytes, expiry: expiry, bodySize: bodySize,
+      beginsBlock: beginsBlock)
   }
 
   /// Writes the log and the checkpoint and makes everything durable. `epoch` is above all that were.
@@ -143,6 +146,7 @@ private final class LaneFileWriter {
   private var messageBytes = 0
   /// Of `messages`.
   private var earliestExpiry = LaneBlock.neverExpires
+  private var bodyBytes = 0
 
   private static let bytesMax = 256 << 20
 
@@ -164,12 +168,13 @@ private final class LaneFileWriter {
       LaneBlock(
         file: number, offset: offset, size: block.size, lane: block.lane, first: block.first,
         last: block.last, count: block.count, durableCount: block.durableCount,
-        earliestExpiry: block.earliestExpiry))
+        earliestExpiry: block.earliestExpiry, durableBytes: block.durableBytes))
     offset += block.size
   }
 
   func append(
-    lane: UInt32, packed: UInt64, _ bytes: [UInt8], expiry: UInt64, beginsBlock: Bool
+    lane: UInt32, packed: UInt64, _ bytes: [UInt8], expiry: UInt64, bodySize: Int,
+    beginsBlock: Bool
   ) throws(JournalError) {
     let size = messageBytes + bytes.count + LaneBlockFormat.indexBytes * (messages.count + 1)
     if beginsBlock || lane != self.lane
@@ -181,6 +186,7 @@ private final class LaneFileWriter {
     messages.append((packed, bytes))
     messageBytes += bytes.count
     earliestExpiry = min(earliestExpiry, expiry)
+    bodyBytes += bodySize
   }
 
   private func closeBlock() throws(JournalError) {
@@ -191,7 +197,7 @@ private final class LaneFileWriter {
       let base = bytes.baseAddress!
       LaneBlockFormat.writeHeader(
         base, size: place + messageBytes, lane: lane, count: messages.count,
-        earliestExpiry: earliestExpiry)
+        earliestExpiry: earliestExpiry, durableBytes: bodyBytes)
       for (index, message) in messages.enumerated() {
         let size = message.bytes.withUnsafeBytes { Int($0.loadUnaligned(as: UInt32.self)) }
         LaneBlockFormat.writeIndex(base, index, packed: message.packed, offset: place, size: size)
@@ -204,10 +210,11 @@ private final class LaneFileWriter {
     let block = LaneBlock(
       file: number, offset: offset, size: bytes.count, lane: lane, first: first.packed >> 8,
       last: last.packed >> 8, count: messages.count, durableCount: messages.count,
-      earliestExpiry: earliestExpiry)
+      earliestExpiry: earliestExpiry, durableBytes: bodyBytes)
     messages = []
     messageBytes = 0
     earliestExpiry = LaneBlock.neverExpires
+    bodyBytes = 0
     try append(block, bytes)
   }
 

@@ -1,4 +1,5 @@
 import Base
+import Broker
 import IO
 import Journal
 
@@ -38,6 +39,7 @@ extension JournalSurvey {
           ? "the block is a hole" : "the block's checksum or index is wrong"
       }
       if let problem = Self.disagreement(bytes, block) { return problem }
+      var durableBytes = 0
       for index in 0..<block.count {
         let (packed, offset) = LaneBlockFormat.entry(bytes.baseAddress!, index)
         let place = LaneBlockFormat.headerBytes + LaneBlockFormat.indexBytes * index + 12
@@ -47,7 +49,11 @@ extension JournalSurvey {
         guard Int(record.base.loadUnaligned(as: UInt32.self)) == size, isWellFormed(record) else {
           return "message \(packed >> 8) does not have the form of a message"
         }
+        if packed & 1 != 0 { durableBytes += BrokerRecords().bodySize(of: record) }
         body(LaneMessage(sequence: packed >> 8, isDurable: packed & 1 != 0, record: record))
+      }
+      guard durableBytes == block.durableBytes else {
+        return "the bodies of its messages are \(durableBytes) bytes and not \(block.durableBytes)"
       }
       return nil
     }
@@ -84,7 +90,8 @@ extension JournalSurvey {
     guard lane == block.lane, entries.count == block.count,
       entries.first.map({ $0 >> 8 }) == block.first, entries.last.map({ $0 >> 8 }) == block.last,
       entries.count(where: { $0 & 1 != 0 }) == block.durableCount,
-      LaneBlockFormat.earliestExpiry(bytes.baseAddress!) == block.earliestExpiry
+      LaneBlockFormat.earliestExpiry(bytes.baseAddress!) == block.earliestExpiry,
+      LaneBlockFormat.durableBytes(bytes.baseAddress!) == block.durableBytes
     else { return "the block is another one than the table says" }
     for (entry, next) in zip(entries, entries.dropFirst()) where entry >> 8 >= next >> 8 {
       return "messages \(entry >> 8) and \(next >> 8) are not in order"

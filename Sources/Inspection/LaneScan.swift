@@ -58,7 +58,8 @@ struct LaneScan {
       file: number, offset: offset, size: size,
       lane: block.loadUnaligned(fromByteOffset: 8, as: UInt32.self), first: first >> 8,
       last: last >> 8, count: entries.count, durableCount: entries.count { $0 & 1 != 0 },
-      earliestExpiry: LaneBlockFormat.earliestExpiry(block.baseAddress!))
+      earliestExpiry: LaneBlockFormat.earliestExpiry(block.baseAddress!),
+      durableBytes: LaneBlockFormat.durableBytes(block.baseAddress!))
   }
 }
 

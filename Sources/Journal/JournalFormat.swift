@@ -1,6 +1,6 @@
 /// The version of a journal's files, the same in all of them; `Specs/Journal.md` has what it means.
 package enum JournalFormat {
-  static let version: UInt32 = 4
+  static let version: UInt32 = 5
 
   /// A file with another version, which nobody here can read.
   package enum Stranger: Error, Equatable {

@@ -28,13 +28,15 @@ public struct LaneBlock: Equatable, Sendable {
   public let durableCount: Int
   /// None of its messages expires before, in wall-clock milliseconds.
   public let earliestExpiry: UInt64
+  /// Bytes of the bodies of its durable messages (`LaneRecords.bodySize`).
+  public let durableBytes: Int
 
   /// No message expires.
   public static let neverExpires = UInt64.max
 
   package init(
     file: UInt32, offset: Int, size: Int, lane: UInt32, first: UInt64, last: UInt64, count: Int,
-    durableCount: Int, earliestExpiry: UInt64
+    durableCount: Int, earliestExpiry: UInt64, durableBytes: Int
   ) {
     self.file = file
     self.offset = offset
@@ -45,12 +47,13 @@ public struct LaneBlock: Equatable, Sendable {
     self.count = count
     self.durableCount = durableCount
     self.earliestExpiry = earliestExpiry
+    self.durableBytes = durableBytes
   }
 }
 
 /// The bytes of a block of a lane file; `Specs/Journal.md` has the picture.
 package enum LaneBlockFormat {
-  package static let headerBytes = 24
+  package static let headerBytes = 32
   package static let indexBytes = 16
 
   package static func checksum(_ block: UnsafeRawBufferPointer, file: UInt32) -> UInt32 {
@@ -85,11 +88,16 @@ package enum LaneBlockFormat {
       file: file, offset: offset, size: block.count,
       lane: block.load(fromByteOffset: 8, as: UInt32.self),
       first: entry(base, 0).packed >> 8, last: entry(base, count - 1).packed >> 8, count: count,
-      durableCount: durableCount, earliestExpiry: earliestExpiry(base))
+      durableCount: durableCount, earliestExpiry: earliestExpiry(base),
+      durableBytes: durableBytes(base))
   }
 
   package static func earliestExpiry(_ block: UnsafeRawPointer) -> UInt64 {
     block.loadUnaligned(fromByteOffset: 16, as: UInt64.self)
+  }
+
+  package static func durableBytes(_ block: UnsafeRawPointer) -> Int {
+    Int(truncatingIfNeeded: block.loadUnaligned(fromByteOffset: 24, as: UInt64.self))
   }
 
   package static func count(_ block: UnsafeRawPointer) -> Int {
@@ -97,12 +105,14 @@ package enum LaneBlockFormat {
   }
 
   package static func writeHeader(
-    _ block: UnsafeMutableRawPointer, size: Int, lane: UInt32, count: Int, earliestExpiry: UInt64
+    _ block: UnsafeMutableRawPointer, size: Int, lane: UInt32, count: Int, earliestExpiry: UInt64,
+    durableBytes: Int
   ) {
     block.storeBytes(of: UInt32(size), as: UInt32.self)
     block.storeBytes(of: lane, toByteOffset: 8, as: UInt32.self)
     block.storeBytes(of: UInt32(count), toByteOffset: 12, as: UInt32.self)
     block.storeBytes(of: earliestExpiry, toByteOffset: 16, as: UInt64.self)
+    block.storeBytes(of: UInt64(durableBytes), toByteOffset: 24, as: UInt64.self)
   }
 
   package static func writeIndex(

@@ -4,7 +4,7 @@ import IO
 /// The head and the table of a lane file; `Specs/Journal.md` has the picture.
 package struct LaneTable: Equatable {
   package static let headerBytes = 64
-  static let entryBytes = 48
+  static let entryBytes = 56
   static let magic = Array("MARTLETL".utf8)
 
   package let number: UInt32
@@ -33,6 +33,9 @@ package struct LaneTable: Equatable {
         bytes.storeBytes(
           of: UInt32(block.durableCount), toByteOffset: place + 36, as: UInt32.self)
         bytes.storeBytes(of: block.earliestExpiry, toByteOffset: place + 40, as: UInt64.self)
+        bytes.storeBytes(
+          of: UInt64(bitPattern: Int64(block.durableBytes)), toByteOffset: place + 48,
+          as: UInt64.self)
       }
     }
     return bytes
@@ -111,7 +114,7 @@ package struct LaneTable: Equatable {
         block.size <= tableOffset - block.offset,
         block.size >= LaneBlockFormat.headerBytes, block.first <= block.last,
         block.last <= UInt64.max >> 8, block.count > 0,
-        block.durableCount <= block.count
+        block.durableCount <= block.count, (0...block.size).contains(block.durableBytes)
       else { return false }
       end = block.offset + block.size
     }
@@ -148,7 +151,9 @@ package struct LaneTable: Equatable {
           last: table.loadUnaligned(fromByteOffset: place + 24, as: UInt64.self),
           count: Int(table.loadUnaligned(fromByteOffset: place + 32, as: UInt32.self)),
           durableCount: Int(table.loadUnaligned(fromByteOffset: place + 36, as: UInt32.self)),
-          earliestExpiry: table.loadUnaligned(fromByteOffset: place + 40, as: UInt64.self))
+          earliestExpiry: table.loadUnaligned(fromByteOffset: place + 40, as: UInt64.self),
+          durableBytes: Int(
+            truncatingIfNeeded: table.loadUnaligned(fromByteOffset: place + 48, as: UInt64.self)))
       }
     }
   }

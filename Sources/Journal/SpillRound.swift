@@ -75,6 +75,8 @@ public protocol LaneRecords: Sendable {
   func size(of record: RecordView) -> Int
   /// When the message of the record expires, in wall-clock milliseconds; else `LaneBlock.neverExpires`.
   func expiry(of record: RecordView) -> UInt64
+  /// Bytes of what the message is about: the sum for a block stands in its table.
+  func bodySize(of record: RecordView) -> Int
   /// Writes so many bytes to `place`; the checksum need not be set.
   func copy(_ record: RecordView, to place: UnsafeMutableRawPointer)
 }
@@ -86,6 +88,8 @@ public struct WholeRecords: LaneRecords {
   public func size(of record: RecordView) -> Int { record.size }
 
   public func expiry(of record: RecordView) -> UInt64 { LaneBlock.neverExpires }
+
+  public func bodySize(of record: RecordView) -> Int { record.size - Record.headerSize }
 
   public func copy(_ record: RecordView, to place: UnsafeMutableRawPointer) {
     place.copyMemory(from: record.base, byteCount: record.size)

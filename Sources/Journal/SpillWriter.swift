@@ -221,6 +221,7 @@ struct SpillWriter: ~Copyable {
     var offsets: [UInt32] = []
     offsets.reserveCapacity(entries.count)
     var durableCount = 0
+    var durableBytes = 0
     var earliestExpiry = LaneBlock.neverExpires
     for (index, entry) in entries.enumerated() {
       let record = record(entry)
@@ -228,13 +229,17 @@ struct SpillWriter: ~Copyable {
       records.copy(record, to: base + place)
       LaneBlockFormat.writeIndex(base, index, packed: entry.packed, offset: place, size: bytes)
       offsets.append(UInt32(place))
-      if entry.isDurable { durableCount += 1 }
+      if entry.isDurable {
+        durableCount += 1
+        durableBytes += records.bodySize(of: record)
+      }
       earliestExpiry = min(earliestExpiry, records.expiry(of: record))
       place += Record.padded(bytes)
     }
     invariant(place == size, "a block of a lane has another size than was counted")
     LaneBlockFormat.writeHeader(
-      base, size: size, lane: lane, count: entries.count, earliestExpiry: earliestExpiry)
+      base, size: size, lane: lane, count: entries.count, earliestExpiry: earliestExpiry,
+      durableBytes: durableBytes)
     let block = UnsafeRawBufferPointer(start: base, count: size)
     let sum = LaneBlockFormat.checksum(block, file: round.number)
     base.storeBytes(of: sum, toByteOffset: 4, as: UInt32.self)
@@ -244,7 +249,7 @@ struct SpillWriter: ~Copyable {
       block: LaneBlock(
         file: round.number, offset: offset, size: size, lane: lane,
         first: entries.first!.sequence, last: entries.last!.sequence, count: entries.count,
-        durableCount: durableCount, earliestExpiry: earliestExpiry),
+        durableCount: durableCount, earliestExpiry: earliestExpiry, durableBytes: durableBytes),
       offsets: offsets)
   }
 

@@ -65,6 +65,35 @@ import Testing
     #expect(try channel.take("work") != nil)
   }
 
+  /// The bytes of the name do not make a header, wherever they stand; a header is one wherever it stands.
+  @Test(arguments: Seeds.all) func onlyAHeaderNamesAnExchange(seed: UInt64) {
+    var random = SeededRandom(seed)
+    let name = "x-dead-letter-exchange"
+    let sized = [UInt8(name.utf8.count)] + Array(name.utf8)
+    let values: [FieldValue] = [
+      .void, .string(name), .bytes(sized), .bytes(sized + sized), .bytes(Array(sized.dropLast())),
+      .table([Name(name): .void]), .array([.bytes(sized)]),
+    ]
+    var found = 0
+    for _ in 0..<500 {
+      var headers: FieldTable = [:]
+      for _ in 0..<random.number(0..<4) {
+        let names = [name, "a", "x-dead-letter-exchanges", String(repeating: "y", count: 22)]
+        let key = random.isOne(in: 4) ? name : names[random.number(1..<4)]
+        headers.entries.append(.init(name: Name(key), value: random.element(values)!))
+      }
+      var properties = BasicProperties()
+      if random.isOne(in: 2) { properties.contentType = "text/plain" }
+      properties.headers = headers
+      if random.isOne(in: 2) { properties.appID = Name(name) }
+      let block = MessageBytes.encoded { properties.encode(into: &$0) }
+      let isNamed = headers.entries.contains { $0.name == Name(name) }
+      #expect(DeadLetterTarget.isNamed(in: block.span.bytes) == isNamed, "seed \(seed)")
+      if isNamed { found += 1 }
+    }
+    #expect(found > 50 && found < 450)
+  }
+
   @Test func theyComeBeforeTheQueuesArguments() throws {
     try channel.declare(
       "work",

@@ -213,7 +213,7 @@ import Testing
     }
     try File(path, .readWrite).write(at: 8, [9])
     #expect(failure()?.contains(path) == true)
-    try File(path, .readWrite).write(at: 8, [4])
+    try File(path, .readWrite).write(at: 8, [5])
     #expect(failure() == nil)
   }
 

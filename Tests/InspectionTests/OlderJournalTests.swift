@@ -21,7 +21,7 @@ import Testing
 
   private var refusal: JournalError { .older(file: file, version: 2) }
   private static let text =
-    " has format version 2, older than this program can read, which begins at 4; nothing was changed:"
+    " has format version 2, older than this program can read, which begins at 5; nothing was changed:"
     + " start the version that wrote it, or put the journal elsewhere to begin a new one"
 
   @Test func theBrokerDoesNotStart() throws {

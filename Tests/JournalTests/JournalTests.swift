@@ -194,8 +194,8 @@ import Testing
     journal.close()
     let path = directory.path + "/" + SegmentFiles.name(0)
     let file = try File(path, .readWrite)
-    try file.write(at: 8, [5, 0, 0, 0])
-    #expect(throws: JournalError.newer(file: path, version: 5)) { try Harness(directory.path) }
+    try file.write(at: 8, [6, 0, 0, 0])
+    #expect(throws: JournalError.newer(file: path, version: 6)) { try Harness(directory.path) }
   }
 
   @Test func aMissingSegmentIsSaid() throws {

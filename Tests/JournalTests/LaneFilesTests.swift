@@ -11,7 +11,7 @@ import Testing
       LaneBlock(
         file: file, offset: 64 + index * Self.blockBytes, size: Self.blockBytes, lane: 1,
         first: UInt64(index), last: UInt64(index), count: 1, durableCount: 1,
-        earliestExpiry: LaneBlock.neverExpires)
+        earliestExpiry: LaneBlock.neverExpires, durableBytes: 0)
     }
   }
 
@@ -74,7 +74,7 @@ import Testing
     let small = (0..<10).map { index in
       LaneBlock(
         file: 1, offset: 64 + index * 16384, size: 16384, lane: 1, first: 1, last: 1, count: 1,
-        durableCount: 1, earliestExpiry: LaneBlock.neverExpires)
+        durableCount: 1, earliestExpiry: LaneBlock.neverExpires, durableBytes: 0)
     }
     files.add(1, isScratch: false, small, areAlive: true)
     for index in 2..<5 { files.died(1, at: small[index].offset) }
@@ -153,7 +153,7 @@ import Testing
       var files = LaneFiles()
       let block = LaneBlock(
         file: 1, offset: 64, size: 64, lane: 1, first: 1, last: 1, count: 1, durableCount: 1,
-        earliestExpiry: LaneBlock.neverExpires)
+        earliestExpiry: LaneBlock.neverExpires, durableBytes: 0)
       files.add(1, isScratch: false, [block], areAlive: false)
       files.claim(1, at: 64)
       files.claim(1, at: 64)

@@ -15,7 +15,8 @@ import Testing
           file: 0x1234, offset: 64 + 1000 * index, size: 1000, lane: UInt32(index / 2),
           first: 10 << 40 | UInt64(index), last: 11 << 40, count: 70_000 + index,
           durableCount: index,
-          earliestExpiry: index == 3 ? LaneBlock.neverExpires : 1_790_000_000_000 + UInt64(index))
+          earliestExpiry: index == 3 ? LaneBlock.neverExpires : 1_790_000_000_000 + UInt64(index),
+          durableBytes: 7 * index)
       })
   }
 
@@ -65,11 +66,28 @@ import Testing
     }
   }
 
+  /// A checksum can be right over a sum that cannot be.
+  @Test(arguments: [-1, 1001, .max]) func moreBytesThanABlockHasAreNoticed(bytes: Int) throws {
+    let directory = try TemporaryDirectory()
+    let block = Self.table().blocks[0]
+    func table(_ bytes: Int) -> LaneTable {
+      LaneTable(
+        number: 1, identity: 2,
+        blocks: [
+          LaneBlock(
+            file: 1, offset: block.offset, size: block.size, lane: 1, first: 1, last: 1, count: 1,
+            durableCount: 1, earliestExpiry: LaneBlock.neverExpires, durableBytes: bytes)
+        ])
+    }
+    #expect(try Self.read(Self.bytes(table(1000)), in: directory) == table(1000))
+    #expect(throws: JournalError.self) { try Self.read(Self.bytes(table(bytes)), in: directory) }
+  }
+
   @Test func aNewerTableIsRefusedByName() throws {
     let directory = try TemporaryDirectory()
     var bytes = Self.bytes(Self.table())
-    bytes[8] = 5
-    #expect(throws: JournalError.newer(file: directory.path + "/x.lanes", version: 5)) {
+    bytes[8] = 6
+    #expect(throws: JournalError.newer(file: directory.path + "/x.lanes", version: 6)) {
       try Self.read(bytes, in: directory)
     }
   }
@@ -93,7 +111,8 @@ import Testing
         for byte in 0..<41 { bytes[place + 48 * index + byte] = UInt8(byte + index) }
       }
       LaneBlockFormat.writeHeader(
-        base, size: bytes.count, lane: 9, count: 3, earliestExpiry: 1_790_000_000_007)
+        base, size: bytes.count, lane: 9, count: 3, earliestExpiry: 1_790_000_000_007,
+        durableBytes: 61)
       seal(bytes)
     }
     return bytes
@@ -116,14 +135,14 @@ import Testing
       for index in 0..<3 {
         let (packed, offset) = LaneBlockFormat.entry(bytes.baseAddress!, index)
         #expect(packed == UInt64(index + 5) << 8 | 1)
-        #expect(offset == UInt32(72 + 48 * index))
+        #expect(offset == UInt32(80 + 48 * index))
       }
       let description = LaneBlockFormat.description(bytes, file: 3, offset: 640)
       #expect(
         description
           == LaneBlock(
             file: 3, offset: 640, size: bytes.count, lane: 9, first: 5, last: 7, count: 3,
-            durableCount: 3, earliestExpiry: 1_790_000_000_007))
+            durableCount: 3, earliestExpiry: 1_790_000_000_007, durableBytes: 61))
     }
   }
 
@@ -145,7 +164,7 @@ import Testing
   func anIndexThatLeadsOutOfItsBlockIsNoticed(field: Int, value: Int) {
     var bytes = Self.block()
     bytes.withUnsafeMutableBytes { bytes in
-      bytes.storeBytes(of: UInt32(value), toByteOffset: 24 + 16 + field, as: UInt32.self)
+      bytes.storeBytes(of: UInt32(value), toByteOffset: 32 + 16 + field, as: UInt32.self)
       Self.seal(bytes)
     }
     #expect(!Self.isValid(bytes))
@@ -180,7 +199,7 @@ import Testing
   }
 
   /// The first ones had 48 bytes of header, and little behind it.
-  @Test(arguments: [1, 2, 3] as [UInt8])
+  @Test(arguments: [1, 2, 3, 4] as [UInt8])
   func anOlderVersionIsRefusedWhateverItsSize(version: UInt8) {
     for count in [12, 48, 60, 200] {
       let bytes = Array("MARTLETC".utf8) + [version] + [UInt8](repeating: 0, count: count - 9)
@@ -193,8 +212,8 @@ import Testing
   @Test func aNewerVersionIsRefusedByName() throws {
     let directory = try TemporaryDirectory()
     let path = try stored(directory).path
-    try File(path, .readWrite).write(at: 8, [5, 0, 0, 0])
-    #expect(throws: JournalError.newer(file: path, version: 5)) { try Harness(directory.path) }
+    try File(path, .readWrite).write(at: 8, [6, 0, 0, 0])
+    #expect(throws: JournalError.newer(file: path, version: 6)) { try Harness(directory.path) }
   }
 
   @Test func everyFlippedByteAndTruncationIsNoticed() throws {

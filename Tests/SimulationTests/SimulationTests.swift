@@ -64,6 +64,7 @@ import Testing
 
   /// One seed in a thousand finds them, and a unit test finds them each time.
   private static let unitTest: [Sabotage: String] = [
+    .countsWholeBlocksAtReplay: "bytesAreExactRightAfterACrash",
     .deliversOnceTooOften: "withoutAPlaceForDeadLettersItIsGone",
     .commitsInParts: "aCommitIsWholeWhereverTheLogEnds",
     .settlesBehindCommit: "aCommitIsWholeWhereverTheLogEnds",

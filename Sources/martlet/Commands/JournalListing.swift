@@ -80,7 +80,8 @@ final class JournalListing {
         Console.show(
           "\(file.name)+\(block.offset)  \(block.size) B  lane \(block.lane),"
             + " \(HumanWords.count(block.count, "message")), \(block.durableCount) durable,"
-            + " \(block.first)-\(block.last)\(Self.expiry(block))\n")
+            + " \(block.first)-\(block.last), \(block.durableBytes) B of bodies\(Self.expiry(block))\n"
+        )
         if selection.showsMessages { try showMessages(block) }
       }
     }
