@@ -159,7 +159,8 @@ public final class Queue {
   }
 
   private func choose(_ other: Lane) {
-    let isHigher = Sabotage.is(.servesLowestLaneFirst) != (other.priority > lane.priority)
+    var isHigher = Sabotage.is(.servesLowestLaneFirst) != (other.priority > lane.priority)
+    if Sabotage.is(.forgetsPriorityAtRecovery), broker.isRecovering { isHigher = false }
     levels?.noteFilled(other.priority)
     if isHigher || !lane.hasReady { lane = other }
   }
