@@ -31,6 +31,11 @@ public enum Sabotage: String, CaseIterable, Sendable {
   case losesColdTurn, servesLowestLaneFirst, losesDeath, delaysTwice
   // Messages that wait for their time.
   case deliversDelayedEarly, leavesDelayedWaiting, losesDelayedAtRecovery, movesOverdueOutOfOrder
+  // Times, priorities, lengths, locks, and other settings of queues and exchanges.
+  case expiresEarly, deliversExpired, forgetsPriorityAtRecovery
+  case dropsOneTooMany, exceedsLength
+  case forgetsLengthAtRecovery, endsLockEarly
+  case movesKeys, servesStandby
   // What was delivered, and how often.
   case forgetsDeliveryCounts, deliversOnceTooOften, leavesCountsOutOfCheckpoint, forgetsLogFailure
   // Bindings.

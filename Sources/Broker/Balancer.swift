@@ -96,7 +96,7 @@ final class Balancer {
   /// One point at chance in each of as many equal parts of the ring as the binding has points. They
   /// follow from the destination's name and the key alone, so that they are the same after a restart.
   private func forEachPoint(of binding: Binding, _ body: (UInt64) -> Void) {
-    let seed = Self.seed(of: binding)
+    let seed = Self.seed(of: binding) &+ (Sabotage.is(.movesKeys) ? UInt64(ring.count) : 0)
     let weight: Int
     do throws(BrokerError) {
       weight = try Self.weight(binding.key)

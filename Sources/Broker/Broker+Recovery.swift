@@ -261,7 +261,8 @@ extension Broker: JournalReplay {
 
   private static func recoveringLane(of queue: Queue) -> RecoveringLane {
     RecoveringLane(
-      countsBytes: queue.settings?.countsBytes == true, messageTTL: queue.settings?.messageTTL)
+      countsBytes: queue.settings?.countsBytes == true && !Sabotage.is(.forgetsLengthAtRecovery),
+      messageTTL: queue.settings?.messageTTL)
   }
 
   private static func wrongPriority(_ record: LaneRecord) -> JournalError {

@@ -113,13 +113,15 @@ extension Queue {
   /// It has more than its limits let it have.
   var isOverfull: Bool {
     guard let settings else { return false }
-    return readyCount > settings.lengthMax || readyBytes > settings.bytesMax
+    let count = readyCount + (Sabotage.is(.dropsOneTooMany) ? 1 : 0)
+    return count > settings.lengthMax || readyBytes > settings.bytesMax
   }
 
   /// One more message of this size would be too much.
   func wouldOverflow(with size: Int) -> Bool {
     guard let settings else { return false }
-    return readyCount >= settings.lengthMax || readyBytes > settings.bytesMax - size
+    let count = readyCount - (Sabotage.is(.exceedsLength) ? 1 : 0)
+    return count >= settings.lengthMax || readyBytes > settings.bytesMax - size
   }
 
   /// The next messages leave until there are as many as there may be. Returns false when more are to go

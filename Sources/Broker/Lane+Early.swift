@@ -129,7 +129,8 @@ extension Lane {
       // It cannot be read, and is told of when it is the next one.
       let isDamaged = journal.damage(of: run.block) != nil
       return waiting.remove(
-        [], of: run, lookingAgainAt: isDamaged ? nil : now + Broker.unreadableMilliseconds)
+        [], of: run, lookingAgainAt: isDamaged ? nil : now + Broker.unreadableMilliseconds,
+        gone: noteGone)
     }
     var gone: [Entry] = []
     var next = Int64.max
@@ -148,7 +149,8 @@ extension Lane {
     }
     steps -= looks / Self.looksPerStep + gone.count * Queue.stepsPerMessage
     waiting.remove(
-      gone.map(\.sequence), of: run, lookingAgainAt: next == .max ? nil : max(next, now))
+      gone.map(\.sequence), of: run, lookingAgainAt: next == .max ? nil : max(next, now),
+      gone: noteGone)
     for entry in gone { leave(entry) }
   }
 }

@@ -1,3 +1,5 @@
+import Base
+
 /// Who takes a queue's messages, and when.
 extension Queue {
   /// Whether a consumer of this priority may come; there cannot be too many different ones.
@@ -6,7 +8,7 @@ extension Queue {
   }
 
   func add(_ consumer: Consumer) {
-    if settings?.isSingleActive == true, rounds.count > 0 {
+    if settings?.isSingleActive == true, rounds.count > 0, !Sabotage.is(.servesStandby) {
       standby.add(consumer)
     } else {
       rounds.add(consumer)

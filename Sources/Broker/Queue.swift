@@ -146,7 +146,8 @@ public final class Queue: Destination {
   }
 
   private func choose(_ other: Lane) {
-    let isHigher = Sabotage.is(.servesLowestLaneFirst) != (other.priority > lane.priority)
+    var isHigher = Sabotage.is(.servesLowestLaneFirst) != (other.priority > lane.priority)
+    if Sabotage.is(.forgetsPriorityAtRecovery), broker.isRecovering { isHigher = false }
     levels?.noteFilled(other.priority)
     if isHigher || !lane.hasReady { lane = other }
   }

@@ -392,13 +392,22 @@ struct Waiting: ~Copyable {
     }
   }
 
-  /// Takes out some messages of a run. The others are looked at again at a date.
-  mutating func remove(_ sequences: [UInt64], of run: LaneRun, lookingAgainAt date: Int64?) {
+  /// Takes out some messages of a run. The others are looked at again at a date. When there are none, `gone` gets the
+  /// sequences between its messages that nobody had.
+  mutating func remove(
+    _ sequences: [UInt64], of run: LaneRun, lookingAgainAt date: Int64?,
+    gone: (ClosedRange<UInt64>) -> Void
+  ) {
     let index = firstRun(behind: run.last - 1)
     var run = runs[index]
     movedCount -= sequences.count
     run.count -= UInt32(sequences.count)
-    if run.isEmpty { return removeEmptied(run, at: index) }
+    if run.isEmpty {
+      var left = exceptions[run.block] ?? SequenceSet()
+      for sequence in sequences { left.insert(sequence) }
+      left.gaps(in: run.first...run.last).forEach(gone)
+      return removeEmptied(run, at: index)
+    }
     if !sequences.isEmpty {
       var left = exceptions[run.block] ?? SequenceSet()
       exceptionRanges -= left.ranges.count
@@ -439,14 +448,10 @@ struct Waiting: ~Copyable {
     _ sequences: ArraySlice<UInt64>, of run: LaneRun, _ moved: (UInt64, LaneRun) -> Void,
     _ gone: (ClosedRange<UInt64>) -> Void
   ) {
-    var left = exceptions[run.block] ?? SequenceSet()
+    let left = exceptions[run.block] ?? SequenceSet()
     let some = sequences.filter { !run.isEmpty && !left.contains($0) }
     for sequence in some { moved(sequence, run) }
-    if some.count == Int(run.count) {
-      for sequence in some { left.insert(sequence) }
-      left.gaps(in: run.first...run.last).forEach(gone)
-    }
-    if !some.isEmpty { remove(some, of: run, lookingAgainAt: nil) }
+    if !some.isEmpty { remove(some, of: run, lookingAgainAt: nil, gone: gone) }
   }
 
   private static let emptyRunsMin = 64

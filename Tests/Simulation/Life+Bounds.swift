@@ -17,12 +17,18 @@ extension Life {
   func rest() throws(Interruption) {
     world.coverage.note(.rests)
     var excess: String?
-    for _ in 0..<(world.scenario.isSlow ? Self.slowRestTurnsMax : Self.restTurnsMax) {
+    var isBusy = true
+    // Guests that keep what they get are offered it again and again, by which the time hardly passes.
+    let isLong = world.scenario.isSlow || !world.guests.isEmpty
+    for _ in 0..<(isLong ? Self.slowRestTurnsMax : Self.restTurnsMax) {
       try turnAlone()
       guard journal.failure == nil else { return }
-      excess = isIdle && !journal.isSpilling ? tooMuch() : "rounds and commits do not end"
+      guard isIdle, !journal.isSpilling else { continue }
+      isBusy = false
+      excess = tooMuch()
       if excess == nil { return }
     }
+    if isBusy { excess = "rounds and commits do not end" }
     throw .broken(
       BrokenPromise(
         "what waits bounds what the broker takes", "\(excess ?? ""); \(world.disk.listing)"))

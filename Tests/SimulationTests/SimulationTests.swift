@@ -60,6 +60,10 @@ import Testing
   private static let guest: [Sabotage: String] = [
     .deliversDelayedEarly: "delays", .leavesDelayedWaiting: "delays",
     .losesDelayedAtRecovery: "delays", .movesOverdueOutOfOrder: "delays", .delaysTwice: "delays",
+    .expiresEarly: "expiry", .deliversExpired: "expiry", .losesDeath: "expiry",
+    .forgetsPriorityAtRecovery: "priorities", .servesLowestLaneFirst: "priorities",
+    .endsLockEarly: "locks", .movesKeys: "balance",
+    .servesStandby: "single",
   ]
 
   /// One seed in a thousand finds them, and a unit test finds them each time.
@@ -69,18 +73,19 @@ import Testing
     .commitsInParts: "aCommitIsWholeWhereverTheLogEnds",
     .settlesBehindCommit: "aCommitIsWholeWhereverTheLogEnds",
     .forgetsChangesDuringSnapshot: "whatChangesMeanwhileIsThereAfterACrash",
+    .dropsOneTooMany: "whatIsNotAcknowledgedDoesNotCount",
+    .exceedsLength: "aRefusedPublishIsNeverConfirmedAlone",
+    .forgetsLengthAtRecovery: "aRestartKnowsLengthAndBytes",
     .forgetsExceptions: "messagesThatLeftFromTheMiddleOfABlockStayAway",
     .forgetsDeliveryCounts: "countsSurviveACrash",
     .forgetsLogFailure: "theNoteGoesWhenTheLogKnows",
     .leavesCountsOutOfCheckpoint: "countsOfWhatMovedAreInTheCheckpoint",
     .forgetsRememberedAtReplay: "whatWasSeenIsKnownAfterARestart",
     .forgetsRememberedInCheckpoint: "whatWasSeenIsKnownWhenTheLogHasGoneOn",
-    .losesDeath: "whereverTheLogEndsALetterIsInOnePlace",
     .makesHolesEarly: "eachSealWaitsForItsOwnPosition",
     .misnamesFirstRecord: "whatStandsBehindALargeRecordIsFoundFromItsSegmentOn",
     .missesWhatMoves: "whatMovesMeanwhileIsThereOnceAfterACrash",
     .opensUnsyncedSegment: "aSegmentIsNotUsedBeforeItsNameIsDurable",
-    .servesLowestLaneFirst: "higherOnesComeFirstAndEqualsInTheirOrder",
     .sharesFirstBatch: "aLifeThatLeftRecordsLeftItsEpoch",
   ]
 

@@ -1,7 +1,7 @@
 import Arbitrary
 import Base
 
-/// The guests of a run: in one run of three some, of different kinds, or those that were asked for.
+/// The guests of a run: those that were asked for, or some that its seed chooses.
 final class Guests {
   static let kinds: [Guest.Type] = [
     DelayGuest.self, ExpiryGuest.self, PriorityGuest.self, LockGuest.self, BalanceGuest.self,
@@ -11,15 +11,14 @@ final class Guests {
   static let any = "any"
 
   private var all: [Guest] = []
-  private static let runsPerOne = 3
   private static let countMax = 3
 
-  /// `wanted` names them; without names the seed chooses, with `any` in each run.
+  /// `wanted` names them; `any` leaves them to the seed.
   func choose(for world: World, seed: UInt64, wanted: Set<String>) {
     var random = SeededGenerator(seed: seed ^ 0x6E57_5000)
     var kinds = Self.kinds.shuffled(using: &random)
-    if wanted.isEmpty || wanted.contains(Self.any) {
-      guard random.oneIn(Self.runsPerOne) || !wanted.isEmpty, world.may(.settings) else { return }
+    if wanted.contains(Self.any) {
+      guard world.may(.settings) else { return }
       kinds = Array(kinds.prefix(random.number(1...Self.countMax)))
     } else {
       kinds = kinds.filter { wanted.contains($0.name) }
@@ -61,6 +60,7 @@ final class Guests {
 
   // MARK: What they have
 
+  var isEmpty: Bool { all.isEmpty }
   /// Messages that may be with the broker.
   var alive: [Parcel] { all.flatMap(\.ledger.all) }
   var besides: Int { all.reduce(0) { $0 + $1.besides } }
