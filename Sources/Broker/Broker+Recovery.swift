@@ -70,8 +70,6 @@ extension Broker: JournalReplay {
       recovering?.lanes[delivered.lane]?.found.deliveredUpTo = delivered.sequence
     case .deliveryCounts(let counts): replayCounts(counts)
     case .groupOffset(let offset): replayGroupOffset(offset)
-    case .groupDeleted(let deletion):
-      (recovering?.destinations[deletion.stream] as? Stream)?.forgetGroup(deletion.group)
     case .partitionTrimmed(let trimmed):
       (recovering?.lanes[trimmed.lane]?.lane as? Partition)?.trimmed(to: trimmed.start)
     case .queue, .queueDeleted, .exchange, .exchangeDeleted, .binding, .bindingRemoved, .lane,
@@ -158,7 +156,7 @@ extension Broker: JournalReplay {
     case .remembered(let remembered): replayRemembered(remembered)
     case .kept(let kept): replayKept(kept)
     // Checkpoints have none of these.
-    case .message, .settle, .delivered, .partitionTrimmed, .groupDeleted, .ignorable: break
+    case .message, .settle, .delivered, .partitionTrimmed, .ignorable: break
     }
   }
 

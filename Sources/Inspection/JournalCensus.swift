@@ -290,11 +290,6 @@ final class JournalCensus {
     case .partitionTrimmed(let trimmed): lanes[trimmed.lane]?.trim(to: trimmed.start)
     case .groupOffset(let offset):
       groupOffsets[GroupPlace(lane: offset.lane, group: offset.group)] = RawRecord(record)
-    case .groupDeleted(let deletion):
-      let lanes = lanesByQueue[deletion.stream] ?? []
-      for lane in lanes {
-        groupOffsets[GroupPlace(lane: lane, group: deletion.group)] = nil
-      }
     case .ignorable: break
     }
   }

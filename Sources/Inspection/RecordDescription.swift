@@ -74,7 +74,6 @@ package struct RecordDescription {
     case .partitionState(let record): lanes.contains(record.lane)
     case .partitionTrimmed(let record): lanes.contains(record.lane)
     case .groupOffset(let record): lanes.contains(record.lane)
-    case .groupDeleted(let record): queues.contains(record.stream)
     case .binding(let record), .bindingRemoved(let record):
       !record.isToExchange && queues.contains(record.destination)
     case .message(let record): record.destinations.contains { lanes.contains($0.lane) }

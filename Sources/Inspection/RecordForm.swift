@@ -31,8 +31,7 @@ extension BrokerRecord {
   /// Whether a checkpoint has it, or what it does, so that the log before the checkpoint says nothing new.
   var isOfCatalog: Bool {
     switch self {
-    case .message, .settle, .delivered, .deliveryCounts, .partitionTrimmed, .groupOffset,
-      .groupDeleted:
+    case .message, .settle, .delivered, .deliveryCounts, .partitionTrimmed, .groupOffset:
       false
     case .queue, .queueDeleted, .exchange, .exchangeDeleted, .binding, .bindingRemoved, .lane,
       .remembered, .kept, .laneState, .partitionState, .ids, .laneAlive, .ignorable:

@@ -139,6 +139,8 @@ import Testing
         value: samples.name()),
       kept(&samples),
       RawRecord(kind: 41, word: samples.short(), payload: bytes([samples.number()])),
+      GroupOffsetRecord.raw(
+        lane: samples.short(), offset: samples.number(), group: samples.name()),
       PartitionStateRecord.raw(
         lane: samples.short(), start: samples.number(),
         segments: ranges.map {
@@ -229,6 +231,8 @@ import Testing
         lane: fields.lane, start: fields.start, segments: Array(fields.segments))
     case .partitionTrimmed(let fields):
       return RawRecord(kind: 41, word: fields.lane, payload: bytes([fields.start]))
+    case .groupOffset(let fields):
+      return GroupOffsetRecord.raw(lane: fields.lane, offset: fields.offset, group: fields.group)
     case .ignorable: return RawRecord(kind: raw.kind, payload: [])
     }
   }

@@ -117,10 +117,6 @@ public final class Stream: Destination {
     group.restore(record.offset, of: partition.index)
   }
 
-  func forgetGroup(_ name: Name) {
-    groups.removeValue(forKey: name)?.end()
-  }
-
   override func recovered() {
     for group in groups.values { group.recovered() }
   }

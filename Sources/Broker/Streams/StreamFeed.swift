@@ -428,6 +428,8 @@ final class StreamFeed {
 
   /// Its consumer is gone.
   func ended() {
+    // The stream may be the last that has it, and it the last that has this.
+    let queue: Queue = queue
     stream.forget(queue)
     guard !queue.isDeleted else { return }
     group?.leave(self)
