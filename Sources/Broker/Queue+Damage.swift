@@ -13,7 +13,7 @@ extension Queue {
   /// The next message is damaged: nobody is served before that is repaired, so that none is passed over
   /// without a word. What waits behind it stays.
   func stopConsumers() {
-    guard let block = feed?.awaited ?? lane.nextBlock, let damage = journal.damage(of: block) else {
+    guard let block = lane.nextBlock ?? feed?.awaited, let damage = journal.damage(of: block) else {
       return
     }
     tell(damage)

@@ -10,16 +10,17 @@ import Testing
 
   /// Three records: with a key and a header; without a key, and stored 5 ms before the first; with an empty key
   /// and a value whose length takes two bytes. Made by hand, and by a program that is not this one.
-  private static let known: [UInt8] = bytes(
-    """
-    00 00 01 1f 71 fb 04 cb 00 00 00 9f 00 00 00 00
-    02 e6 77 6b 1b 00 00 00 00 00 02 00 00 01 8b cf
-    e5 68 00 00 00 01 8b cf e5 69 2c ff ff ff ff ff
-    ff ff ff ff ff ff ff ff ff 00 00 00 03 2c 00 00
-    00 06 6b 65 79 0a 68 65 6c 6c 6f 02 08 61 6d 71
-    70 04 01 02 0c 00 09 02 01 00 00 9c 01 00 d8 04
-    04 00 8c 01
-    """) + [UInt8](repeating: 0x78, count: 70) + [0]
+  private static let known: [UInt8] =
+    bytes(
+      """
+      00 00 01 1f 71 fb 04 cb 00 00 00 9f 00 00 00 00
+      02 e6 77 6b 1b 00 00 00 00 00 02 00 00 01 8b cf
+      e5 68 00 00 00 01 8b cf e5 69 2c ff ff ff ff ff
+      ff ff ff ff ff ff ff ff ff 00 00 00 03 2c 00 00
+      00 06 6b 65 79 0a 68 65 6c 6c 6f 02 08 61 6d 71
+      70 04 01 02 0c 00 09 02 01 00 00 9c 01 00 d8 04
+      04 00 8c 01
+      """) + [UInt8](repeating: 0x78, count: 70) + [0]
 
   private static func bytes(_ hexadecimal: String) -> [UInt8] {
     hexadecimal.split(whereSeparator: \.isWhitespace).map { UInt8($0, radix: 16)! }
@@ -28,7 +29,8 @@ import Testing
   private static let knownTime: Int64 = 1_700_000_000_000
 
   private static let knownRecords = [
-    SampleRecord(time: knownTime, key: Array("key".utf8), value: Array("hello".utf8), header: [1, 2]),
+    SampleRecord(
+      time: knownTime, key: Array("key".utf8), value: Array("hello".utf8), header: [1, 2]),
     SampleRecord(time: knownTime - 5, key: nil, value: [], header: nil),
     SampleRecord(
       time: knownTime + 300, key: [], value: [UInt8](repeating: 0x78, count: 70), header: nil),
@@ -125,7 +127,11 @@ import Testing
     #expect(header { _ in })
     #expect(!header { $0[16] = 1 }, "an older format")
     #expect(!header { $0[8] = 0x80 }, "a length below zero")
-    #expect(!header { $0[11] = 40; $0[10] = 0 }, "a length within the header")
+    #expect(
+      !header {
+        $0[11] = 40
+        $0[10] = 0
+      }, "a length within the header")
     #expect(!header { $0[0] = 1 }, "an offset that no partition has")
     #expect(!header { $0[60] = 0 }, "no records")
     #expect(!header { $0[23] = 0xFF }, "a last offset before the first")

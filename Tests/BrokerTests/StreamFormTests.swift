@@ -134,7 +134,8 @@ import Testing
     let first = Self.form.batch(of: messages, from: 0).bytes
     let input = first + Self.form.batch(of: messages, from: 6).bytes
     let page = SamplePage(1 << 20)
-    for place in 0..<input.count {
+    for _ in 0..<300 {
+      let place = random.number(0...input.count - 1)
       var changed = input
       changed[place] ^= UInt8(1 << random.number(0...7))
       // The base offset is outside the checksum, and the leader's epoch means nothing.
@@ -155,7 +156,7 @@ import Testing
   func nothingInABatchIsBelieved(seed: UInt64) throws {
     var random = SeededGenerator(seed: seed)
     let page = SamplePage(1 << 20)
-    for _ in 0..<3000 {
+    for _ in 0..<300 {
       var batch = Self.form.batch(of: Self.messages(&random, 3), from: 5).bytes
       for _ in 0..<random.number(1...6) {
         batch[random.number(21...batch.count - 1)] = UInt8(random.number(0...255))

@@ -129,7 +129,8 @@ import Testing
   /// Of records that moved and were given up since the checkpoint none comes back, however often it starts.
   @Test func whatWasGivenUpBehindTheCheckpointStaysAway() throws {
     try channel.declareStream(
-      "r", ["x-stream-max-segment-size-bytes": .int64(20_000), "x-max-length-bytes": .int64(50_000)]
+      "r",
+      ["x-stream-max-segment-size-bytes": .int64(20_000), "x-max-length-bytes": .int64(50_000)]
     )
     broker.quietTurn()
     // No checkpoint from here on: what moves stands in the log as well.

@@ -34,7 +34,8 @@ import Testing
 
   @Test func theOldestSegmentsGoAboveTheBytes() throws {
     try channel.declareStream(
-      "s", ["x-stream-max-segment-size-bytes": .int64(40_000), "x-max-length-bytes": .int64(120_000)]
+      "s",
+      ["x-stream-max-segment-size-bytes": .int64(40_000), "x-max-length-bytes": .int64(120_000)]
     )
     try fill(rounds: 8)
     let partition = try broker.partition()
@@ -87,7 +88,8 @@ import Testing
 
   @Test func aReaderThatFellOffIsTold() throws {
     try channel.declareStream(
-      "s", ["x-stream-max-segment-size-bytes": .int64(40_000), "x-max-length-bytes": .int64(120_000)]
+      "s",
+      ["x-stream-max-segment-size-bytes": .int64(40_000), "x-max-length-bytes": .int64(120_000)]
     )
     try publish(0..<50)
     let reader = try StreamReader(broker, prefetch: 5)
@@ -105,7 +107,8 @@ import Testing
 
   @Test func whatIsGivenBackAndGoneIsSkipped() throws {
     try channel.declareStream(
-      "s", ["x-stream-max-segment-size-bytes": .int64(40_000), "x-max-length-bytes": .int64(120_000)]
+      "s",
+      ["x-stream-max-segment-size-bytes": .int64(40_000), "x-max-length-bytes": .int64(120_000)]
     )
     try publish(0..<50)
     let reader = try StreamReader(broker, prefetch: 5)
@@ -121,7 +124,8 @@ import Testing
   /// Readers of segments that go read on behind them.
   @Test func readersOfSegmentsThatGoReadOn() throws {
     try channel.declareStream(
-      "s", ["x-stream-max-segment-size-bytes": .int64(40_000), "x-max-length-bytes": .int64(300_000)]
+      "s",
+      ["x-stream-max-segment-size-bytes": .int64(40_000), "x-max-length-bytes": .int64(300_000)]
     )
     try fill(rounds: 5)
     let readers = try (1...4).map { try StreamReader(broker, prefetch: $0) }

@@ -125,9 +125,13 @@ import Testing
     try broker.age(channel)
     var slices = 0
     var turns = 0
+    var acknowledged = 0
     while found.count < 1500, turns < 20_000 {
       turns += 1
-      if let last = found.last { try reader.channel.acknowledge(last.tag, isMultiple: true) }
+      if let last = found.last, acknowledged < found.count {
+        acknowledged = found.count
+        try reader.channel.acknowledge(last.tag, isMultiple: true)
+      }
       broker.work(1)
       if broker.broker.mover != nil { slices += 1 }
       found += try reader.taken()

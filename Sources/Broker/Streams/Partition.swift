@@ -166,7 +166,8 @@ final class Partition {
     guard count > 0 else { return nil }
     return PartitionSelection(
       id: id, first: recentStart, records: (0..<count).map { recent[$0] },
-      segment: segments.last.flatMap { $0.end == recentStart ? $0 : nil }, segmentBytesMax: stream.settings.segmentBytesMax,
+      segment: segments.last.flatMap { $0.end == recentStart ? $0 : nil },
+      segmentBytesMax: stream.settings.segmentBytesMax,
       form: StreamForm(key: stream.settings.key))
   }
 
@@ -224,6 +225,7 @@ final class Partition {
     let leaving = segments[..<count].map(\.base)
     segments.removeFirst(count)
     start = segments[0].base
+    stream.rewindReaders(before: start, of: self)
     PartitionTrimmedRecord.append(to: journal, lane: id, start: start)
     broker.remove(segments: leaving, of: id)
   }

@@ -126,6 +126,11 @@ public final class Stream: Destination {
     for queue in readers.values { queue.feed?.rewind(before: cutoff) }
   }
 
+  /// Before records are given up.
+  func rewindReaders(before offset: UInt64, of partition: Partition) {
+    for queue in readers.values { queue.feed?.rewind(before: offset, of: partition) }
+  }
+
   /// A reader has ended.
   func forget(_ queue: Queue) { readers[ObjectIdentifier(queue)] = nil }
 

@@ -310,7 +310,8 @@ final class StreamFeed {
   // MARK: What comes again
 
   private var againFlags: Entry.Flags {
-    group == nil ? [.ofStream, .redelivered] : [.ofStream, .redelivered, .durable]
+    let flags: Entry.Flags = [.ofStream, .redelivered, .cameBack]
+    return group == nil ? flags : flags.union(.durable)
   }
 
   private func fillAgain(from cursor: inout Cursor) -> Bool {
@@ -374,6 +375,8 @@ final class StreamFeed {
     guard !cursor.isLeaving else { return tellIfDone(index) }
     let place = cursor.again.indices.partition { cursor.again[$0] < offset }
     cursor.again.insert(offset, at: place)
+    // It comes before what was never delivered.
+    takeBack(&cursor)
     cursors[index] = cursor
     queue.touch()
   }
@@ -381,29 +384,42 @@ final class StreamFeed {
   /// What was not delivered and moves out of the log is forgotten, and looked up anew.
   func rewind(before cutoff: SpillCutoff) {
     let journal = stream.broker.journal
+    rewind { journal.isBefore(cutoff, $1.location.block) }
+  }
+
+  /// The same for what was not delivered and is given up.
+  func rewind(before offset: UInt64, of partition: Partition) {
+    rewind { $0 === partition && $1.sequence <= offset }
+  }
+
+  private func rewind(where isLeaving: (Partition, Entry) -> Bool) {
     for index in cursors.indices {
       guard var cursor = cursors[index], let first = cursor.lane.waiting.first,
-        journal.isBefore(cutoff, first.location.block)
+        isLeaving(cursor.partition, first)
       else { continue }
-      var next: UInt64?
-      while cursor.lane.waiting.count > 0 {
-        let entry = cursor.lane.take()
-        journal.release(entry.location.block)
-        // In a group what is delivered again is not only what was given back.
-        if entry.isRedelivered, group == nil {
-          cursor.again.append(entry.sequence - 1)
-        } else if next == nil {
-          next = entry.sequence - 1
-        }
-      }
-      cursor.again.sort()
-      if let next {
-        cursor.next = min(cursor.next, next)
-        close(&cursor.page, of: cursor.partition)
-      }
+      takeBack(&cursor)
       cursors[index] = cursor
     }
     queue.touch()
+  }
+
+  /// The queue has nothing of the partition any more that was not delivered.
+  private func takeBack(_ cursor: inout Cursor) {
+    var next: UInt64?
+    while cursor.lane.waiting.count > 0 {
+      let entry = cursor.lane.take()
+      stream.broker.journal.release(entry.location.block)
+      if entry.cameBack {
+        let offset = entry.sequence - 1
+        let place = cursor.again.indices.partition { cursor.again[$0] < offset }
+        cursor.again.insert(offset, at: place)
+      } else if next == nil {
+        next = entry.sequence - 1
+      }
+    }
+    guard let next else { return }
+    cursor.next = min(cursor.next, next)
+    close(&cursor.page, of: cursor.partition)
   }
 
   // MARK: What clients see
@@ -450,36 +466,5 @@ extension Partition {
     case .before(let count): max(start, count > visibleEnd ? 0 : visibleEnd - count)
     case .date(let date): offset(storedFrom: date)
     }
-  }
-}
-
-/// The properties of records with what clients are to know of them among their headers.
-struct StreamProperties: ~Copyable {
-  private static let offsetHeader: Name = "x-stream-offset"
-  private static let partitionHeader: Name = "x-stream-partition"
-  private static let skippedHeader: Name = "x-stream-skipped"
-  private var buffer = ByteBuffer()
-  private var spare = ByteBuffer()
-
-  /// Valid until the next call. The properties as they are if they can have no more headers.
-  mutating func of(
-    _ properties: UnsafeRawBufferPointer, offset: UInt64, partition: Int?, skipped: UInt64
-  ) -> UnsafeRawBufferPointer {
-    buffer.removeAll()
-    guard
-      buffer.append(
-        properties: properties.bytes, settingHeader: Self.offsetHeader, to: Int64(offset))
-    else { return properties }
-    if let partition { add(Self.partitionHeader, Int64(partition)) }
-    if skipped > 0 { add(Self.skippedHeader, Int64(clamping: skipped)) }
-    return buffer.readable
-  }
-
-  private mutating func add(_ header: Name, _ value: Int64) {
-    spare.removeAll()
-    guard spare.append(properties: buffer.readable.bytes, settingHeader: header, to: value) else {
-      return
-    }
-    swap(&buffer, &spare)
   }
 }
