@@ -26,7 +26,8 @@ extension JournalRepair {
       let name = outcome.declaration.names(2)[1]
       let isPartition = outcome.lane.role == .partition
       let partition = isPartition ? ", partition \(outcome.lane.priority)" : ""
-      text += "  \"\(name)\" (\(outcome.declaration.word))\(partition): \(Self.count(outcome.keptCount)) kept"
+      text +=
+        "  \"\(name)\" (\(outcome.declaration.word))\(partition): \(Self.count(outcome.keptCount)) kept"
       text += Self.lossText(outcome)
       if !outcome.lostOffsets.isEmpty { text += ": \(outcome.lostOffsets.text)" }
       if outcome.returningCountMax > 0 {

@@ -43,7 +43,9 @@ package final class JournalRepair {
         priorities[lane.queueID ?? 0] ?? 0, lane.priority)
     }
     // Partitions of a stream are declared by their numbers.
-    let lanes = verification.census.lanes.values.sorted { ($0.queueID ?? 0, $0.place) < ($1.queueID ?? 0, $1.place) }
+    let lanes = verification.census.lanes.values.sorted {
+      ($0.queueID ?? 0, $0.place) < ($1.queueID ?? 0, $1.place)
+    }
     for lane in lanes {
       let queue = lane.queueID ?? 0
       let declaration =

@@ -47,8 +47,11 @@ extension JournalSurvey {
   }
 
   /// Bytes of a segment's file, zero where there are none.
-  func bytes(of partition: UInt32, base: UInt64, _ range: Range<Int>) throws(JournalError) -> [UInt8] {
-    let file = try LenientDisk(disk: disk).opened(path(PartitionFiles.batches(partition, base: base)))
+  func bytes(of partition: UInt32, base: UInt64, _ range: Range<Int>) throws(JournalError)
+    -> [UInt8]
+  {
+    let file = try LenientDisk(disk: disk).opened(
+      path(PartitionFiles.batches(partition, base: base)))
     let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: range.count, alignment: 16)
     defer { memory.deallocate() }
     _ = try system { () throws(SystemError) in try file.read(at: range.lowerBound, into: memory) }
@@ -62,7 +65,9 @@ extension JournalSurvey {
     _ body: (_ position: Int, _ bytes: Int, _ first: UInt64, _ last: UInt64) -> Void
   ) throws(JournalError) -> [Range<Int>] {
     let scan = try SegmentScan(self, partition, segment)
-    for batch in scan.runs.joined() { body(batch.position, batch.bytes, batch.first, batch.end - 1) }
+    for batch in scan.runs.joined() {
+      body(batch.position, batch.bytes, batch.first, batch.end - 1)
+    }
     return scan.damage
   }
 }

@@ -70,7 +70,8 @@ extension JournalVerification {
       for range in scan.damage {
         note(
           name, offset: range.lowerBound,
-          "\(range.count) bytes of batches are damaged or missing; \(lost.text) of \(lane.partitionText)")
+          "\(range.count) bytes of batches are damaged or missing; \(lost.text) of \(lane.partitionText)"
+        )
       }
     }
     let index = PartitionFiles.index(lane.id, base: segment.base)
@@ -154,7 +155,9 @@ extension [Range<UInt64>] {
     var gaps: [Range<UInt64>] = []
     var next = whole.lowerBound
     for range in self where range.upperBound > next {
-      if range.lowerBound > next { gaps.append(next..<Swift.min(range.lowerBound, whole.upperBound)) }
+      if range.lowerBound > next {
+        gaps.append(next..<Swift.min(range.lowerBound, whole.upperBound))
+      }
       next = range.upperBound
       if next >= whole.upperBound { break }
     }

@@ -56,7 +56,8 @@ enum JournalVerify {
       let vhost = queue.vhost == "/" ? "" : " in \"\(queue.vhost)\""
       text += "queue \"\(queue.name)\"\(vhost): \(HumanWords.count(queue.count, "message"))"
       if queue.inLanes > 0 {
-        text += ", \(HumanWords.grouped(queue.inLanes)) of them in \(queue.isStream ? "segments" : "lane files")"
+        text +=
+          ", \(HumanWords.grouped(queue.inLanes)) of them in \(queue.isStream ? "segments" : "lane files")"
       }
       text += "\n"
     }
