@@ -38,7 +38,7 @@ final class StreamReader {
 
   init(
     _ broker: TestBroker, _ stream: Name = "s", from beginning: FieldValue? = .string("first"),
-    partition: Int32? = nil, prefetch: Int = 0
+    partition: Int32? = nil, group: String? = nil, prefetch: Int = 0
   ) throws {
     self.broker = broker
     client = broker.connect()
@@ -48,6 +48,7 @@ final class StreamReader {
     if let partition {
       arguments.entries.append(.init(name: "x-stream-partition", value: .int32(partition)))
     }
+    if let group { arguments.entries.append(.init(name: "x-stream-group", value: .string(group))) }
     if prefetch > 0 { channel.setPrefetch(prefetch, isGlobal: false) }
     _ = try channel.consume(
       stream, tag: "r", isAutomatic: prefetch == 0, isExclusive: false, arguments: arguments)

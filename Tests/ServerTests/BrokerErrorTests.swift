@@ -63,6 +63,15 @@ import Testing
       .refusedForType("a", queue: "n", in: "v", type: "classic"),
       "argument-of-other-type", ["a", "n", "v", "rabbit_classic_queue"]
     ),
+    (
+      .refusedProperty("p", queue: "n", in: "v"), "invalid-queue-property", ["p", "n", "v"]
+    ),
+    (.unsupported("basic.get", queue: "n", in: "v"), "not-of-streams", ["basic.get", "n", "v"]),
+    (.needsPrefetch(stream: "n", in: "v"), "no-prefetch", ["n", "v"]),
+    (
+      .limitReached(.streamGroups(stream: "n", in: "v", max: 5)), "too-many-groups",
+      ["n", "v", "5"]
+    ),
     (.isNotTransactional, "not-transactional", []),
     (.isConfirming, "confirm-to-transactions", []),
     (.isTransactional, "transactions-to-confirm", []),

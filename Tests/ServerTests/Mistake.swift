@@ -180,6 +180,8 @@ extension Mistake {
 
   // MARK: Methods
 
+  private static let declareStream = Method.queueDeclare(
+    QueueDeclare(queue: "stream", durable: true, arguments: ["x-queue-type": .string("stream")]))
   private static let declareQueue = Method.queueDeclare(QueueDeclare(queue: "q", exclusive: true))
   private static let declareExchange = Method.exchangeDeclare(
     ExchangeDeclare(exchange: "x", type: "direct"))
@@ -249,6 +251,18 @@ extension Mistake {
       "argument-of-other-type", with: ["x-stream-offset", "q", "/", "rabbit_classic_queue"],
       after: [.queueDeclare(QueueDeclare(queue: "q", exclusive: true))],
       .basicConsume(BasicConsume(queue: "q", arguments: ["x-stream-offset": .int32(1)]))),
+    Mistake(
+      "invalid-queue-property", with: ["non-durable", "q", "/"],
+      .queueDeclare(QueueDeclare(queue: "q", arguments: ["x-queue-type": .string("stream")]))),
+    Mistake(
+      "no-prefetch", with: ["stream", "/"], after: [declareStream],
+      .basicConsume(BasicConsume(queue: "stream"))),
+    Mistake(
+      "not-of-streams", with: ["basic.get", "stream", "/"], after: [declareStream],
+      .basicGet(BasicGet(queue: "stream"))),
+    Mistake(
+      "not-of-streams", with: ["queue.purge", "stream", "/"], after: [declareStream],
+      .queuePurge(QueuePurge(queue: "stream"))),
     Mistake(
       "mistyped-queue-arg", with: ["bool", "x-dead-letter-exchange", "q", "/"],
       .queueDeclare(

@@ -58,6 +58,8 @@ import Testing
       "transactions-too-large",
       // In the scenario of locks, and in LockTransactionTests of the broker: it takes time.
       "lock-expired",
+      // In StreamGroupTests of the broker.
+      "too-many-groups",
       // In NumbersTests of the broker.
       "no-number-left",
       // In RecoveryTests of the broker: a disk that cannot be read.
