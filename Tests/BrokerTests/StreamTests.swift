@@ -178,6 +178,24 @@ import Testing
     #expect(!next.contains { $0.isRedelivered })
   }
 
+  /// A partition that gets nothing does not note its reader again and again.
+  @Test func aReaderWaitsOnceAtEachPartition() throws {
+    try channel.declareStream(
+      "p", ["x-stream-partitions": .int32(2), "x-stream-partition-key": .string("routing-key")])
+    let reader = try StreamReader(broker, "p", prefetch: 100)
+    for _ in 0..<50 {
+      try channel.publish("x", key: "p")
+      broker.durableTurn()
+    }
+    #expect(try reader.rest().count == 50)
+    for partition in try #require(broker.stream("p")).partitions {
+      #expect(partition.waitingCount == 1)
+    }
+    reader.close()
+    broker.finishChores()
+    #expect(broker.stream("p")?.partitions.contains { $0.waitingCount > 0 } == false)
+  }
+
   @Test func aReaderThatGoesLeavesNothing() throws {
     let texts = (0..<300).map { "\($0)" }
     for text in texts { try channel.publish(text, key: "s") }

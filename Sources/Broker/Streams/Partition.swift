@@ -112,11 +112,14 @@ final class Partition {
   /// The reader is told when there are more records.
   func wait(_ feed: StreamFeed) { waiting.append(feed) }
 
+  /// Readers that wait.
+  var waitingCount: Int { waiting.count }
+
   private func wake() {
     guard !waiting.isEmpty else { return }
     let feeds = waiting
     waiting.removeAll(keepingCapacity: true)
-    for feed in feeds { feed.wake() }
+    for feed in feeds { feed.wake(by: self) }
   }
 
   /// A reader has ended.

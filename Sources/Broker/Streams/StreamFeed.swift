@@ -144,7 +144,7 @@ final class StreamFeed {
     guard let cursor = cursors[index] else { return }
     close(&cursors[index], of: cursor.partition)
     cursor.lane.markDeleted()
-    queue.serve(queue.lanes[0])
+    if queue.lane === cursor.lane { queue.serve(queue.lanes[0]) }
   }
 
   private func close(_ cursor: inout Cursor?, of partition: Partition) {
@@ -173,8 +173,8 @@ final class StreamFeed {
   }
 
   /// There may be more.
-  func wake() {
-    for index in cursors.indices { cursors[index]?.isWaiting = false }
+  func wake(by partition: Partition) {
+    cursors[partition.index]?.isWaiting = false
     queue.touch()
   }
 
@@ -195,6 +195,7 @@ final class StreamFeed {
 
   private func fill(from cursor: inout Cursor) -> Bool {
     let partition = cursor.partition
+    if cursor.lane.waiting.count > 0 { return true }
     if !cursor.again.isEmpty { return fillAgain(from: &cursor) }
     if cursor.next < partition.start {
       skip(to: partition.start, &cursor)
