@@ -136,6 +136,8 @@ import Testing
     broker.durableTurn()
     #expect(broker.queue("work")?.messageCount == 1)
     #expect(broker.broker.account[.transactions] < 64 << 10)
+    // No file is to come or go while the directory is copied.
+    broker.drainWorkers()
     for position in stride(from: begin, through: broker.journal.durablePosition, by: 7) {
       let other = try TestBroker(in: LogCutTests.cut(broker, at: position))
       let both = (other.queue("work")?.messageCount, other.queue("dead")?.messageCount)
