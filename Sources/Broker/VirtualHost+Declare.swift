@@ -105,11 +105,14 @@ extension VirtualHost {
     if let reason = broker.journal.failure { throw .journalFailed(reason: reason) }
     let count = StreamSettings(arguments).partitionCount
     let ids = try broker.takeQueueIDs(isDurable: true)
+    // Before there is something that refers to the stream.
+    let more = try (1..<max(1, count)).map { (_) throws(BrokerError) in
+      try broker.takeLaneID(isDurable: true)
+    }
     let stream = Stream(
       id: ids.queue, name: name.isEmpty ? broker.makeName("amq.gen-") : name, vhost: self,
       arguments: arguments)
-    stream.addPartition(id: ids.lane)
-    for _ in 1..<max(1, count) { stream.addPartition(id: try broker.takeLaneID(isDurable: true)) }
+    for id in [ids.lane] + more { stream.addPartition(id: id) }
     insert(stream)
     channel.currentQueue = stream.name
     let committed = broker.catalog.append(stream)

@@ -62,6 +62,7 @@ extension Journal {
     let checkpoint = try newestCheckpoint(disk, directory, names)
     var list = try SegmentList(
       disk: disk, directory: directory, names: names, from: checkpoint?.replayFrom ?? 0)
+    if list.headers.isEmpty, checkpoint == nil { try refuseStreams(disk, directory) }
     var settings = settings
     settings.segmentBytes = (settings.segmentBytes + 4095) & ~4095
     if let first = list.first { settings.segmentBytes = first.segmentBytes }
@@ -90,6 +91,18 @@ extension Journal {
     recovery.isNew = list.headers.isEmpty && checkpoint == nil
     try journal.resume(after: reader, &list, now: now)
     return (journal, recovery)
+  }
+
+  /// Records of streams without the log that knows of them: a new log would remove them.
+  private static func refuseStreams(
+    _ disk: any Disk, _ directory: String
+  ) throws(JournalError) {
+    let streams = directory + "/" + PartitionFiles.directory
+    let names = try system { () throws(SystemError) in
+      disk.exists(streams) ? try disk.list(streams) : []
+    }
+    guard let first = names.first(where: { PartitionFiles.parse($0) != nil }) else { return }
+    throw .inconsistent("\(streams)/\(first) is of a stream, and the log that has it is missing")
   }
 
   private static func makeReader(

@@ -51,7 +51,6 @@ package struct PartitionWriter {
   private var open: (batches: any DiskFile, index: any DiskFile)?
   /// Index entries that are not written yet.
   private var entries: [UInt8] = []
-  private var hasNewFile = false
 
   /// About so many bytes of records make a batch.
   static let batchBytes = 64 << 10

@@ -39,6 +39,22 @@ import Testing
     try again.expect(texts(0..<350) + ["more"])
   }
 
+  /// A new log would take segments for those of nobody, and remove them.
+  @Test func segmentsWithoutTheirLogAreRefused() throws {
+    try publish(0..<300)
+    try broker.moveOut(channel)
+    broker.close()
+    let copy = try broker.directory.copy()
+    for name in try FileSystem.list(copy.path)
+    where name.hasSuffix(".segment") || name.hasSuffix(".checkpoint") {
+      try FileSystem.remove(copy.path + "/" + name)
+    }
+    let before = try FileSystem.list(copy.path + "/streams")
+    #expect(!before.isEmpty)
+    #expect(throws: JournalError.self) { try TestBroker(in: copy, settings: .moving) }
+    #expect(try FileSystem.list(copy.path + "/streams") == before)
+  }
+
   @Test func declarationAndPartitionsComeBack() throws {
     let arguments: FieldTable = [
       "x-stream-partitions": .int32(5), "x-stream-partition-key": .string("message-id"),

@@ -104,6 +104,7 @@ public final class Stream: Destination {
         .streamGroups(stream: self.name, in: vhost.name, max: BrokerLimits.streamGroupsMax))
     }
     if let reason = broker.journal.failure { throw .journalFailed(reason: reason) }
+    try broker.requireRoom(for: "a consumer group")
     let group = StreamGroup(name, of: self)
     groups[name] = group
     group.begin(at: beginning)
@@ -183,6 +184,7 @@ public final class Stream: Destination {
     }
     readers = [:]
     for group in groups.values { group.end() }
+    groups = [:]
     retention.end()
     for partition in partitions { broker.remove(partition) }
     broker.removeSegments(of: partitions.map(\.id))

@@ -99,7 +99,6 @@ final class StreamFeed {
 
   /// The member reads a partition from now on.
   func assign(_ partition: Partition, from offset: UInt64) {
-    while cursors.count <= partition.index { cursors.append(nil) }
     queue.forgetDeletedLanes()
     do throws(BrokerError) {
       let lane = try newLane(for: partition)
@@ -115,20 +114,16 @@ final class StreamFeed {
 
   /// Another member is to read the partition: nothing more of it is delivered here.
   func leave(_ index: Int) {
-    guard let lane = cursors[index]?.lane else { return }
-    cursors[index]?.isLeaving = true
-    while lane.waiting.count > 0 {
-      stream.broker.journal.release(lane.take().location.block)
-    }
+    guard var cursor = cursors[index] else { return }
+    cursor.isLeaving = true
+    takeBack(&cursor)
+    cursors[index] = cursor
     tellIfDone(index)
   }
 
   /// It stays after all.
   func keep(_ index: Int) {
-    guard let group else { return }
     cursors[index]?.isLeaving = false
-    // What was not delivered is looked up anew; what is out is not acknowledged, and comes again as well.
-    cursors[index]?.next = group.committed(index)
     queue.touch()
   }
 
@@ -250,7 +245,8 @@ final class StreamFeed {
   /// Records before an offset are not there.
   private func skip(to offset: UInt64, _ cursor: inout Cursor) {
     guard offset > cursor.next else { return }
-    cursor.skipped += offset - cursor.next
+    // What is older than the date at which it begins is not missed.
+    if cursor.since == nil { cursor.skipped += offset - cursor.next }
     cursor.next = offset
     group?.skip(to: offset, of: cursor.partition.index)
   }
@@ -373,13 +369,12 @@ final class StreamFeed {
     let offset = entry.sequence - 1
     let index = Int(lane.priority)
     guard var cursor = cursors[index], cursor.lane === lane else { return }
-    guard !cursor.isLeaving else { return tellIfDone(index) }
     let place = cursor.again.indices.partition { cursor.again[$0] < offset }
     cursor.again.insert(offset, at: place)
     // It comes before what was never delivered.
     takeBack(&cursor)
     cursors[index] = cursor
-    queue.touch()
+    if cursor.isLeaving { tellIfDone(index) } else { queue.touch() }
   }
 
   /// What was not delivered and moves out of the log is forgotten, and looked up anew.

@@ -16,6 +16,8 @@ final class StreamGroup: Timed {
   private let broker: Broker
   /// By the numbers of their partitions.
   private var places: [Place] = []
+  /// What the account of memory has of it.
+  private var countedBytes = 0
   /// In the order in which they came.
   private(set) var members: [StreamFeed] = []
 
@@ -49,6 +51,7 @@ final class StreamGroup: Timed {
       places.append(Place(committed: partition.offset(at: beginning)))
       log(partition.index)
     }
+    countBytes()
   }
 
   /// What the log says.
@@ -63,6 +66,13 @@ final class StreamGroup: Timed {
     for partition in stream.partitions {
       places[partition.index].deliveredEnd = partition.visibleEnd
     }
+    countBytes()
+  }
+
+  private func countBytes() {
+    let bytes = 256 + name.bytes.count + places.capacity * MemoryLayout<Place>.stride
+    broker.account.add(bytes - countedBytes, to: .entries)
+    countedBytes = bytes
   }
 
   private func addPlaces(upTo partition: Int) {
@@ -70,8 +80,6 @@ final class StreamGroup: Timed {
   }
 
   // MARK: Offsets
-
-  func committed(_ partition: Int) -> UInt64 { places[partition].committed }
 
   /// Records that are not acknowledged.
   func lag(_ partition: Int) -> UInt64 {
@@ -83,8 +91,6 @@ final class StreamGroup: Timed {
   func isAcknowledged(_ offset: UInt64, of partition: Int) -> Bool {
     places[partition].acknowledged.contains(offset)
   }
-
-  var hasAcknowledgedAhead: Bool { places.contains { !$0.acknowledged.ranges.isEmpty } }
 
   /// A record goes to a client; returns whether one may have had it.
   func delivers(_ offset: UInt64, of partition: Int) -> Bool {
@@ -156,12 +162,6 @@ final class StreamGroup: Timed {
       places[index].holder = nil
       places[index].handOverAt = nil
     }
-    rebalance()
-  }
-
-  /// The stream has got more partitions: they are read from their beginning.
-  func grew() {
-    addPlaces(upTo: stream.partitions.count - 1)
     rebalance()
   }
 
@@ -253,6 +253,11 @@ final class StreamGroup: Timed {
     return places.compactMap(\.handOverAt).min()
   }
 
-  /// The group, or its stream, is deleted.
-  func end() { broker.deadlines.cancel(self) }
+  /// Its stream is deleted, with all that its members read.
+  func end() {
+    broker.deadlines.cancel(self)
+    broker.account.add(-countedBytes, to: .entries)
+    members = []
+    places = []
+  }
 }
