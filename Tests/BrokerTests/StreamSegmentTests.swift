@@ -93,6 +93,24 @@ import Testing
     #expect(broker.takeProblem() == nil)
   }
 
+  /// Of a segment the batches before the time are not read, and nobody has missed them.
+  @Test func aTimeInASegmentIsAPlaceToBegin() throws {
+    try publish(texts(0..<300))
+    try broker.moveOut(channel)
+    broker.advance(milliseconds: 5000)
+    let date = UInt64(broker.broker.now / 1000 + 2)
+    broker.advance(milliseconds: 5000)
+    // What is published now has the date of this turn.
+    broker.durableTurn()
+    try publish(texts(300..<500))
+    try broker.moveOut(channel)
+    #expect(try broker.partition().recentStart == 500)
+    let reader = try StreamReader(broker, from: .timestamp(date))
+    let found = try reader.rest()
+    #expect(found.map(\.offset) == Array(300..<500))
+    #expect(found.allSatisfy { $0.skipped == nil })
+  }
+
   /// What a reader has in its queue when it moves is looked up anew; nothing comes twice, or not at all.
   @Test func aReaderInTheMiddleOfARoundMissesNothing() throws {
     let reader = try StreamReader(broker, prefetch: 3)
