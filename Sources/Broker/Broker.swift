@@ -70,6 +70,8 @@ public final class Broker {
   var selector: SpillSelector? { didSet { noteWalking() } }
   var mover: SpillMover? { didSet { noteWalking() } }
   private(set) var isWalking = false
+  /// How often consumers have begun to wait with others.
+  private var waits: UInt64 = 0
   /// Queues whose next message is damaged.
   private var damaged: [Queue] = []
   /// Answers what clients ask of the broker itself.
@@ -404,6 +406,12 @@ public final class Broker {
       becomingDurable.append(partition)
     }
     appending.removeAll(keepingCapacity: true)
+  }
+
+  /// A consumer begins to wait with others.
+  func nextWait() -> UInt64 {
+    waits += 1
+    return waits
   }
 
   func noteMoving(_ line: ConsumerLine) {

@@ -183,6 +183,10 @@ public final class Channel {
     // What is coming back is taken in its order, and what is being purged is not seen.
     guard !queue.isHeld, queue.makeFrontAlive() else { return .notBefore(0) }
     guard queue.hasReady else { return .empty }
+    // It would be read back in vain, again and again.
+    if broker.isOutputExhausted, let number = queue.tooLarge, number == queue.lane.nextNumber {
+      return .notBefore(0)
+    }
     guard let record = queue.lane.nextRecord() else {
       if queue.isUnreadable { throw .unreadable(queue: queue.name) }
       if queue.fetching != nil { return .notBefore(0) }
@@ -193,6 +197,7 @@ public final class Channel {
       return .notBefore(0)
     }
     if broker.isOutputExhausted, MessageView(record).bodySize > Broker.smallMessageBytes {
+      queue.tooLarge = queue.lane.nextNumber
       return .notBefore(0)
     }
     let lane = queue.lane

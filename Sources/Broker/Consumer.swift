@@ -36,6 +36,8 @@ public final class Consumer {
   unowned(unsafe) var previous: Consumer?
   /// Where it waits with others, until it gets a message; nil if it waits for its own deliveries.
   unowned(unsafe) var line: ConsumerLine?
+  /// When it began to wait, as a number that grows; means something while there is a line.
+  private(set) var waitsSince: UInt64 = 0
   unowned(unsafe) var nextInLine: Consumer?
   unowned(unsafe) var previousInLine: Consumer?
 
@@ -115,8 +117,10 @@ public final class Consumer {
 
   private func join(_ other: ConsumerLine) {
     guard line !== other else { return }
+    // Who waits for one thing and then for another has not been served since.
+    if line == nil { waitsSince = channel.broker.nextWait() }
     leaveLine()
-    other.append(self)
+    other.add(self)
   }
 
   @inline(never)

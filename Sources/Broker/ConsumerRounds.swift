@@ -210,6 +210,8 @@ final class ConsumerLine {
   // Unsafe but sound, as in `ConsumerRing`: who leaves its queue leaves its line.
   unowned(unsafe) private var first: Consumer?
   unowned(unsafe) private var last: Consumer?
+  /// Whoever came last, near whom the next one's place is: those of another line come in its order.
+  unowned(unsafe) private var newest: Consumer?
   /// It is in the broker's list of lines that go on.
   private(set) var isMoving = false
   /// The next one to go on.
@@ -227,17 +229,26 @@ final class ConsumerLine {
     }
   }
 
-  func append(_ consumer: Consumer) {
+  /// It comes behind those that have waited for longer, in whatever line.
+  func add(_ consumer: Consumer) {
+    var before = newest ?? last
+    while let next = before?.nextInLine, next.waitsSince < consumer.waitsSince { before = next }
+    while let other = before, other.waitsSince > consumer.waitsSince {
+      before = other.previousInLine
+    }
+    let after = before == nil ? first : before?.nextInLine
     consumer.line = self
-    consumer.nextInLine = nil
-    consumer.previousInLine = last
-    if let last { last.nextInLine = consumer } else { first = consumer }
-    last = consumer
+    consumer.previousInLine = before
+    consumer.nextInLine = after
+    if let before { before.nextInLine = consumer } else { first = consumer }
+    if let after { after.previousInLine = consumer } else { last = consumer }
+    newest = consumer
   }
 
   func remove(_ consumer: Consumer) {
     let (previous, next) = (consumer.previousInLine, consumer.nextInLine)
     if cursor === consumer { cursor = next }
+    if newest === consumer { newest = previous }
     if let previous { previous.nextInLine = next } else { first = next }
     if let next { next.previousInLine = previous } else { last = previous }
     consumer.previousInLine = nil

@@ -288,6 +288,33 @@ import Testing
     #expect(counts[hot, default: 0] >= rounds / 2 - 4, "\(counts)")
   }
 
+  /// What is too large while slow readers hold too much memory is not read back again and again for those
+  /// who ask for it.
+  @Test func whatIsTooLargeForNowIsReadOnce() throws {
+    var settings = Self.settings
+    settings.cacheBytes = 0
+    let broker = try TestBroker.moving(disk, settings: settings)
+    let channel = broker.connect().open()
+    try channel.declare("cold", isDurable: true)
+    let body = [UInt8](repeating: 1, count: 2 * Broker.smallMessageBytes)
+    try channel.publish(body, key: "cold", isPersistent: true)
+    try channel.publish("small", key: "cold", isPersistent: true)
+    try broker.moveOut(channel)
+    broker.broker.exhaustOutput()
+    let before = broker.journal.statistics.blocksReadBack
+    for _ in 0..<20 {
+      broker.drainWorkers()
+      try broker.turn {
+        let result = try channel.get("cold", isAutomatic: true) { _, _, _, _, _ in }
+        #expect(result != .message && result != .empty)
+      }
+    }
+    #expect(broker.journal.statistics.blocksReadBack - before <= 2)
+    broker.broker.relieveOutput()
+    #expect(try channel.take("cold")?.message.body == body)
+    #expect(try channel.take("cold")?.text == "small")
+  }
+
   /// How a wait for the disk ends.
   enum End: CaseIterable {
     case read, cancelled, deleted, purged, unreadable

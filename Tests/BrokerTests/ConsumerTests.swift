@@ -197,6 +197,37 @@ import Testing
     #expect(order.prefix(10) == ["a", "a", "a", "a", "b", "b", "a", "a", "b", "b"])
   }
 
+  /// Who lacks room whenever there is credit, and credit whenever there is room, has waited for longest.
+  @Test(arguments: 1...20 as ClosedRange<UInt64>)
+  func consumersThatShareCreditAndOutputTakeTurns(seed: UInt64) throws {
+    var random = SeededRandom(seed)
+    channel.setPrefetch(3, isGlobal: true)
+    let names = ["a", "b", "c"]
+    for name in names {
+      let queue = Name(name)
+      try channel.declare(queue)
+      try publish(300, to: queue)
+      try channel.consume(queue, tag: queue)
+    }
+    var passed = ["a": 0, "b": 0, "c": 0]
+    var out: [UInt64] = []
+    for _ in 0..<600 {
+      if Bool.random(using: &random) {
+        client.limitRoom(to: 1)
+        client.peer.roomMade()
+      } else if !out.isEmpty {
+        try channel.acknowledge(out.removeFirst(), isMultiple: false)
+      }
+      broker.turn()
+      for delivery in client.deliveries() {
+        out.append(delivery.tag)
+        for name in names { passed[name]! += 1 }
+        passed[delivery.consumer.description] = 0
+        #expect(passed.values.allSatisfy { $0 <= 8 })
+      }
+    }
+  }
+
   @Test func whatBasicGetHasOutNeedsNoCredit() throws {
     channel.setPrefetch(1, isGlobal: true)
     try publish(4)
