@@ -59,7 +59,7 @@ enum BenchCommand {
   private static let all: [any AnyOption] = [
     BrokerOptions.url, name, publishers, consumers, queues, queue, queueType, exchange,
     exchangeType, bindings, arguments, size, persistent, durable, mandatory, priorities, expiration,
-    delay, confirm, transaction, prefetch, ackEvery, rate, duration, messages, warmUp, drain, idle,
+    delay, confirm, transaction, prefetch, ackEvery, consumerArguments, rate, duration, messages, warmUp, drain, idle,
     keep, pid, json, progress,
   ]
 
@@ -121,6 +121,9 @@ enum BenchCommand {
   static let ackEvery = Option.value(
     "ack-every", "N", as: .integer(0...1_000_000), default: 0, shown: "0",
     "Acknowledge every N messages at once; 0 lets the broker acknowledge by itself.")
+
+  static let consumerArguments = Option.fields(
+    "consumer-arg", "An argument of the consumers, such as x-stream-offset=first,")
 
   // MARK: How fast, how long
 

@@ -33,9 +33,10 @@ final class BenchConsumer: WireSink {
       try connection.call(.basicQos(qos), channel: Self.channel)
     }
     for (number, queue) in queues.enumerated() {
-      let consume = BasicConsume(
+      var consume = BasicConsume(
         queue: topology.queues[queue], consumerTag: DeliveryTally.consumerTag(number),
         noAck: options.acknowledgeEvery == 0)
+      consume.arguments = options.consumerArguments
       try connection.call(.basicConsume(consume), channel: Self.channel, sink: self)
     }
   }

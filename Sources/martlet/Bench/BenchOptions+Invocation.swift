@@ -47,6 +47,7 @@ extension BenchOptions {
     transaction = invocation[BenchCommand.transaction]
     prefetch = invocation[BenchCommand.prefetch]
     acknowledgeEvery = invocation[BenchCommand.ackEvery]
+    consumerArguments = invocation[BenchCommand.consumerArguments]
   }
 
   /// A number of messages stands for a duration, and leaves nothing to warm up with.
@@ -62,6 +63,7 @@ extension BenchOptions {
   private func check() throws(Failure) {
     let isNamedInVain = !exchange.isEmpty && exchangeType == .default
     let bindsInVain = bindings > 0 && (exchangeType == .default || exchangeType == .fanout)
+    let isUneven = queueType == "stream" && consumers > queues && consumers % queues > 0
     let objections: [(isWrong: Bool, text: String)] = [
       (size > Self.sizeMax, "--size can be \(Self.sizeMax) at most"),
       (isNamedInVain, "--exchange needs an --exchange-type"),
@@ -77,6 +79,10 @@ extension BenchOptions {
       (
         publishers + consumers + idleConnections == 0,
         "there is nothing to do without publishers, consumers and idle connections"
+      ),
+      (
+        isUneven && publishers > 0,
+        "--consumers must be a multiple of --queues for streams, which each of them reads"
       ),
       (
         rate > 0 && rate < publishers,

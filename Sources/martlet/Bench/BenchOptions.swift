@@ -20,6 +20,8 @@ struct BenchOptions: Equatable {
   var queueType = ""
   /// Further arguments that queues are declared with.
   var arguments = FieldTable()
+  /// Arguments that consumers begin with.
+  var consumerArguments = FieldTable()
   /// Empty makes one up where the type needs one.
   var exchange = ""
   var exchangeType = ExchangeType.default
@@ -69,10 +71,18 @@ struct BenchOptions: Equatable {
   var isIdle: Bool { idleConnections > 0 && publishers == 0 && consumers == 0 }
 
   /// Messages arrive in the order in which they were published.
-  var isOrdered: Bool { (priorityMax ?? 0) == 0 && delayMax == 0 }
+  var isOrdered: Bool { (priorityMax ?? 0) == 0 && delayMax == 0 && !isStreamOfParts }
 
-  /// Queues that one message goes to.
-  var copies: Int { exchangeType == .fanout ? queues : 1 }
+  /// Records of one partition are in order, and those of several are not.
+  private var isStreamOfParts: Bool {
+    queueType == "stream" && arguments["x-stream-partitions"] != nil
+  }
+
+  /// How often one message is delivered: every consumer of a stream gets it that is in no group.
+  var copies: Int {
+    let isRead = queueType == "stream" && consumerArguments["x-stream-group"] == nil
+    return (exchangeType == .fanout ? queues : 1) * (isRead ? max(1, consumers / queues) : 1)
+  }
 
   /// The largest body, in bytes.
   static let sizeMax = 64 << 20

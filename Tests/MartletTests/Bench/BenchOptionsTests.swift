@@ -32,9 +32,22 @@ import Testing
   }
 
   @Test(arguments: [
+    ([], 1, true), (["--consumers", "3"], 3, true),
+    (["--consumers", "3", "--consumer-arg", "x-stream-group=g"], 1, true),
+    (["--consumers", "4", "--queues", "2", "--exchange-type", "fanout"], 4, true),
+    (["--arg", "x-stream-partitions=4"], 1, false),
+  ])
+  func everyConsumerOfAStreamReadsIt(words: [String], copies: Int, isOrdered: Bool) throws {
+    let options = try Self.options(["--queue-type", "stream", "--prefetch", "10"] + words)
+    #expect(options.copies == copies)
+    #expect(options.isOrdered == isOrdered)
+  }
+
+  @Test(arguments: [
     ["--url", "http://host"], ["--size", "65MiB"], ["--exchange", "x"], ["--bindings", "3"],
     ["--bindings", "3", "--exchange-type", "fanout"], ["--prefetch", "10", "--ack-every", "11"],
     ["--publishers", "0", "--consumers", "0"], ["--rate", "1", "--publishers", "2"],
+    ["--queue-type", "stream", "--queues", "2", "--consumers", "3"],
   ])
   func whatCannotWorkIsRefused(words: [String]) {
     do {
