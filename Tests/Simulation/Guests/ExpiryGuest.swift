@@ -68,6 +68,7 @@ final class ExpiryGuest: Guest {
     try publish(to: "", key: queue, properties) {
       guard let shortest = [own, life].compactMap(\.self).min() else { return }
       $0.fate.due = now + shortest
+      $0.fate.isByQueue = own == nil
     }
   }
 
@@ -112,9 +113,8 @@ final class ExpiryGuest: Guest {
 
   override func rested() throws(BrokenPromise) {
     let count = readyCount(queue)
-    let (_, living) = ledger.counts {
-      !$0.fate.isDead && ($0.fate.due == .max || !hasPassed($0.fate.due + Self.lateMax, for: $0))
-    }
+    let kept = keptByOthers()
+    let (_, living) = ledger.counts { !$0.fate.isDead && (isAlive($0) || kept.contains($0.id)) }
     let total = count + readyCount(grave)
     let (certain, _) = ledger.counts()
     try promise(
@@ -124,6 +124,25 @@ final class ExpiryGuest: Guest {
     try promise(
       count <= living, "what has expired leaves",
       "\(count) are there at \(now), and \(living) live: \(contents)")
+  }
+
+  private func isAlive(_ parcel: Parcel) -> Bool {
+    parcel.fate.due == .max || !hasPassed(parcel.fate.due + Self.lateMax, for: parcel)
+  }
+
+  /// What expires by the queue's time alone may stay as long as one in front of it lives, which lives for longer
+  /// only since the clock was set back.
+  private func keptByOthers() -> Set<Int> {
+    var kept: Set<Int> = []
+    var hasLiving = false
+    for parcel in ledger.all where parcel.isWaiting && !parcel.fate.isDead {
+      if isAlive(parcel) {
+        hasLiving = true
+      } else if hasLiving, parcel.fate.isByQueue {
+        kept.insert(parcel.id)
+      }
+    }
+    return kept
   }
 
   /// For whoever looks for the cause of a failure.

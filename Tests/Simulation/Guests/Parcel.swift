@@ -31,6 +31,8 @@ final class Parcel {
   struct Fate {
     /// A date from which on, or until which, something holds, as its guest means it.
     var due = Int64.max
+    /// Nothing but its queue's time says when it expires.
+    var isByQueue = false
     var delay: Int64 = 0
     var priority = 0
     /// What happened to it so far when it came to where it is.
