@@ -59,7 +59,8 @@ enum BenchCommand {
   private static let all: [any AnyOption] = [
     BrokerOptions.url, name, publishers, consumers, queues, queue, queueType, exchange,
     exchangeType, bindings, arguments, size, persistent, durable, mandatory, priorities, expiration,
-    delay, confirm, transaction, prefetch, ackEvery, consumerArguments, rate, duration, messages, warmUp, drain, idle,
+    delay, confirm, transaction, prefetch, ackEvery, consumerArguments, rate, duration, messages,
+    warmUp, drain, idle,
     keep, pid, json, progress,
   ]
 
