@@ -183,10 +183,7 @@ public final class Channel {
     // What is coming back is taken in its order, and what is being purged is not seen.
     guard !queue.isHeld, queue.makeFrontAlive() else { return .notBefore(0) }
     guard queue.hasReady else { return .empty }
-    // It would be read back in vain, again and again.
-    if broker.isOutputExhausted, let number = queue.tooLarge, number == queue.lane.nextNumber {
-      return .notBefore(0)
-    }
+    if queue.isNextTooLarge { return .notBefore(0) }
     guard let record = queue.lane.nextRecord() else {
       if queue.isUnreadable { throw .unreadable(queue: queue.name) }
       if queue.fetching != nil { return .notBefore(0) }
@@ -196,10 +193,7 @@ public final class Channel {
       guard broker.journal.isMarkingFailure else { throw .journalFailed(reason: reason) }
       return .notBefore(0)
     }
-    if broker.isOutputExhausted, MessageView(record).bodySize > Broker.smallMessageBytes {
-      queue.tooLarge = queue.lane.nextNumber
-      return .notBefore(0)
-    }
+    if queue.isTooLarge(MessageView(record).bodySize) { return .notBefore(0) }
     let lane = queue.lane
     var entry = lane.take()
     let tag = nextTag

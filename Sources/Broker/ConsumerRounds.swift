@@ -210,8 +210,8 @@ final class ConsumerLine {
   // Unsafe but sound, as in `ConsumerRing`: who leaves its queue leaves its line.
   unowned(unsafe) private var first: Consumer?
   unowned(unsafe) private var last: Consumer?
-  /// Whoever came last, near whom the next one's place is: those of another line come in its order.
-  unowned(unsafe) private var newest: Consumer?
+  /// Whoever came last from another line: the next one's place is near it, since they come in order.
+  unowned(unsafe) private var changed: Consumer?
   /// It is in the broker's list of lines that go on.
   private(set) var isMoving = false
   /// The next one to go on.
@@ -229,26 +229,44 @@ final class ConsumerLine {
     }
   }
 
-  /// It comes behind those that have waited for longer, in whatever line.
+  /// It comes behind those that have waited for longer, in whatever line; in a long line about there.
   func add(_ consumer: Consumer) {
-    var before = newest ?? last
-    while let next = before?.nextInLine, next.waitsSince < consumer.waitsSince { before = next }
-    while let other = before, other.waitsSince > consumer.waitsSince {
-      before = other.previousInLine
-    }
+    var before = last
+    if let last, last.waitsSince > consumer.waitsSince { before = place(of: consumer) }
     let after = before == nil ? first : before?.nextInLine
     consumer.line = self
     consumer.previousInLine = before
     consumer.nextInLine = after
     if let before { before.nextInLine = consumer } else { first = consumer }
     if let after { after.previousInLine = consumer } else { last = consumer }
-    newest = consumer
+    if after != nil { changed = consumer }
+  }
+
+  /// Those that a consumer looks at to find its place, in each direction.
+  private static let looksMax = 64
+
+  /// The one that it comes behind; nil if it is the first.
+  private func place(of consumer: Consumer) -> Consumer? {
+    var before = changed ?? last
+    var looks = 0
+    while looks < Self.looksMax, let next = before?.nextInLine,
+      next.waitsSince < consumer.waitsSince
+    {
+      before = next
+      looks += 1
+    }
+    looks = 0
+    while looks < Self.looksMax, let other = before, other.waitsSince > consumer.waitsSince {
+      before = other.previousInLine
+      looks += 1
+    }
+    return before
   }
 
   func remove(_ consumer: Consumer) {
     let (previous, next) = (consumer.previousInLine, consumer.nextInLine)
     if cursor === consumer { cursor = next }
-    if newest === consumer { newest = previous }
+    if changed === consumer { changed = previous }
     if let previous { previous.nextInLine = next } else { first = next }
     if let next { next.previousInLine = previous } else { last = previous }
     consumer.previousInLine = nil

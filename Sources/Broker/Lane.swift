@@ -237,9 +237,6 @@ final class Lane: RecoveredLane {
     return entry
   }
 
-  /// The number of the next message; nil if there is none, or if it is on disk and was not looked at yet.
-  var nextNumber: UInt64? { (returned.first ?? waiting.first)?.sequence }
-
   /// The next message's record is in memory; otherwise the queue is touched when it is. There is a next
   /// message.
   func isNextInMemory() -> Bool {

@@ -96,16 +96,13 @@ extension Queue {
   private func pumpCarefully(_ budget: inout DeliveryBudget) -> Bool {
     while hasReady, let consumer = rounds.nextReady() {
       guard !budget.isSpent else { return false }
+      guard !isNextTooLarge else { return stop() }
       guard let record = lane.nextRecord() else {
         keepTurn(of: consumer)
         return true
       }
       let size = MessageView(record).bodySize
-      guard !broker.isOutputExhausted || size <= Broker.smallMessageBytes else {
-        if !isStopped { broker.noteStopped(self) }
-        isStopped = true
-        return true
-      }
+      guard !isTooLarge(size) else { return stop() }
       rounds.advance()
       budget.spend(size)
       let lane = lane
@@ -116,6 +113,35 @@ extension Queue {
       }
       consumer.channel.deliver(entry, record, from: lane, to: consumer)
     }
+    return true
+  }
+
+  // MARK: While slow readers hold too much memory
+
+  /// The next message was found too large for now: it would be read back in vain, again and again.
+  var isNextTooLarge: Bool {
+    broker.isOutputExhausted && tooLarge != nil && tooLarge == nextPlace
+  }
+
+  /// Whether the next message, which is in memory and has a body of so many bytes, is too large for now.
+  func isTooLarge(_ size: Int) -> Bool {
+    guard broker.isOutputExhausted, size > Broker.smallMessageBytes else { return false }
+    tooLarge = nextPlace
+    return true
+  }
+
+  /// Which message is the next one; nil if it is on disk and was not looked at yet.
+  private var nextPlace: MessagePlace? {
+    let lane = lane
+    return (lane.returned.first ?? lane.waiting.first).map {
+      MessagePlace(lane: lane.id, sequence: $0.sequence)
+    }
+  }
+
+  /// Nobody is served before there is room for the next message.
+  private func stop() -> Bool {
+    if !isStopped { broker.noteStopped(self) }
+    isStopped = true
     return true
   }
 

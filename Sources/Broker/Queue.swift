@@ -52,8 +52,8 @@ public final class Queue: Destination {
   private var idleSequence: UInt64 = 0
   /// Waits in the broker's list of queues whose next message is too large for now.
   var isStopped = false
-  /// The message that is too large for those who ask for one, as was seen when it was in memory last.
-  var tooLarge: UInt64?
+  /// The message that was found to be too large for now when it was in memory last.
+  var tooLarge: MessagePlace?
   /// Waits in the broker's list of queues to pump.
   var isTouched = false
   /// Where it is in the broker's list of queues that may have messages.

@@ -315,6 +315,33 @@ import Testing
     #expect(try channel.take("cold")?.text == "small")
   }
 
+  /// The same for a consumer, each time when something is published behind it.
+  @Test func whatIsTooLargeForNowIsReadOnceForAConsumer() throws {
+    var settings = Self.settings
+    settings.cacheBytes = 0
+    let broker = try TestBroker.moving(disk, settings: settings)
+    let client = broker.connect()
+    let channel = client.open()
+    try channel.declare("cold", isDurable: true)
+    let body = [UInt8](repeating: 1, count: 2 * Broker.smallMessageBytes)
+    try channel.publish(body, key: "cold", isPersistent: true)
+    try broker.moveOut(channel)
+    broker.broker.exhaustOutput()
+    client.peer.roomMade()
+    let before = broker.journal.statistics.blocksReadBack
+    try channel.consume("cold")
+    for _ in 0..<20 {
+      broker.drainWorkers()
+      try broker.turn { try channel.publish("small", key: "cold") }
+    }
+    let read = broker.journal.statistics.blocksReadBack - before
+    #expect(read >= 1 && read <= 2, "\(read)")
+    #expect(client.deliveries().isEmpty)
+    broker.broker.relieveOutput()
+    broker.work()
+    #expect(client.deliveries().count == 21)
+  }
+
   /// How a wait for the disk ends.
   enum End: CaseIterable {
     case read, cancelled, deleted, purged, unreadable

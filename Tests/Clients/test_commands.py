@@ -28,6 +28,18 @@ def run(*words, url=None, stdin=b"", expect=0, **variables):
     return result.stdout, said
 
 
+def test_bench_reads_a_stream_from_where_its_consumers_are_told_to(url, fresh):
+    name = fresh("bench")
+    words = ["bench", "--queue", name, "--queue-type", "stream", "--durable", "--persistent", "--json"]
+    words += ["--messages", "500", "--keep"]
+    run(*words, "--consumers", "0", url=url)
+    readers = ["--publishers", "0", "--consumers", "2", "--prefetch", "50", "--ack-every", "10"]
+    readers += ["--consumer-arg", "x-stream-offset=first", "--messages", "1000", "--duration", "20s"]
+    out, _ = run(*words, *readers, url=url)
+    report = json.loads(out)
+    assert report["delivered"]["total"] == 1000
+
+
 # Arguments and variables
 
 

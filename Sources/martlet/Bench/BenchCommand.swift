@@ -60,8 +60,7 @@ enum BenchCommand {
     BrokerOptions.url, name, publishers, consumers, queues, queue, queueType, exchange,
     exchangeType, bindings, arguments, size, persistent, durable, mandatory, priorities, expiration,
     delay, confirm, transaction, prefetch, ackEvery, consumerArguments, rate, duration, messages,
-    warmUp, drain, idle,
-    keep, pid, json, progress,
+    warmUp, drain, idle, keep, pid, json, progress,
   ]
 
   // MARK: Who

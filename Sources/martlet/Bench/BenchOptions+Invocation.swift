@@ -63,7 +63,7 @@ extension BenchOptions {
   private func check() throws(Failure) {
     let isNamedInVain = !exchange.isEmpty && exchangeType == .default
     let bindsInVain = bindings > 0 && (exchangeType == .default || exchangeType == .fanout)
-    let isUneven = queueType == "stream" && consumers > queues && consumers % queues > 0
+    let isUneven = isReadByAll && consumers > queues && consumers % queues > 0
     let objections: [(isWrong: Bool, text: String)] = [
       (size > Self.sizeMax, "--size can be \(Self.sizeMax) at most"),
       (isNamedInVain, "--exchange needs an --exchange-type"),

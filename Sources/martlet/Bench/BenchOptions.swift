@@ -73,15 +73,21 @@ struct BenchOptions: Equatable {
   /// Messages arrive in the order in which they were published.
   var isOrdered: Bool { (priorityMax ?? 0) == 0 && delayMax == 0 && !isStreamOfParts }
 
-  /// Records of one partition are in order, and those of several are not.
-  private var isStreamOfParts: Bool {
-    queueType == "stream" && arguments["x-stream-partitions"] != nil
+  private var isStream: Bool {
+    queueType == "stream" || arguments["x-queue-type"] == .string("stream")
   }
 
-  /// How often one message is delivered: every consumer of a stream gets it that is in no group.
+  /// Records of one partition are in order, and those of several are not.
+  private var isStreamOfParts: Bool {
+    isStream && (arguments["x-stream-partitions"]?.integer ?? 1) > 1
+  }
+
+  /// Every consumer gets every message: of a stream, and in no group.
+  var isReadByAll: Bool { isStream && consumerArguments["x-stream-group"] == nil }
+
+  /// How often one message is delivered.
   var copies: Int {
-    let isRead = queueType == "stream" && consumerArguments["x-stream-group"] == nil
-    return (exchangeType == .fanout ? queues : 1) * (isRead ? max(1, consumers / queues) : 1)
+    (exchangeType == .fanout ? queues : 1) * (isReadByAll ? max(1, consumers / queues) : 1)
   }
 
   /// The largest body, in bytes.

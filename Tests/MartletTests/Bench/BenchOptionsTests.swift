@@ -35,10 +35,17 @@ import Testing
     ([], 1, true), (["--consumers", "3"], 3, true),
     (["--consumers", "3", "--consumer-arg", "x-stream-group=g"], 1, true),
     (["--consumers", "4", "--queues", "2", "--exchange-type", "fanout"], 4, true),
-    (["--arg", "x-stream-partitions=4"], 1, false),
+    (["--arg", "x-stream-partitions=4"], 1, false), (["--arg", "x-stream-partitions=1"], 1, true),
+    (["--consumers", "3", "--queues", "2", "--consumer-arg", "x-stream-group=g"], 1, true),
   ])
   func everyConsumerOfAStreamReadsIt(words: [String], copies: Int, isOrdered: Bool) throws {
-    let options = try Self.options(["--queue-type", "stream", "--prefetch", "10"] + words)
+    for type in [["--queue-type", "stream"], ["--arg", "x-queue-type=stream"]] {
+      try expect(copies, isOrdered, of: type + ["--prefetch", "10"] + words)
+    }
+  }
+
+  private func expect(_ copies: Int, _ isOrdered: Bool, of words: [String]) throws {
+    let options = try Self.options(words)
     #expect(options.copies == copies)
     #expect(options.isOrdered == isOrdered)
   }
