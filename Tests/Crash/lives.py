@@ -42,6 +42,15 @@ class Lives:
                 killer.cancel()
             self.broker.start()
 
+    def die_with_out(self, queue: str, count: int) -> None:
+        """Kills the broker while a client has so many messages of a queue and has answered none of them."""
+        channel = self.open()
+        for _ in range(count):
+            method, _, _ = channel.basic_get(queue)
+            assert method is not None, f"{queue} has too few messages"
+        self.broker.kill()
+        self.broker.start()
+
     def restart(self, channel) -> None:
         """Kills the broker after all that was said on a channel is durable."""
         channel.queue_declare(FENCE, durable=True)
