@@ -5,16 +5,16 @@ extension Journal {
   /// Bytes appended and not yet durable.
   public var uncommittedBytes: Int { endPosition - durablePosition }
 
-  /// Publishers should not be read from until a commit, or a round of spilling, has ended.
-  public var isCongested: Bool {
-    failure == nil && (uncommittedBytes > settings.uncommittedBytesMax || isSpillBehind)
-  }
-
-  /// More waits to be moved than a round or two can take: of the log, or of transient messages.
-  private var isSpillBehind: Bool {
+  /// Whether a publisher should not be read from until a commit, or a round of spilling, has ended. `position`
+  /// is where the log ended when it last led to a record, 0 if it never did: who has no part in what the log
+  /// is behind with does not wait for it.
+  public func isCongested(for position: Int) -> Bool {
+    guard failure == nil else { return false }
+    if uncommittedBytes > settings.uncommittedBytesMax, position > durablePosition { return true }
     guard isSpilling, !isSpillFailing else { return false }
     if transientBytes - stayingBytes > 2 * settings.transientBytesMax { return true }
-    guard let oldest = oldestLogBlock() else { return false }
+    guard let oldest = oldestLogBlock(), position > oldest else { return false }
+    // More waits to be moved than a round or two can take.
     return durablePosition - oldest > (1 + Self.lagWindowsMax) * settings.windowBytes
   }
 

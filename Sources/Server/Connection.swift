@@ -30,6 +30,8 @@ package final class Connection {
   package internal(set) var isYielding = false
   /// Held back because the log is behind.
   var isThrottled = false
+  /// Where the log ended when a request of this client last led to a record; 0 if none did.
+  var loggedAt = 0
   /// All is said, and the client has a while to close; what it still sends is discarded.
   var isLingering = false
   /// The client has ended its stream; the rest of what was said to it is written.

@@ -249,6 +249,7 @@ package final class Loop {
   /// Gives the conversation bytes and keeps what it does not take.
   private func take(_ connection: Connection, _ bytes: UnsafeRawBufferPointer) {
     let conversation = connection.conversation
+    let logEnd = broker.journal.endPosition
     var rest = bytes
     var isMore: Bool
     repeat {
@@ -260,6 +261,7 @@ package final class Loop {
       keep(rest, of: connection)
       witness?.didTake(from: connection, untaken: rest.count)
     } while isMore
+    if broker.journal.endPosition != logEnd { connection.loggedAt = broker.journal.endPosition }
     countUnproven(connection)
   }
 
@@ -275,7 +277,9 @@ package final class Loop {
   /// After the conversation did something: notes what it waits for.
   func settle(_ connection: Connection) {
     let conversation = connection.conversation
-    if conversation.isPublisher, broker.journal.isCongested, !connection.isThrottled {
+    if conversation.isPublisher, !connection.isThrottled,
+      broker.journal.isCongested(for: connection.loggedAt)
+    {
       connection.isThrottled = true
     }
     if conversation.pause == .untilNextTurn { yield(connection) }
@@ -326,7 +330,9 @@ package final class Loop {
     let journal = broker.journal
     return resumePaused { connection in
       let mayGoOn = connection.conversation.resume(durable: journal.durablePosition)
-      guard connection.isThrottled, !journal.isCongested else { return mayGoOn }
+      guard connection.isThrottled, !journal.isCongested(for: connection.loggedAt) else {
+        return mayGoOn
+      }
       connection.isThrottled = false
       return true
     }

@@ -176,6 +176,34 @@ import Testing
     #expect(client.session.pause == .none)
   }
 
+  // MARK: A log that is behind
+
+  @Test func onlyWhoHasPartInWhatTheLogIsBehindWithIsHeldBack() throws {
+    let loop = try TestLoop(uncommittedBytesMax: 10_000)
+    let heavy = try opened(loop)
+    let transient = try opened(loop)
+    let light = try opened(loop)
+    _ = try heavy.call(.queueDeclare(QueueDeclare(queue: "durable", durable: true)))
+    _ = try heavy.call(.queueDeclare(QueueDeclare(queue: "transient")))
+    let body = [UInt8](repeating: 1, count: 20_000)
+    let persistent: [UInt8] = [0x10, 0, 2]
+    let large = Wire.publish(
+      BasicPublish(routingKey: "durable"), body: body, properties: persistent)
+    let small = Wire.publish(
+      BasicPublish(routingKey: "durable"), body: [1], properties: persistent)
+    heavy.send(Array(large.joined()))
+    #expect(heavy.connection.isHeldBack)
+    transient.send(Wire.publish(key: "transient"))
+    #expect(!transient.connection.isHeldBack)
+    light.send(Array(small.joined()))
+    #expect(light.connection.isHeldBack)
+    loop.settle()
+    #expect(!heavy.connection.isHeldBack && !light.connection.isHeldBack)
+    let status = try light.call(.queueDeclare(QueueDeclare(queue: "durable", passive: true)))
+    let two = QueueDeclareOk(queue: "durable", messageCount: 2, consumerCount: 0)
+    #expect(status == [.method(.queueDeclareOk(two), channel: 1)])
+  }
+
   // MARK: Output
 
   @Test func deliveriesStopAtTheOutputsLimitAndGoOnWhenItWasRead() throws {

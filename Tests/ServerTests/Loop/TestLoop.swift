@@ -25,9 +25,11 @@ final class TestLoop {
   /// On the journal that another loop left in `directory`, or on a new one.
   init(
     settings: SessionSettings = SessionSettings(), limits: BrokerLimits = BrokerLimits(),
-    log: Log = Log(level: .error), directory: TemporaryDirectory = TemporaryDirectory()
+    log: Log = Log(level: .error), uncommittedBytesMax: Int? = nil,
+    directory: TemporaryDirectory = TemporaryDirectory()
   ) throws(JournalError) {
     var journalSettings = Journal.Settings()
+    if let uncommittedBytesMax { journalSettings.uncommittedBytesMax = uncommittedBytesMax }
     journalSettings.segmentBytes = 1 << 20
     journalSettings.isSynced = false
     journalSettings.diskReserveBytes = 0
