@@ -1,5 +1,4 @@
 import Base
-import Glibc
 import Testing
 
 /// The simulator itself: a sound broker keeps its promises, and each known defect is found.
@@ -18,7 +17,7 @@ import Testing
 
   @Test(
     .enabled(if: Sabotage.isPossible),
-    arguments: Sabotage.allCases.filter { !rare.contains($0) && unitTest[$0] == nil })
+    arguments: Sabotage.allCases.filter { unitTest[$0] == nil })
   func findsADefect(_ defect: Sabotage) {
     let first = Self.firstSeed[defect] ?? 1
     let result = ChildProcess.simulate([
@@ -35,17 +34,6 @@ import Testing
       lines.contains { $0.contains("\(test)(") && $0.contains(" failed after ") },
       "\(defect) was not found by \(test):\n\(lines.suffix(20).joined(separator: "\n"))")
   }
-
-  /// A soak: each may take many minutes.
-  @Test(.enabled(if: Sabotage.isPossible && isSoak), arguments: rare)
-  func findsARareDefect(_ defect: Sabotage) {
-    let result = ChildProcess.simulate([
-      "--variant", defect.rawValue, "--quick", "--seeds", "20000", "--steps", "100",
-    ])
-    #expect(result.status == 1, "\(defect) was not found")
-  }
-
-  private static let isSoak = getenv("MARTLET_TEST_SOAK") != nil
 
   /// Where the search for a defect begins, so that it ends soon. When the simulator changes, the search
   /// goes on from there; `Tools/simulate --variant NAME --seeds 3000` tells where they are now.
@@ -85,13 +73,10 @@ import Testing
     .makesHolesEarly: "eachSealWaitsForItsOwnPosition",
     .misnamesFirstRecord: "whatStandsBehindALargeRecordIsFoundFromItsSegmentOn",
     .missesWhatMoves: "whatMovesMeanwhileIsThereOnceAfterACrash",
+    .removesFileBeforeRecord: "aFileStaysUntilTheLogSaysThatItIsGone",
+    .replaysFromSnapshotsEnd: "aCheckpointNeedsTheLogFromItsBeginningOn",
+    .returnsSpaceEarly: "aFileStaysUntilTheLogSaysThatNobodyNeedsIt",
     .opensUnsyncedSegment: "aSegmentIsNotUsedBeforeItsNameIsDurable",
     .sharesFirstBatch: "aLifeThatLeftRecordsLeftItsEpoch",
-  ]
-
-  /// They show only when a crash falls between two operations that follow each other closely: one seed in
-  /// a thousand or more finds them. With MARTLET_TEST_SOAK set they are looked for, too.
-  private static let rare: [Sabotage] = [
-    .returnsSpaceEarly, .removesFileBeforeRecord, .replaysFromSnapshotsEnd,
   ]
 }
