@@ -147,6 +147,8 @@ public final class Broker {
     vhosts[VirtualHost.defaultName] = VirtualHost(name: VirtualHost.defaultName, broker: self)
   }
 
+  deinit { deliveryChunks.isOver = true }
+
   public func vhost(_ name: Name) -> VirtualHost? { vhosts[name] }
 
   /// How many queues there are, and messages in them.

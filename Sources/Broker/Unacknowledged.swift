@@ -13,7 +13,8 @@ struct PendingDelivery: BitwiseCopyable {
 /// Memory of a connection's deliveries that wait for acknowledgements, which the broker's account
 /// counts with that of all others.
 final class DeliveryMeter {
-  private weak var broker: Broker?
+  /// Not weak: a weak reference would have each retain of the broker, wherever it is, take longer.
+  private unowned let broker: Broker
   let chunks: DeliveryChunks
   private(set) var bytes = 0
 
@@ -24,7 +25,7 @@ final class DeliveryMeter {
 
   func add(_ delta: Int) {
     bytes += delta
-    broker?.account.add(delta, to: .deliveries)
+    if !chunks.isOver { broker.account.add(delta, to: .deliveries) }
   }
 }
 
@@ -34,6 +35,8 @@ final class DeliveryChunks {
   /// 160 KiB.
   private static let countMax = 64
   private var chunks: [UnsafeMutablePointer<PendingDelivery>] = []
+  /// The broker is gone, and its account with it; channels may outlive it.
+  var isOver = false
 
   deinit {
     for chunk in chunks { chunk.deallocate() }
