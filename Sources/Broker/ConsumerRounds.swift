@@ -121,33 +121,54 @@ struct ConsumerRounds {
   }
 }
 
-/// Consumers that wait until the active one of their queue goes.
+/// Consumers that wait until the active one of their queue goes, however many: who is next is known.
 struct Standby {
-  private var ring = ConsumerRing()
+  private struct Round {
+    let priority: Int64
+    /// In the order in which they came; never empty.
+    var ring = ConsumerRing()
+  }
+
+  /// Those of each priority, the highest first.
+  private var rounds: [Round] = []
   private(set) var count = 0
 
+  /// How many priorities they have.
+  var priorityCount: Int { rounds.count }
+
+  func has(priority: Int64) -> Bool {
+    let place = place(of: priority)
+    return place < rounds.count && rounds[place].priority == priority
+  }
+
   mutating func add(_ consumer: Consumer) {
-    ring.append(consumer)
+    let place = place(of: consumer.priority)
+    if place == rounds.count || rounds[place].priority != consumer.priority {
+      rounds.insert(Round(priority: consumer.priority), at: place)
+    }
+    rounds[place].ring.append(consumer)
     consumer.place = .standby
     count += 1
   }
 
   mutating func remove(_ consumer: Consumer) {
-    ring.remove(consumer)
+    let place = place(of: consumer.priority)
+    rounds[place].ring.remove(consumer)
+    if rounds[place].ring.turn == nil { rounds.remove(at: place) }
     consumer.place = .nowhere
     count -= 1
   }
 
   /// The first of those with the highest priority, which is to be active from now on.
   mutating func takeNext() -> Consumer? {
-    guard var next = ring.turn else { return nil }
-    var other = next.next
-    while let candidate = other, candidate !== ring.turn {
-      if candidate.priority > next.priority { next = candidate }
-      other = candidate.next
-    }
+    guard let next = rounds.first?.ring.turn else { return nil }
     remove(next)
     return next
+  }
+
+  /// Where those of this priority are, or would be.
+  private func place(of priority: Int64) -> Int {
+    (0..<rounds.count).partition { rounds[$0].priority > priority }
   }
 }
 

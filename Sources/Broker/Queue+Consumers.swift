@@ -4,7 +4,8 @@ import Base
 extension Queue {
   /// Whether a consumer of this priority may come; there cannot be too many different ones.
   func takes(priority: Int64) -> Bool {
-    rounds.has(priority: priority) || rounds.priorityCount < broker.limits.consumerPrioritiesMax
+    rounds.has(priority: priority) || standby.has(priority: priority)
+      || max(rounds.priorityCount, standby.priorityCount) < broker.limits.consumerPrioritiesMax
   }
 
   func add(_ consumer: Consumer) {

@@ -79,4 +79,42 @@ import Testing
       Set(client.events().map { "\($0)" })
         == Set(["a", "b"].map { "\(Event.cancelled(Name($0), on: 1))" }))
   }
+
+  /// Each that goes is followed by the one that has waited longest, however many stand behind.
+  @Test(.timeLimit(.minutes(1))) func manyStandByAndGoInTheirOrder() throws {
+    let count = 65_000
+    for number in 0..<count { try channel.consume("q", tag: Name("\(number)"), isAutomatic: true) }
+    for number in 0..<count - 1 {
+      channel.cancel(Name("\(number)"))
+      if number % 1000 == 0 { #expect(try served(1) == [Name("\(number + 1)")]) }
+    }
+    #expect(try served(1) == [Name("\(count - 1)")])
+  }
+
+  @Test(.timeLimit(.minutes(1))) func aQueueThatManyStandByForGoesInSlices() throws {
+    for number in 0..<65_000 {
+      try channel.consume("q", tag: Name("\(number)"), isAutomatic: true)
+    }
+    broker.turn()
+    try broker.turn { try channel.delete("q") }
+    #expect((32...60).contains(broker.finishChores()))
+    #expect(client.events().count == 65_000)
+  }
+
+  @Test func prioritiesOfThoseThatStandByAreLimited() throws {
+    var limits = BrokerLimits()
+    limits.consumerPrioritiesMax = 2
+    let broker = try TestBroker(limits: limits)
+    let channel = broker.connect().open()
+    try channel.declare("q", arguments: ["x-single-active-consumer": .bool(true)])
+    for (tag, priority) in [("a", 1), ("b", 2), ("c", 1), ("d", 2)] as [(Name, Int64)] {
+      try channel.consume("q", tag: tag, priority: priority)
+    }
+    #expect(
+      mistake { try channel.consume("q", tag: "e", priority: 3) }
+        == .limitReached(.priorities(queue: "q", in: "/", max: 2)))
+    channel.cancel("b")
+    channel.cancel("d")
+    try channel.consume("q", tag: "e", priority: 3)
+  }
 }
