@@ -36,6 +36,23 @@ enum BindingEnd {
     case .exchange(let exchange): exchange.isDeleted
     }
   }
+
+  /// See `Dependents.count`.
+  func countDependents(atMost limit: Int) -> [(exchange: Exchange, count: Int)]? {
+    switch self {
+    case .destination(let destination): destination.dependents.count(atMost: limit)
+    case .exchange(let exchange): exchange.dependents.count(atMost: limit)
+    }
+  }
+
+  /// It is deleted, and each exchange with bindings to it that goes with its last one has them in its
+  /// `leavingCount`.
+  var isCountedAsLeaving: Bool {
+    switch self {
+    case .destination(let destination): destination.dependents.areCounted
+    case .exchange(let exchange): exchange.dependents.areCounted
+    }
+  }
 }
 
 /// A row of the binding table: messages of an exchange with a key, or with headers, go to a queue, a stream

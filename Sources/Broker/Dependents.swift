@@ -2,6 +2,8 @@
 /// each has. So it is known what goes with a destination without a look at its bindings, which may be
 /// very many.
 struct Dependents {
+  /// What they depend on is deleted, and each has it in its `leavingCount`.
+  private(set) var areCounted = false
   private var counts: [ObjectIdentifier: (exchange: Exchange, count: Int)] = [:]
 
   mutating func add(_ exchange: Exchange) {
@@ -14,8 +16,11 @@ struct Dependents {
     counts[key] = found.count > 1 ? (exchange, found.count - 1) : nil
   }
 
-  /// In the order of their ids, so that the log does not depend on chance.
-  var all: [(exchange: Exchange, count: Int)] {
-    counts.values.sorted { $0.exchange.id < $1.exchange.id }
+  /// All of them, which are to be counted now, in the order of their ids, so that the log does not depend on
+  /// chance; nil if they are more than `limit`.
+  mutating func count(atMost limit: Int) -> [(exchange: Exchange, count: Int)]? {
+    guard counts.count <= limit else { return nil }
+    areCounted = true
+    return counts.values.sorted { $0.exchange.id < $1.exchange.id }
   }
 }

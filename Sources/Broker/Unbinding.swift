@@ -19,6 +19,7 @@ final class Unbinding: Chore {
 
   /// A binding touches some places that are far apart.
   private static let stepsPerBinding = 6
+  private static let stepsPerExchange = 4
 
   init(_ vhost: VirtualHost, _ deleted: [Deleted], by actor: Name) {
     self.vhost = vhost
@@ -41,6 +42,7 @@ final class Unbinding: Chore {
         let going = vhost.goesWithCascade(source)
         vhost.takeOut(going, isLogged: false, by: actor)
         deleted += going.map { .exchange($0) }
+        steps -= Self.stepsPerExchange * going.count
       }
       steps -= Self.stepsPerBinding + source.steps(for: binding)
       guard steps > 0 else { return false }

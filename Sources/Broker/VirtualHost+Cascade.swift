@@ -4,21 +4,25 @@ import Base
 /// the chain. It is known at once, and stands in the log as one, however long the bindings take that are
 /// then taken out (`Unbinding`).
 extension VirtualHost {
-  /// Exchanges above go later, each when its last binding is taken out; a stop in between can leave them.
+  /// Exchanges that are looked at for it at once. Of what more than that depend on, each goes later, when its
+  /// last binding is taken out; a stop in between can leave some.
   static let cascadeMax = 4096
 
-  /// The exchanges that go with destinations that are deleted: all of whose bindings lead to what is
-  /// deleted. They count as deleted from now on, and are still to be taken out of the table.
-  func cascade(from deleted: [Dependents]) -> [Exchange] {
+  /// The exchanges that go with what is deleted: all of whose bindings lead to such. They count as deleted
+  /// from now on, and are still to be taken out of the table.
+  func cascade(from deleted: BindingEnd) -> [Exchange] {
     var going: [Exchange] = []
-    var next = deleted
-    while let dependents = next.popLast() {
-      for (exchange, count) in dependents.all {
+    var next = [deleted]
+    var left = Self.cascadeMax
+    while let end = next.popLast() {
+      guard let dependents = end.countDependents(atMost: left) else { continue }
+      left -= dependents.count
+      for (exchange, count) in dependents {
         exchange.leavingCount += count
-        guard goesWithoutBindings(exchange), going.count < Self.cascadeMax else { continue }
+        guard goesWithoutBindings(exchange) else { continue }
         exchange.isDeleted = true
         going.append(exchange)
-        next.append(exchange.dependents)
+        next.append(.exchange(exchange))
       }
     }
     return going
@@ -34,7 +38,7 @@ extension VirtualHost {
   /// The exchange goes, since it has no binding any more, and what goes with it.
   func goesWithCascade(_ exchange: Exchange) -> [Exchange] {
     exchange.isDeleted = true
-    return [exchange] + cascade(from: [exchange.dependents])
+    return [exchange] + cascade(from: .exchange(exchange))
   }
 
   /// Takes exchanges out of the table; the log gets that as one with what `body` tells it.

@@ -160,7 +160,7 @@ public final class VirtualHost {
       exchange.incoming.remove(binding)
       if source.isAutoDelete { exchange.dependents.remove(source) }
     }
-    if source.isAutoDelete, binding.destination.isDeleted { source.leavingCount -= 1 }
+    if source.isAutoDelete, binding.destination.isCountedAsLeaving { source.leavingCount -= 1 }
     bindings -= 1
     bindingBytes += source.routerBytes - before
     broker.noteReleased()
@@ -180,7 +180,7 @@ public final class VirtualHost {
     nodeBytes -= leaving.memoryBytes
     let isSilent = leaving.isAutoDelete && Sabotage.is(.revivesAutoDeleteQueue)
     let isLogged = leaving.isDurable && !broker.isRecovering && !isSilent
-    let going = cascade(from: [leaving.dependents])
+    let going = cascade(from: .destination(leaving))
     takeOut(
       going, with: { if isLogged { broker.catalog.appendDeleted(leaving) } }, isLogged: isLogged,
       by: actor)

@@ -148,4 +148,51 @@ import Testing
     let again = try broker.restarted()
     #expect(again.vhost.exchangeCount == vhost.exchangeCount)
   }
+
+  /// So many depend on the queue that none of them is known to go at once; each takes others along.
+  @Test func whatVeryManyTakeAlongGoesInSlices() throws {
+    try channel.declare("q")
+    for number in 0...VirtualHost.cascadeMax {
+      let name = Name("a\(number)")
+      try vhost.declare(exchange: name, "fanout", isAutoDelete: true)
+      try channel.bind("q", to: name)
+      for other in 0..<4 {
+        let source = Name("b\(number)-\(other)")
+        try vhost.declare(exchange: source, "fanout", isAutoDelete: true)
+        try vhost.bind(exchange: name, to: source)
+      }
+    }
+    var left = vhost.exchangeCount
+    let before = left - 5 * (VirtualHost.cascadeMax + 1)
+    try broker.turn { try channel.delete("q") }
+    var most = left - vhost.exchangeCount
+    while broker.broker.hasChores {
+      left = vhost.exchangeCount
+      broker.turn()
+      most = max(most, left - vhost.exchangeCount)
+    }
+    #expect(most < BrokerLimits().choreStepsPerTurn / 3)
+    #expect(vhost.exchangeCount == before)
+    #expect(vhost.bindings == 0)
+  }
+
+  /// An exchange goes with the last of two queues, of which the first was not counted.
+  @Test func anExchangeGoesAlthoughItsFirstQueueHadTooManyOthers() throws {
+    try channel.declare("p")
+    try channel.declare("q")
+    for number in 0...VirtualHost.cascadeMax {
+      let name = Name("a\(number)")
+      try vhost.declare(exchange: name, "fanout", isAutoDelete: true)
+      try channel.bind("q", to: name)
+      if number < 3 { try channel.bind("p", to: name) }
+    }
+    let before = vhost.exchangeCount - VirtualHost.cascadeMax - 1
+    try broker.turn {
+      try channel.delete("q")
+      try channel.delete("p")
+    }
+    broker.finishChores()
+    #expect(vhost.exchangeCount == before)
+    #expect(vhost.bindings == 0)
+  }
 }
