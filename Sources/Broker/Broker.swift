@@ -151,17 +151,6 @@ public final class Broker {
 
   public func vhost(_ name: Name) -> VirtualHost? { vhosts[name] }
 
-  /// How many queues there are, and messages in them.
-  public var counts: (queues: Int, ready: Int, unacknowledged: Int) {
-    var counts = (queues: 0, ready: 0, unacknowledged: 0)
-    for destination in vhosts.values.lazy.flatMap({ $0.destinations.values }) {
-      counts.queues += 1
-      counts.ready += destination.readyCount
-      counts.unacknowledged += destination.unacknowledgedCount
-    }
-    return counts
-  }
-
   // MARK: Turns
 
   /// A turn begins.

@@ -34,6 +34,8 @@ public final class Channel {
   let creditLine = ConsumerLine()
   /// What the client asked for with many deliveries, in order, while it is underway.
   private(set) var work: ChannelWork?
+  /// Its place among its connection's, until it is closed.
+  var index = 0
   /// Where it is in the broker's list of channels that are being closed.
   var closingIndex: Int?
   private(set) var nextTag: UInt64 = 1
@@ -353,7 +355,8 @@ public final class Channel {
   /// The client closed the channel, or made a mistake on it: consumers end, what was not
   /// acknowledged comes back.
   public func close() {
-    peer.channels.removeAll { $0 === self }
+    guard !isClosed else { return }
+    peer.forget(self)
     giveUp(for: peer)
   }
 

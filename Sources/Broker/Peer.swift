@@ -55,7 +55,8 @@ public final class Peer {
   public private(set) var hasRoom = true
   /// Bytes of direct replies since there was room; no queue could hold them back.
   private var unreadReplyBytes = 0
-  var channels: [Channel] = []
+  /// Each knows its place here.
+  private(set) var channels: [Channel] = []
   /// Its place among the broker's, while it is open.
   var index = 0
   private(set) var isClosed = false
@@ -130,10 +131,19 @@ public final class Peer {
 
   public func openChannel(_ number: UInt16) -> Channel {
     let channel = Channel(number: number, peer: self)
+    channel.index = channels.count
     channels.append(channel)
     broker.account.add(Channel.memoryBytes, to: .connections)
     broker.events.opened(channel)
     return channel
+  }
+
+  /// The channel is being closed.
+  func forget(_ channel: Channel) {
+    let last = channels.removeLast()
+    guard last !== channel else { return }
+    channels[channel.index] = last
+    last.index = channel.index
   }
 
   func own(_ queue: Destination) {

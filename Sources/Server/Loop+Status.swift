@@ -6,7 +6,10 @@ import Journal
 /// What SIGUSR1 asks for: the broker's figures, in the log.
 extension Loop {
   func logStatus() {
-    let counts = broker.counts
+    broker.count { [weak self] in self?.logStatus($0) }
+  }
+
+  private func logStatus(_ counts: MessageCounts) {
     log.info(
       "status: connections=\(connectionCount) queues=\(counts.queues) ready=\(counts.ready)"
         + " unacknowledged=\(counts.unacknowledged) \(lockStatus)"

@@ -54,7 +54,7 @@ private final class Scale: Destination {
     #expect(scale.sizes == [3, 5] && scale.takenCount == 2)
     #expect(broker.queue("q")?.readyCount == 2, "what one refuses the others take")
     #expect(broker.stream("s")?.readyCount == 2)
-    #expect(broker.broker.counts.ready == 6)
+    #expect(broker.counts.ready == 6)
     #expect(broker.vhost.remove(scale, .deleted) == 2)
     broker.finishChores()
     try channel.publish("more", to: "amq.fanout", key: "k")

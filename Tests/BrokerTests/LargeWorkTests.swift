@@ -223,4 +223,34 @@ import Testing
     for _ in 0..<3 { broker.turn() }
     #expect(queue == nil)
   }
+
+  // MARK: Much beside each other
+
+  @Test(.timeLimit(.minutes(1))) func manyChannelsCloseOneByOne() throws {
+    let other = broker.connect()
+    let channels = (1...60_000).map { other.open(UInt16($0)) }
+    for channel in channels.dropLast() { channel.close() }
+    #expect(other.peer.channels.count == 1)
+    try channels.last?.consume("q")
+    #expect(queue.consumerCount == 1)
+    channels.last?.close()
+    #expect(other.peer.channels.isEmpty)
+    #expect(queue.consumerCount == 0)
+  }
+
+  @Test func allMessagesAreCountedInSlices() throws {
+    let count = 20_000
+    for index in 0..<count { try channel.declare(Name("i\(index)")) }
+    for index in 0..<count where index % 100 == 0 {
+      try channel.publish("m", key: Name("i\(index)"))
+    }
+    _ = try channel.get("i100", isAutomatic: false) { _, _, _, _, _ in }
+    var counts: MessageCounts?
+    broker.turn { broker.broker.count { counts = $0 } }
+    #expect(counts == nil)
+    #expect((1...5).contains(finish()))
+    #expect(counts?.queues == count + 1)
+    #expect(counts?.ready == count / 100 - 1)
+    #expect(counts?.unacknowledged == 1)
+  }
 }

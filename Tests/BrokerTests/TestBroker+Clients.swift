@@ -16,6 +16,13 @@ extension TestBroker {
     return client
   }
 
+  /// What there is of messages, which are few.
+  var counts: MessageCounts {
+    var found = MessageCounts()
+    broker.count { found = $0 }
+    return found
+  }
+
   // MARK: Ends
 
   /// Turns until no work is underway; returns how many.

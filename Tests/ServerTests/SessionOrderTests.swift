@@ -77,7 +77,7 @@ import Testing
     #expect(try client.takeEvents() == [])
     loop.settle()
     #expect(!loop.broker.hasChores)
-    #expect(loop.broker.counts.queues == 1)
+    #expect(loop.counts.queues == 1)
     #expect(
       try client.takeEvents() == [
         .method(.connectionCloseOk(ConnectionCloseOk()), channel: 0)

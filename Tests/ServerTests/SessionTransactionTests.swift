@@ -104,11 +104,11 @@ import Testing
     #expect(events.count == 3, "the message comes back")
     #expect(
       events.suffix(2) == [.method(.txRollbackOk(TxRollbackOk()), channel: 1), ticket])
-    #expect(loop.broker.counts.ready == 0)
+    #expect(loop.counts.ready == 0)
     client.send(publish(1) + commit)
     loop.settle()
     #expect(try client.takeEvents() == [committed])
-    #expect(loop.broker.counts.ready == 1)
+    #expect(loop.counts.ready == 1)
   }
 
   @Test func aConnectionThatEndsInACommitLeavesNothing() throws {
@@ -117,6 +117,6 @@ import Testing
     loop.drop(client)
     loop.settle()
     #expect(loop.broker.account[.transactions] == 0)
-    #expect(loop.broker.counts.ready == 0)
+    #expect(loop.counts.ready == 0)
   }
 }

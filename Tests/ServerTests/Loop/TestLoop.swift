@@ -141,6 +141,13 @@ final class TestLoop {
     }
   }
 
+  /// What there is of messages, which are few.
+  var counts: MessageCounts {
+    var found = MessageCounts()
+    broker.count { found = $0 }
+    return found
+  }
+
   /// Sets or takes back the alarm that blocks publishers.
   func setAlarm(_ reason: String?) {
     broker.alarm = reason
