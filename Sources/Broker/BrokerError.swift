@@ -118,6 +118,7 @@ public indirect enum BrokerError: Error, Equatable, Sendable {
     case declared(Subject, max: Int)
     /// Groups of consumers of a stream.
     case streamGroups(stream: Name, in: Name, max: Int)
+    case groupMembers(group: Name, stream: Name, in: Name, max: Int)
     /// Bindings of a virtual host.
     case bindings(in: Name, max: Int)
     /// Arguments of one thing.

@@ -74,6 +74,8 @@ public struct BrokerLimits: Equatable, Sendable {
 
   /// Groups of consumers of one stream.
   public static let streamGroupsMax = 1024
+  /// Consumers of such a group.
+  public static let streamGroupMembersMax = 2048
 
   /// Messages that wait for their time, of one page of a list.
   public static let delayedPageMax = 1000

@@ -35,6 +35,8 @@ public final class Queue: Destination {
   unowned(unsafe) var delays: Delays?
   /// What the account of memory has of its entries.
   private var countedEntries = 0
+  /// It was deleted, and has no messages any more.
+  private var isGivenUp = false
   /// The operator was told that a message of it is damaged, which is told once.
   var isDamageTold = false
 
@@ -257,7 +259,11 @@ public final class Queue: Destination {
 
   /// Brings the account of memory up to date.
   func countEntries() {
-    let bytes = lanes.reduce(Self.laneBytes * (lanes.count - 1)) { $0 + $1.byteCount }
+    let bytes =
+      isGivenUp
+      ? 0
+      : lanes.reduce(Self.laneBytes * (lanes.count - 1)) { $0 + $1.byteCount }
+        + (feed?.byteCount ?? 0)
     guard bytes != countedEntries else { return }
     broker.account.add(bytes - countedEntries, to: .entries)
     countedEntries = bytes
@@ -385,8 +391,17 @@ public final class Queue: Destination {
     times?.end()
     if rounds.count > 0 || lanes.contains(where: { $0.waiting.count > 0 || !$0.returned.isEmpty }) {
       broker.chores.begin(QueueEnd(self), for: nil)
+    } else {
+      gaveUp()
     }
     broker.letGo(self)
+  }
+
+  /// Nothing is left of its messages but what is out with clients: what it takes of memory goes.
+  func gaveUp() {
+    isGivenUp = true
+    for lane in lanes { lane.trim() }
+    countEntries()
   }
 
   override var isDone: Bool { unacknowledgedCount == 0 }

@@ -16,7 +16,7 @@ extension Queue {
   func dropMessages(_ steps: inout Int) -> Bool {
     var isOver = true
     for lane in lanes where isOver { isOver = lane.dropMessages(&steps) }
-    countEntries()
+    if isOver { gaveUp() } else { countEntries() }
     return isOver
   }
 }

@@ -84,6 +84,8 @@ extension PeerError {
       switch limit {
       case .streamGroups(let name, let vhost, let max):
         .tooManyGroups(queue: name, vhost: vhost, limit: max)
+      case .groupMembers(let group, let name, let vhost, let max):
+        .tooManyMembers(group: group, queue: name, vhost: vhost, limit: max)
       case .consumers(let max): .tooManyConsumers(limit: max)
       case .priorities(let queue, let vhost, let max):
         .tooManyPriorities(queue: queue, vhost: vhost, limit: max)

@@ -170,4 +170,33 @@ import Testing
       try StreamReader(broker, group: "more", prefetch: 1)
     }
   }
+
+  /// All come in few turns; those that have no partition step in when others go.
+  @Test func membersHaveALimit() throws {
+    let max = BrokerLimits.streamGroupMembersMax
+    let client = broker.connect()
+    let own = client.open()
+    own.setPrefetch(1, isGlobal: false)
+    func join(_ number: Int) throws {
+      _ = try own.consume(
+        "s", tag: Name("c\(number)"), isAutomatic: false, isExclusive: false,
+        arguments: ["x-stream-group": .string(Array("g".utf8))])
+    }
+    for number in 0..<max { try join(number) }
+    #expect(
+      throws: BrokerError.limitReached(
+        .groupMembers(group: "g", stream: "s", in: "/", max: max))
+    ) { try join(max) }
+    #expect(broker.stream()?.consumerCount == max)
+    try bind()
+    try publish(0..<60)
+    broker.durableTurn()
+    #expect(Set(client.deliveries().map(\.consumer)).count == 6)
+    own.close()
+    broker.finishChores()
+    broker.turn()
+    #expect(broker.stream()?.consumerCount == 0)
+    let last = try member()
+    #expect(try take(last).count == 60)
+  }
 }

@@ -72,6 +72,10 @@ import Testing
       .limitReached(.streamGroups(stream: "n", in: "v", max: 5)), "too-many-groups",
       ["n", "v", "5"]
     ),
+    (
+      .limitReached(.groupMembers(group: "g", stream: "n", in: "v", max: 5)), "too-many-members",
+      ["g", "n", "v", "5"]
+    ),
     (.isNotTransactional, "not-transactional", []),
     (.isConfirming, "confirm-to-transactions", []),
     (.isTransactional, "transactions-to-confirm", []),

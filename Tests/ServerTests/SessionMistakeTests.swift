@@ -59,7 +59,7 @@ import Testing
       // In the scenario of locks, and in LockTransactionTests of the broker: it takes time.
       "lock-expired",
       // In StreamGroupTests of the broker.
-      "too-many-groups",
+      "too-many-groups", "too-many-members",
       // In NumbersTests of the broker.
       "no-number-left",
       // In RecoveryTests of the broker: a disk that cannot be read.

@@ -612,6 +612,17 @@ extension PeerError {
       "stream '\(queue)' in vhost '\(vhost)' has streamGroupsMax (\(limit)) consumer groups")
   }
 
+  /// 406: "consumer group '{group}' of stream '{queue}' in vhost '{vhost}' has streamGroupMembersMax ({limit}) members"
+  public static func tooManyMembers(
+    group: some CustomStringConvertible, queue: some CustomStringConvertible,
+    vhost: some CustomStringConvertible, limit: some CustomStringConvertible
+  ) -> PeerError {
+    PeerError(
+      .preconditionFailed,
+      "consumer group '\(group)' of stream '\(queue)' in vhost '\(vhost)' has streamGroupMembersMax (\(limit)) members"
+    )
+  }
+
   /// 406: "invalid arg '{argument}' for exchange '{exchange}' in vhost '{vhost}': {reason}"
   public static func invalidExchangeArg(
     argument: some CustomStringConvertible, exchange: some CustomStringConvertible,

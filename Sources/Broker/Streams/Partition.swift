@@ -109,8 +109,11 @@ final class Partition {
 
   // MARK: Reading
 
-  /// The reader is told when there are more records.
-  func wait(_ feed: StreamFeed) { waiting.append(feed) }
+  /// The reader is told when there are more records. Returns its place among those that wait.
+  func wait(_ feed: StreamFeed) -> Int {
+    waiting.append(feed)
+    return waiting.count - 1
+  }
 
   /// Readers that wait.
   var waitingCount: Int { waiting.count }
@@ -122,8 +125,14 @@ final class Partition {
     for feed in feeds { feed.wake(by: self) }
   }
 
-  /// A reader has ended.
-  func forget(_ feed: StreamFeed) { waiting.removeAll { $0 === feed } }
+  /// A reader that waits has ended.
+  func forget(_ feed: StreamFeed, at place: Int) {
+    invariant(waiting[place] === feed, "a reader waits at another place than it knows")
+    let last = waiting.removeLast()
+    guard last !== feed else { return }
+    waiting[place] = last
+    last.waits(for: self, at: place)
+  }
 
   /// The first offset that may have been stored at a date or later.
   func offset(storedFrom date: Int64) -> UInt64 {

@@ -177,18 +177,14 @@ public final class Stream: Destination {
 
   override func drop() {
     isDeleted = true
-    for queue in readers.values {
-      queue.feed?.endReading()
-      queue.drop()
-      broker.keepUntilDone(queue)
-    }
-    readers = [:]
     for group in groups.values { group.end() }
     groups = [:]
     retention.end()
     for partition in partitions { broker.remove(partition) }
     broker.removeSegments(of: partitions.map(\.id))
-    broker.chores.begin(StreamEnd(partitions), for: nil)
+    let ending = Array(readers.values)
+    readers = [:]
+    broker.chores.begin(StreamEnd(ending, partitions), for: nil)
   }
 
   override var isDone: Bool { true }
@@ -219,13 +215,29 @@ private final class StreamRetention: Timed {
   }
 }
 
-/// What the log has of a deleted stream's records is given up.
+/// The readers of a deleted stream end, who get nothing more already, and what the log has of its records is
+/// given up.
 private final class StreamEnd: Chore {
+  private var readers: [Queue]
   private var partitions: [Partition]
 
-  init(_ partitions: [Partition]) { self.partitions = partitions }
+  private static let stepsPerReader = 12
+
+  init(_ readers: [Queue], _ partitions: [Partition]) {
+    self.readers = readers
+    self.partitions = partitions
+  }
 
   func advance(_ steps: inout Int) -> Bool {
+    while let queue = readers.popLast() {
+      // Its consumer may have gone by itself.
+      guard !queue.isDeleted else { continue }
+      queue.feed?.endReading()
+      queue.drop()
+      queue.broker.keepUntilDone(queue)
+      steps -= Self.stepsPerReader
+      guard steps > 0 else { return false }
+    }
     while let partition = partitions.last {
       guard partition.drop(&steps) else { return false }
       partitions.removeLast()

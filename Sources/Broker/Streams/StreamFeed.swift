@@ -27,14 +27,14 @@ final class StreamFeed {
     var next: UInt64
     /// Where that is if it has moved out of the log.
     var page: Page?
-    /// Offsets that were given back, ascending.
-    var again: [UInt64] = []
+    /// Offsets that were given back.
+    let again = ReturnedOffsets()
     /// Where the first of those is.
     var againPage: Page?
     /// Records that were gone before they were read; the next delivery tells.
     var skipped: UInt64 = 0
-    /// The partition tells when there is more.
-    var isWaiting = false
+    /// Its place among those that the partition tells when there is more.
+    var waitingPlace: Int?
     /// Another member of the group is to read it.
     var isLeaving = false
     /// Records that were stored before this date are passed over at the beginning.
@@ -69,7 +69,7 @@ final class StreamFeed {
   /// The reader's queue is there, and takes messages.
   func begin(_ reading: StreamReading, in queue: Queue) throws(BrokerError) {
     self.queue = queue
-    if let group { return group.join(self) }
+    if let group { return try group.join(self) }
     for partition in reading.partitions {
       let lane = try newLane(for: partition)
       cursors[partition.index] = Cursor(
@@ -94,6 +94,9 @@ final class StreamFeed {
     queue.add(lane)
     return lane
   }
+
+  /// What it notes of records takes of memory.
+  var byteCount: Int { cursors.reduce(0) { $0 + ($1?.again.byteCount ?? 0) } }
 
   // MARK: The group
 
@@ -145,7 +148,7 @@ final class StreamFeed {
   private func close(_ cursor: inout Cursor?, of partition: Partition) {
     close(&cursor!.page, of: partition)
     close(&cursor!.againPage, of: partition)
-    if cursor!.isWaiting { partition.forget(self) }
+    if let place = cursor!.waitingPlace { partition.forget(self, at: place) }
     cursor = nil
   }
 
@@ -169,12 +172,19 @@ final class StreamFeed {
 
   /// There may be more.
   func wake(by partition: Partition) {
-    cursors[partition.index]?.isWaiting = false
+    cursors[partition.index]?.waitingPlace = nil
     queue.touch()
+  }
+
+  /// It waits at another place, since one before it has left.
+  func waits(for partition: Partition, at place: Int) {
+    cursors[partition.index]?.waitingPlace = place
   }
 
   /// Gives the queue some of the next records of one partition; false if there are none now.
   private func fill() -> Bool {
+    // Its readers end little by little.
+    if stream.isDeleted { return false }
     for _ in cursors.indices {
       let index = turn
       turn = (turn + 1) % cursors.count
@@ -200,8 +210,7 @@ final class StreamFeed {
     close(&cursor.page, of: partition)
     let end = min(partition.visibleEnd, cursor.next + Self.recordsMax)
     guard cursor.next < end else {
-      if !cursor.isWaiting { partition.wait(self) }
-      cursor.isWaiting = true
+      if cursor.waitingPlace == nil { cursor.waitingPlace = partition.wait(self) }
       return false
     }
     for offset in cursor.next..<end {
@@ -369,8 +378,7 @@ final class StreamFeed {
     let offset = entry.sequence - 1
     let index = Int(lane.priority)
     guard var cursor = cursors[index], cursor.lane === lane else { return }
-    let place = cursor.again.indices.partition { cursor.again[$0] < offset }
-    cursor.again.insert(offset, at: place)
+    cursor.again.insert(offset)
     // It comes before what was never delivered.
     takeBack(&cursor)
     cursors[index] = cursor
@@ -406,9 +414,7 @@ final class StreamFeed {
       let entry = cursor.lane.take()
       stream.broker.journal.release(entry.location.block)
       if entry.cameBack {
-        let offset = entry.sequence - 1
-        let place = cursor.again.indices.partition { cursor.again[$0] < offset }
-        cursor.again.insert(offset, at: place)
+        cursor.again.insert(entry.sequence - 1)
       } else if next == nil {
         next = entry.sequence - 1
       }

@@ -4,8 +4,8 @@ import Journal
 /// Consumers that share the partitions of a stream: each partition is read by one of them at a time, and what they
 /// acknowledge is remembered as one offset for each partition, which survives.
 ///
-/// Who joins or leaves changes only what has to change (`rebalance`): members keep what they have as far as the
-/// shares stay even. A partition changes hands once its old reader has acknowledged what it has, or after
+/// Who joins or leaves changes only what has to change (`rebalance`, when the turn ends): members keep what they
+/// have as far as the shares stay even. A partition changes hands once its old reader has acknowledged what it has, or after
 /// `handOverMilliseconds`; what it has then is read by the new one as well, and its acknowledgements mean nothing
 /// any more, since its lane is gone (`Lane.isDeleted`).
 final class StreamGroup: Timed {
@@ -20,6 +20,10 @@ final class StreamGroup: Timed {
   private var countedBytes = 0
   /// In the order in which they came.
   private(set) var members: [StreamFeed] = []
+  /// Somebody has joined or left in this turn.
+  private var isUneven = false
+  /// Its stream is deleted.
+  private var isOver = false
 
   /// Where the group stands in a partition.
   private struct Place {
@@ -101,6 +105,7 @@ final class StreamGroup: Timed {
 
   /// The records of these sequences are acknowledged.
   func settle(_ ranges: [Lane.SettledRange], of partition: Int) {
+    if isOver { return }
     let before = places[partition].committed
     for range in ranges {
       let (first, end) = (range.first - 1, range.first - 1 + range.count)
@@ -116,7 +121,7 @@ final class StreamGroup: Timed {
 
   /// Records before this one are gone, whether or not somebody had them.
   func skip(to offset: UInt64, of partition: Int) {
-    guard offset > places[partition].committed else { return }
+    guard !isOver, offset > places[partition].committed else { return }
     places[partition].committed = offset
     joinAcknowledged(partition)
     log(partition)
@@ -150,19 +155,33 @@ final class StreamGroup: Timed {
 
   // MARK: Members
 
-  func join(_ feed: StreamFeed) {
+  func join(_ feed: StreamFeed) throws(BrokerError) {
+    let max = BrokerLimits.streamGroupMembersMax
+    guard members.count < max else {
+      throw .limitReached(
+        .groupMembers(group: name, stream: stream.name, in: stream.vhost.name, max: max))
+    }
     members.append(feed)
-    rebalance()
+    becameUneven()
   }
 
   /// What the member had comes again, to others.
   func leave(_ feed: StreamFeed) {
     members.removeAll { $0 === feed }
-    for index in places.indices where places[index].holder === feed {
+    for index in places.indices {
+      if places[index].wanted === feed { places[index].wanted = nil }
+      guard places[index].holder === feed else { continue }
       places[index].holder = nil
       places[index].handOverAt = nil
     }
-    rebalance()
+    becameUneven()
+  }
+
+  /// Many may come or go in a turn.
+  private func becameUneven() {
+    guard !isOver else { return }
+    isUneven = true
+    broker.deadlines.armEarlier(self, at: broker.time)
   }
 
   /// Gives each member its share: those that have too much give up what they got last.
@@ -234,7 +253,7 @@ final class StreamGroup: Timed {
 
   /// The reader of a partition that is to change hands is done with what it has of it.
   func isDone(_ feed: StreamFeed, with index: Int) {
-    guard places[index].holder === feed, places[index].handOverAt != nil else { return }
+    guard !isOver, places[index].holder === feed, places[index].handOverAt != nil else { return }
     release(index)
   }
 
@@ -247,6 +266,11 @@ final class StreamGroup: Timed {
 
   func becameDue(at time: Int64, _ steps: inout Int) -> Int64? {
     steps -= places.count
+    if isUneven {
+      isUneven = false
+      steps -= members.count
+      rebalance()
+    }
     for index in places.indices {
       if let until = places[index].handOverAt, until <= time { release(index) }
     }
@@ -255,6 +279,7 @@ final class StreamGroup: Timed {
 
   /// Its stream is deleted, with all that its members read.
   func end() {
+    isOver = true
     broker.deadlines.cancel(self)
     broker.account.add(-countedBytes, to: .entries)
     members = []
