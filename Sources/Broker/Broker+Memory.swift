@@ -25,6 +25,13 @@ extension Broker {
     throw .limitReached(.memory(for: what, used: used, max: account.budgetBytes))
   }
 
+  /// Whether another channel may be opened.
+  public func requireChannelRoom() throws(BrokerError) {
+    guard account.isOverBudget(.connections) else { return }
+    throw .limitReached(
+      .memory(for: "a channel", used: account[.connections], max: account.budgetBytes))
+  }
+
   /// Whether transactions may take more.
   func requireTransactionRoom() throws(BrokerError) {
     guard account.isOverBudget(.transactions) else { return }

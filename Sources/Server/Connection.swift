@@ -44,8 +44,9 @@ package final class Connection {
   /// What of unfinished input had come when that was last looked at, and when there was something new.
   var progress = 0
   var progressAt: Int64
-  /// What the account of memory has of `leftover`.
+  /// What the account of memory has of `leftover`, and the loop of it while the client is blocked.
   var countedInput = 0
+  var countedBlockedInput = 0
   /// Monotonic milliseconds.
   var receivedAt: Int64
   var sentAt: Int64

@@ -68,6 +68,8 @@ package protocol Conversation: AnyObject {
   func resume(durable position: Int) -> Bool
   /// Another turn has begun. Returns whether it can go on.
   func resumeInTurn() -> Bool
+  /// It could go on, and is to wait for another turn (`ConversationPause.untilNextTurn`).
+  func waitForTurn()
   /// The broker takes messages again. Returns whether it can go on.
   func unblock() -> Bool
   /// What waits for the log will not come.

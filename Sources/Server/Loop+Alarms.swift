@@ -5,7 +5,8 @@ import Broker
 extension Loop {
   /// Memory is used up to its limit, or no longer.
   func watchMemory() {
-    let bytes = broker.memoryBytesPinned()
+    // What blocked publishers have sent is not what blocks them: it goes when they go on.
+    let bytes = broker.memoryBytesPinned() - blockedInputBytes
     let limit = broker.account.limitBytes
     let isHigh = bytes > limit || (isMemoryHigh && bytes > limit / 10 * 9)
     guard isHigh != isMemoryHigh else { return }

@@ -16,6 +16,11 @@ extension Loop {
       broker.account.add(input - connection.countedInput, to: .input)
       connection.countedInput = input
     }
+    let blocked = connection.isBlocked ? input : 0
+    if blocked != connection.countedBlockedInput {
+      blockedInputBytes += blocked - connection.countedBlockedInput
+      connection.countedBlockedInput = blocked
+    }
     connection.conversation.countOutput()
   }
 
@@ -47,14 +52,11 @@ extension Loop {
       let all = held
       held = []
       for connection in all { release(connection) }
-    } else if finishing.map({ $0.isClosed || $0.unfinishedBytes == 0 }) ?? true {
+    } else if finishing.map({ $0.isClosed || $0.unfinishedBytes == 0 || $0.isBlocked }) ?? true {
       finishing = nil
-      guard let index = held.firstIndex(where: { !$0.isClosed }) else {
-        held = []
-        return
-      }
-      let next = held[index]
-      held.removeFirst(index + 1)
+      held.removeAll { $0.isClosed }
+      guard let index = held.firstIndex(where: { !$0.isBlocked }) else { return }
+      let next = held.remove(at: index)
       finishing = next
       next.finishingSince = now
       release(next)

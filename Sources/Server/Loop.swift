@@ -66,6 +66,8 @@ package final class Loop {
   /// whose turn it is to finish.
   var held: [Connection] = []
   var finishing: Connection?
+  /// What blocked publishers have sent, which is not taken before they go on.
+  var blockedInputBytes = 0
   /// Slow readers kept too much memory busy when that was last looked at.
   var wasOutputExhausted = false
   /// A turn is due without waiting.
@@ -100,6 +102,8 @@ package final class Loop {
   private let stage: UnsafeMutableRawBufferPointer
   private let readBuffer: UnsafeMutableRawBufferPointer
   static let readBytes = 64 << 10
+  /// What is read at once of a connection while input takes too much memory.
+  private static let readBytesWhileShort = 4 << 10
   /// Connections that are written to before the time is looked at again.
   private static let flushesPerLook = 64
   static let lingerMilliseconds: Int64 = 3000
@@ -216,7 +220,8 @@ package final class Loop {
   func read(_ connection: Connection) {
     var kept = connection.leftover.count
     readBuffer.copyMemory(from: connection.leftover.readable)
-    var rest = Self.readBytes
+    var rest =
+      broker.account.isExhausted(.input) ? Self.readBytesWhileShort : Self.readBytes
     while true {
       let room = UnsafeMutableRawBufferPointer(
         rebasing: readBuffer[kept..<min(kept + rest, readBuffer.count)])
@@ -338,8 +343,8 @@ package final class Loop {
     }
   }
 
-  /// Asks each connection that waits whether it can go on; those that cannot keep waiting. Returns whether some
-  /// could.
+  /// Asks each connection that waits whether it can go on; those that cannot keep waiting. When the turn has
+  /// taken long, those that can go on in the next one, but for the first. Returns whether some could.
   @discardableResult
   func resumePaused(_ canGoOn: (Connection) -> Bool) -> Bool {
     let waiting = paused
@@ -349,8 +354,13 @@ package final class Loop {
       connection.isPaused = false
       guard !connection.isClosed else { continue }
       if canGoOn(connection) {
-        haveGoneOn = true
-        resume(connection)
+        if haveGoneOn, connection.conversation.pause == .none, broker.isTurnLong() {
+          connection.conversation.waitForTurn()
+          settle(connection)
+        } else {
+          haveGoneOn = true
+          resume(connection)
+        }
       } else if !Sabotage.is(.forgetsPaused) {
         settle(connection)
       }

@@ -118,7 +118,9 @@ extension Session {
   /// Counts what the channel holds of a message, after that has changed.
   func count(_ channel: SessionChannel) {
     let head = channel.headBytes
-    let now = (held: channel.bodyCapacity + head, body: channel.bodyCount, head: head)
+    let now = (
+      held: channel.bodyCapacity + channel.headCapacity, body: channel.bodyCount, head: head
+    )
     let counted = channel.counted
     if now.held != counted.held { heldBytes += now.held - counted.held }
     assembledBytes += now.body - counted.body

@@ -81,7 +81,13 @@ extension Session {
     guard number <= channelMax else {
       return fail(.channelNumberTooHigh(channel: number, limit: channelMax), ChannelOpen.id)
     }
+    do throws(BrokerError) {
+      try broker.requireChannelRoom()
+    } catch {
+      return fail(PeerError(error), ChannelOpen.id)
+    }
     while channels.count <= number { channels.append(nil) }
+    countChannels()
     if former == nil { channelCount += 1 }
     channels[Int(number)] = SessionChannel(peer.openChannel(number))
     send(.channelOpenOk(.init()), on: number)
@@ -128,6 +134,7 @@ extension Session {
         SessionChannel.Publication(
           names: Self.wireNames(arguments.exchange, arguments.routingKey),
           isMandatory: arguments.mandatory))
+      count(channel)
     case .confirmSelect(let arguments):
       try channel.core.startConfirming()
       answer(.confirmSelectOk(.init()), channel, noWait: arguments.noWait, .now)

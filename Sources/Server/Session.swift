@@ -65,7 +65,10 @@ final class Session {
   var peer: Peer?
   /// The client closed the connection, and hears of it when all is given up.
   private var leaving: Peer?
+  /// By their numbers, which clients choose.
   var channels: [SessionChannel?] = []
+  /// What the account of memory has of that table.
+  private var countedChannels = 0
   var channelCount = 0
   /// The largest frame. Its overhead of 8 bytes may come on top, since some clients count it and
   /// some do not.
@@ -175,6 +178,8 @@ final class Session {
     pause = .none
     return true
   }
+
+  func waitForTurn() { pause = .untilNextTurn }
 
   /// Performs a request: what it leads to is told behind its answer.
   func performing(_ body: () -> Void) {
@@ -288,6 +293,13 @@ final class Session {
     out.shrink(to: 0)
   }
 
+  /// The table of channels has grown, or is gone.
+  func countChannels() {
+    let bytes = channels.capacity * MemoryLayout<SessionChannel?>.stride
+    broker.account.add(bytes - countedChannels, to: .connections)
+    countedChannels = bytes
+  }
+
   // MARK: Blocking
 
   /// The broker cannot take more messages, and this client just sent one.
@@ -354,6 +366,7 @@ final class Session {
     peer = nil
     leaving = nil
     channels = []
+    countChannels()
     channelCount = 0
     heldBytes = 0
     assembledBytes = 0

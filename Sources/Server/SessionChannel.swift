@@ -51,6 +51,19 @@ final class SessionChannel {
     if case .headed(_, let properties, _) = content { properties.count } else { 0 }
   }
 
+  /// What its names and properties take of memory.
+  var headCapacity: Int {
+    switch content {
+    case .none: 0
+    case .published(let publication): Self.arrayBytes + publication.names.count
+    case .headed(let publication, let properties, _):
+      2 * Self.arrayBytes + publication.names.count + properties.count
+    }
+  }
+
+  /// What an array takes besides its elements.
+  private static let arrayBytes = 40
+
   /// Bytes of the body that have come, and of the memory that they are in.
   var bodyCount: Int { draft?.count ?? body.count }
   var bodyCapacity: Int { body.capacity + (draft?.capacity ?? 0) }

@@ -91,7 +91,12 @@ final class EchoConversation: Conversation {
     pause = .none
     return true
   }
-  func resumeInTurn() -> Bool { false }
+  func resumeInTurn() -> Bool {
+    guard pause == .untilNextTurn else { return false }
+    pause = .none
+    return true
+  }
+  func waitForTurn() { pause = .untilNextTurn }
   func unblock() -> Bool { false }
   func logFailed(_ reason: String) {}
 
