@@ -152,8 +152,7 @@ final class Binding {
 
   /// About how much memory it takes with its places in all tables.
   var bytes: Int {
-    256 + key.bytes.count + (1 + (row?.conditionCount ?? 0)) * arguments.count
-      + (filter?.bytes ?? 0)
+    256 + key.bytes.count + arguments.count + (row?.bytes ?? 0) + (filter?.bytes ?? 0)
   }
 
   func takePredicate() -> HeadersPredicate? {

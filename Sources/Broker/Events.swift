@@ -114,21 +114,3 @@ public final class Events {
     return untoldCount
   }
 }
-
-extension FieldTable {
-  /// About what it takes of memory.
-  fileprivate var memoryBytes: Int { entries.reduce(0) { $0 + 96 + $1.value.memoryBytes } }
-}
-
-extension FieldValue {
-  fileprivate var memoryBytes: Int {
-    switch self {
-    case .string(let bytes), .bytes(let bytes): bytes.count
-    case .array(let values): values.reduce(0) { $0 + 48 + $1.memoryBytes }
-    case .table(let table): table.memoryBytes
-    case .void, .bool, .int8, .uint8, .int16, .uint16, .int32, .uint32, .int64, .float, .double,
-      .decimal, .timestamp:
-      0
-    }
-  }
-}

@@ -244,7 +244,8 @@ final class HeadersRow {
 
   init(_ binding: Binding) { self.binding = binding }
 
-  var conditionCount: Int { conditions.count }
+  /// About what it takes of memory with its conditions, of which most are nobody else's.
+  var bytes: Int { 170 + 240 * conditions.count }
 
   func enlist(_ index: Int) {
     places[index] = conditions[index].rows.count

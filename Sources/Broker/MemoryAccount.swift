@@ -74,11 +74,7 @@ public struct MemoryAccount {
 
   /// About what an object with a name and arguments takes, with its places in tables.
   static func bytes(_ fixed: Int, _ name: Name, _ arguments: FieldTable) -> Int {
-    guard !arguments.isEmpty else { return fixed + name.bytes.count }
-    var buffer = ByteBuffer()
-    buffer.append(arguments)
-    // Values and names in a table are objects of their own.
-    return fixed + name.bytes.count + 4 * buffer.count
+    fixed + name.bytes.count + arguments.memoryBytes
   }
 
   public func isOverBudget(_ kind: Kind) -> Bool { self[kind] > budgetBytes }

@@ -97,8 +97,10 @@ public final class Queue: Destination {
     if settings?.messageTTL != nil || settings?.expires != nil { times = QueueTimes(self) }
   }
 
-  /// About what it takes of memory, without messages and bindings. Measured with 50,000 of them.
-  override var memoryBytes: Int { MemoryAccount.bytes(750, name, arguments) }
+  /// About what it takes of memory, without messages and bindings. Measured with 200,000 of them.
+  override var memoryBytes: Int {
+    MemoryAccount.bytes(settings == nil ? 1150 : 1500, name, arguments)
+  }
 
   // MARK: Counts
 
