@@ -206,7 +206,10 @@ final class ChannelWork: Chore {
 
   /// Each may be stored in other queues; those that are alike cost less.
   private func discard(upTo last: UInt64, _ budget: inout Int) -> Bool {
-    let count = channel.broker.deadLetters.sendAlike(of: channel, upTo: last, atMost: budget)
+    let letters = channel.broker.deadLetters
+    let before = letters.copies
+    defer { budget -= letters.copies - before }
+    let count = letters.sendAlike(of: channel, upTo: last, atMost: budget)
     budget -= count
     guard count == 0 else { return false }
     budget -= Self.deliveriesPerStep

@@ -25,10 +25,14 @@ final class DeadLetters {
   private var memo = LetterMemo()
   /// Of the letters that were alike last.
   private var model: LetterModel?
+  /// Copies of letters beyond one of each, since the start. Each costs about a step.
+  private(set) var copies = 0
   private static let sentPerTurn = 1024
   /// Letters in one group of the log, and bytes of bodies from which on it has no more.
   private static let groupLetters = 64
   private static let groupBytes = 64 << 10
+  /// Queues that the letters of one group go to.
+  private static let groupTargets = 1024
 
   init(_ broker: Broker) {
     self.broker = broker
@@ -105,8 +109,10 @@ final class DeadLetters {
         hasRunOut = true
         return
       }
-      left -= 1
-      guard advance(next) else { return }
+      let before = copies
+      let goesOn = advance(next)
+      left -= 1 + copies - before
+      guard goesOn else { return }
     }
   }
 
@@ -223,7 +229,7 @@ final class DeadLetters {
       let record = journal.pointer(first.entry.location), model.letter(of: record) != nil
     else { return 0 }
     let isLogged = first.entry.isDurable
-    let count = min(limit, Self.groupLetters)
+    let count = min(limit, Self.groupLetters, max(1, Self.groupTargets / model.route.count))
     var sent = 0
     var bytes = 0
     move(isLogged: isLogged, of: lane) {
@@ -244,6 +250,7 @@ final class DeadLetters {
   @inline(__always)
   private func store(_ letter: LetterModel.Letter, as model: LetterModel) {
     broker.store(letter, as: model)
+    copies &+= model.route.count - 1
   }
 
   /// As `send`, of a message that was refused and is in no queue.
@@ -298,6 +305,7 @@ final class DeadLetters {
 
   private func store(_ letter: DeadLetter, _ body: UnsafeRawBufferPointer, in route: Route) {
     let (names, properties) = (letter.names, letter.properties)
+    copies &+= max(0, route.count - 1)
     broker.storeMoved(
       names: names.span.bytes, properties: properties.span.bytes, body: body.bytes, in: route,
       isPersistent: letter.isPersistent && journal.failure == nil)

@@ -63,8 +63,11 @@ extension Lane {
   /// Messages leave from the middle whose time is over, as far as the steps reach. Those that wait for the log
   /// are looked at again at `later`.
   func dropEarly(at now: Int64, keepingUntil later: Int64, _ steps: inout Int) -> Early {
+    let letters = queue.broker.deadLetters
     while !isDeleted {
       guard steps > 0 else { return .more }
+      let copies = letters.copies
+      defer { steps -= letters.copies - copies }
       if let run = waiting.takeAwaitedRun({ !journal.isLoading($0) }) {
         drop(from: run, at: now, &steps)
         continue

@@ -106,8 +106,9 @@ extension Queue {
           return broker.time + Self.logMilliseconds
         }
         guard steps > 0 else { return broker.time }
-        steps -= Self.stepsPerMessage
+        let copies = broker.deadLetters.copies
         broker.bury(lane.take(), of: lane, for: .expired)
+        steps -= Self.stepsPerMessage + broker.deadLetters.copies - copies
       }
     }
     return nil

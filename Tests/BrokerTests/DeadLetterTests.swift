@@ -268,4 +268,43 @@ import Testing
     try reject("work", on: reader)
     #expect(try reader.drain("dead").map(\.text) == ["2"])
   }
+
+  enum Death: CaseIterable { case rejected, expired, expiredEarly }
+
+  /// Each letter costs what it costs to store it in very many queues.
+  @Test(arguments: Death.allCases)
+  func lettersToManyQueuesGoInSlices(death: Death) throws {
+    let (targets, count) = (500, 200)
+    try broker.vhost.declare(exchange: "dlx", "fanout")
+    for number in 0..<targets {
+      try channel.declare(Name("d\(number)"))
+      try channel.bind(Name("d\(number)"), to: "dlx")
+    }
+    try declare("work", death == .expired ? ["x-message-ttl": .int32(1000)] : [:])
+    if death == .expiredEarly { try channel.publish("stays", key: "work") }
+    var properties = BasicProperties()
+    if death == .expiredEarly { properties.expiration = "1000" }
+    try broker.turn {
+      for number in 0..<count {
+        try channel.publish("\(number)", key: "work", properties: properties)
+      }
+    }
+    switch death {
+    case .rejected:
+      try channel.consume("work", tag: "c")
+      broker.turn()
+      try broker.turn { try channel.reject(0, isMultiple: true, requeues: false) }
+    case .expired, .expiredEarly: broker.advance(milliseconds: 1100)
+    }
+    var stored = 0
+    var most = 0
+    for _ in 0..<count where stored < count {
+      let now = broker.queue(Name("d\(targets - 1)"))?.readyCount ?? 0
+      most = max(most, now - stored)
+      stored = now
+      broker.turn()
+    }
+    #expect(stored == count)
+    #expect(most <= 30)
+  }
 }
