@@ -151,7 +151,7 @@ final class ChannelWork: Chore {
 
   /// Deliveries that cost about as much as a step.
   private static let deliveriesPerStep = 4
-  private static let stepsPerConsumer = 5
+  private static let stepsPerConsumer = 7
 
   private let channel: Channel
   private let peer: Peer

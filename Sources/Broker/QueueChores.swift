@@ -75,7 +75,7 @@ final class LanePurge {
 
 /// The consumers and messages of a queue that was deleted.
 final class QueueEnd: Chore {
-  private static let stepsPerConsumer = 5
+  private static let stepsPerConsumer = 7
 
   private let queue: Queue
 
