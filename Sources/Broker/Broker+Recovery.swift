@@ -44,6 +44,7 @@ extension Broker: JournalReplay {
     }
     for vhost in vhosts.values { try vhost.delays?.recovered() }
     for found in recovering.destinations.values { found.recovered() }
+    try requireSegments()
     removeUnknownSegments()
     if journal.isAfterFailure { journal.failureWasTold() }
     self.recovering = nil

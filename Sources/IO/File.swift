@@ -195,7 +195,7 @@ public enum FileSystem {
     if stat(path, &status) == 0 { return status.st_mode & S_IFMT == S_IFREG ? .file : .other }
     // A link that leads nowhere is there all the same; what cannot be looked at is left to whoever
     // opens it, and says why.
-    guard errno == ENOENT || errno == ELOOP else { return .file }
+    guard errno == ENOENT || errno == ELOOP || errno == ENOTDIR else { return .file }
     return lstat(path, &status) == 0 ? .other : .missing
   }
 

@@ -15,17 +15,12 @@ extension JournalSurvey {
     package var name: String { PartitionFiles.batches(partition, base: base) }
   }
 
-  func readPartitions() throws(JournalError) {
-    let directory = path(PartitionFiles.directory)
-    guard disk.exists(directory) else { return }
+  func readPartitions(_ names: JournalNames) throws(JournalError) {
     var found: [SegmentFile: PartitionFile] = [:]
-    let names = try system { () throws(SystemError) in try disk.list(directory) }
-    for name in names {
-      guard let (partition, base) = PartitionFiles.parse(name) else { continue }
-      let path = directory + "/" + name
+    for (name, key) in names.partitionFiles {
+      let path = path(name)
       let size = try system { () throws(SystemError) in try disk.open(path, .read).size }
-      let key = SegmentFile(partition: partition, base: base)
-      var file = found[key] ?? PartitionFile(partition: partition, base: base)
+      var file = found[key] ?? PartitionFile(partition: key.partition, base: key.base)
       if name.hasSuffix(".index") { file.indexBytes = size } else { file.bytes = size }
       found[key] = file
     }

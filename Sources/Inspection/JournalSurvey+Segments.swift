@@ -7,7 +7,7 @@ import Journal
 /// belong together.
 extension JournalSurvey {
   /// A file without a sound header that stands so far behind all others is no part of the log.
-  private static let gapMax = 1 << 40
+  static let gapMax = 1 << 40
   /// What is said of a segment of which no file tells how large it is.
   private static let segmentBytesGuess = SegmentHeader.pageBytes
 

@@ -70,11 +70,12 @@ package final class JournalSurvey {
     try readCheckpoints(names.checkpoints)
     spares = names.spares.map(\.name)
     try readSegments(names)
+    doubtCheckpoint()
     try readLanes(names.lanes)
-    try readPartitions()
+    try readPartitions(names)
     leftovers += names.unfinishedCheckpoints + names.unfinishedLanes.map(\.name)
     isAfterFailure = names.hasFailureMark
-    strangers = names.strangers.filter { $0 != PartitionFiles.directory }
+    strangers = names.strangers
   }
 
   /// There is neither a log nor a checkpoint: the broker would begin anew.
@@ -106,6 +107,9 @@ package final class JournalSurvey {
   }
 
   func path(_ name: String) -> String { directory + "/" + name }
+
+  /// There is a file of that name, and nothing else.
+  func hasFile(_ name: String) -> Bool { disk.kind(path(name)) == .file }
 
   /// Whether there is a journal in a directory with these names, or could be one.
   package static func looksLikeJournal(_ names: [String]) -> Bool {
@@ -139,6 +143,16 @@ package final class JournalSurvey {
       }
     }
     checkpoint = damaged
+  }
+
+  /// Of one that is damaged the position is what its name says, and that may be anything.
+  private func doubtCheckpoint() {
+    guard let found = checkpoint, !found.isSound, found.position - logEnd > Self.gapMax else {
+      return
+    }
+    checkpoint = Checkpoint(
+      name: found.name, isSound: false, position: logEnd, replayFrom: 0, catalogPosition: 0,
+      payload: found.payload)
   }
 
   /// The records of the checkpoint; of one that is damaged those that have the form of records.

@@ -62,7 +62,7 @@ extension JournalVerification {
     let name = PartitionFiles.batches(lane.id, base: segment.base)
     let kept = scan.runs.offsets
     let lost = kept.gaps(in: segment.base..<max(segment.base, segment.end))
-    if !survey.disk.exists(survey.path(name)) {
+    if !survey.hasFile(name) {
       note(name, "the segment is missing; \(lost.text) of \(lane.partitionText)")
     } else if scan.damage.isEmpty, !lost.isEmpty {
       note(name, "the segment lacks \(lost.text) of \(lane.partitionText)")
@@ -76,7 +76,7 @@ extension JournalVerification {
     }
     let index = PartitionFiles.index(lane.id, base: segment.base)
     let batchCount = scan.runs.reduce(0) { $0 + $1.count }
-    if !survey.disk.exists(survey.path(index)) {
+    if !survey.hasFile(index) {
       note(index, "the index is missing")
     } else if scan.damage.isEmpty, !scan.isIndexSound || batchCount != segment.batchCount {
       note(index, "the index says something else than the segment")

@@ -9,7 +9,7 @@ struct LenientDisk: Disk {
   func open(
     _ path: String, _ access: File.Access, creates: Bool
   ) throws(SystemError) -> any DiskFile {
-    guard disk.exists(path) else { return LenientFile(path: path, file: nil) }
+    guard disk.kind(path) == .file else { return LenientFile(path: path, file: nil) }
     return LenientFile(path: path, file: try disk.open(path, .read))
   }
 

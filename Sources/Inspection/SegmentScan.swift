@@ -53,13 +53,14 @@ struct SegmentScan {
     _ survey: JournalSurvey, _ partition: UInt32, base: UInt64, bytes: Int?, offsetMax: UInt64
   ) throws(JournalError) {
     let disk = LenientDisk(disk: survey.disk)
-    let path = survey.path(PartitionFiles.batches(partition, base: base))
-    let size = survey.disk.exists(path) ? try Self.size(disk, path) : 0
+    let name = PartitionFiles.batches(partition, base: base)
+    let path = survey.path(name)
+    let size = survey.hasFile(name) ? try Self.size(disk, path) : 0
     reader = SegmentReader(try disk.opened(path))
     limit = bytes.map { min($0, size) } ?? size
     isCut = limit < bytes ?? 0
     self.offsetMax = offsetMax
-    index = try Self.index(disk, survey, survey.path(PartitionFiles.index(partition, base: base)))
+    index = try Self.index(disk, survey, PartitionFiles.index(partition, base: base))
     try scan(base)
     if isCut { damage.append(limit..<max(limit, bytes ?? 0)) }
   }
@@ -75,10 +76,10 @@ struct SegmentScan {
   }
 
   private static func index(
-    _ disk: LenientDisk, _ survey: JournalSurvey, _ path: String
+    _ disk: LenientDisk, _ survey: JournalSurvey, _ name: String
   ) throws(JournalError) -> [IndexEntry] {
-    guard survey.disk.exists(path) else { return [] }
-    let file = try disk.opened(path)
+    guard survey.hasFile(name) else { return [] }
+    let file = try disk.opened(survey.path(name))
     let size = try system { () throws(SystemError) in try file.size }
     let count = size / PartitionFiles.indexEntryBytes
     let memory = UnsafeMutableRawBufferPointer.allocate(

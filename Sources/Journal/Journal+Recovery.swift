@@ -62,7 +62,8 @@ extension Journal {
     let checkpoint = try newestCheckpoint(disk, directory, names)
     var list = try SegmentList(
       disk: disk, directory: directory, names: names, from: checkpoint?.replayFrom ?? 0)
-    if list.headers.isEmpty, checkpoint == nil { try refuseStreams(disk, directory) }
+    let isNew = list.headers.isEmpty && checkpoint == nil
+    if isNew { try refuseOrphans(names, directory) }
     var settings = settings
     settings.segmentBytes = (settings.segmentBytes + 4095) & ~4095
     if let first = list.first { settings.segmentBytes = first.segmentBytes }
@@ -73,7 +74,8 @@ extension Journal {
     let spares = try system { () throws(SystemError) in
       try SegmentFiles.usable(
         list.spares, disk, directory, bytes: SegmentHeader.pageBytes + settings.segmentBytes,
-        sparesMax: Background.sparesMax)
+        // What another log left in them would be taken for this one's, by chance.
+        sparesMax: isNew ? 0 : Background.sparesMax)
     }
     let files = SegmentFiles(
       disk: disk, directory: directory, segmentBytes: settings.segmentBytes, identity: identity,
@@ -88,21 +90,21 @@ extension Journal {
     journal.isAfterFailure = names.hasFailureMark
     var recovery = try journal.run(reader, checkpoint, replay(journal))
     recovery.isAfterFailure = names.hasFailureMark
-    recovery.isNew = list.headers.isEmpty && checkpoint == nil
+    recovery.isNew = isNew
     try journal.resume(after: reader, &list, now: now)
     return (journal, recovery)
   }
 
-  /// Records of streams without the log that knows of them: a new log would remove them.
-  private static func refuseStreams(
-    _ disk: any Disk, _ directory: String
+  /// Messages and records of streams without the log that knows of them: a new log would remove them.
+  private static func refuseOrphans(
+    _ names: JournalNames, _ directory: String
   ) throws(JournalError) {
-    let streams = directory + "/" + PartitionFiles.directory
-    let names = try system { () throws(SystemError) in
-      disk.exists(streams) ? try disk.list(streams) : []
+    if let (name, _) = names.lanes.first {
+      throw .inconsistent("\(directory)/\(name) has messages, and the log that has them is missing")
     }
-    guard let first = names.first(where: { PartitionFiles.parse($0) != nil }) else { return }
-    throw .inconsistent("\(streams)/\(first) is of a stream, and the log that has it is missing")
+    if let (name, _) = names.partitionFiles.first {
+      throw .inconsistent("\(directory)/\(name) is of a stream, and the log that has it is missing")
+    }
   }
 
   private static func makeReader(

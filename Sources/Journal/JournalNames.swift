@@ -1,4 +1,5 @@
 import Base
+import Glibc
 import IO
 
 /// The names in a journal's directory and what they stand for; recovery and the tools read them alike.
@@ -29,6 +30,8 @@ package struct JournalNames {
   package private(set) var lanes: [(name: String, number: UInt32)] = []
   package private(set) var unfinishedLanes: [(name: String, number: UInt32)] = []
   package private(set) var unfinishedCheckpoints: [String] = []
+  /// Of segments of partitions, each of which has two.
+  package private(set) var partitionFiles: [(name: String, file: SegmentFile)] = []
   package private(set) var hasFailureMark = false
   package private(set) var strangers: [String] = []
   /// With what is wrong.
@@ -37,6 +40,10 @@ package struct JournalNames {
   /// In the order of the names.
   package init(_ disk: any Disk, _ directory: String) throws(SystemError) {
     for name in try disk.list(directory) {
+      if name == PartitionFiles.directory {
+        try readPartitions(disk, directory)
+        continue
+      }
       let kind = Self.kind(of: name)
       guard kind != .stranger, kind != .foreign else {
         add(name, kind)
@@ -45,6 +52,35 @@ package struct JournalNames {
       switch disk.kind(directory + "/" + name) {
       case .file: add(name, kind)
       case .other: foreign.append((name, Self.isNoFile))
+      case .missing: continue
+      }
+    }
+  }
+
+  private mutating func readPartitions(_ disk: any Disk, _ directory: String) throws(SystemError) {
+    let names: [String]
+    do throws(SystemError) {
+      names = try disk.list(directory + "/" + PartitionFiles.directory)
+    } catch {
+      guard error.code == ENOTDIR || error.code == ENOENT || error.code == ELOOP else {
+        throw error
+      }
+      foreign.append((PartitionFiles.directory, Self.isNoDirectory))
+      return
+    }
+    for name in names {
+      let path = PartitionFiles.directory + "/" + name
+      guard PartitionFiles.isSuffix(of: name) else {
+        strangers.append(path)
+        continue
+      }
+      guard let (partition, base) = PartitionFiles.parse(name) else {
+        foreign.append((path, Self.isNotOurs))
+        continue
+      }
+      switch disk.kind(directory + "/" + path) {
+      case .file: partitionFiles.append((path, SegmentFile(partition: partition, base: base)))
+      case .other: foreign.append((path, Self.isNoFile))
       case .missing: continue
       }
     }
@@ -68,6 +104,9 @@ package struct JournalNames {
     "the journal has no file of this name; move it out of the directory"
   static let isNoFile =
     "this is a directory, or something else that is not a file; move it out of the directory"
+
+  static let isNoDirectory =
+    "this is to be a directory; move it out of the way"
 
   /// A journal among whose files others stand is not begun with.
   func refuseForeign(in directory: String) throws(JournalError) {

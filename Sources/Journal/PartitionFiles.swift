@@ -47,6 +47,11 @@ package enum PartitionFiles {
     stem(partition, base: base) + ".index"
   }
 
+  /// It ends like a file of a segment.
+  package static func isSuffix(of name: String) -> Bool {
+    name.hasSuffix(".batches") || name.hasSuffix(".index")
+  }
+
   /// Partition and first offset of a file's name, without its directory.
   package static func parse(_ name: String) -> (partition: UInt32, base: UInt64)? {
     guard let dot = name.firstIndex(of: "."), [".batches", ".index"].contains(name[dot...]) else {
@@ -268,6 +273,31 @@ public enum LeavingSegments: Sendable {
 }
 
 extension Journal {
+  /// Both files of a segment are there, with all that is to be in them: what is missing would otherwise be
+  /// noticed by readers alone, and what is published would be written behind it.
+  public func requireFiles(
+    of segment: PartitionSegment, in partition: UInt32
+  ) throws(JournalError) {
+    let wanted = [
+      (PartitionFiles.batches(partition, base: segment.base), segment.bytes),
+      (
+        PartitionFiles.index(partition, base: segment.base),
+        segment.batchCount * PartitionFiles.indexEntryBytes
+      ),
+    ]
+    for (name, bytes) in wanted {
+      let path = files.path(name)
+      guard files.disk.kind(path) == .file else {
+        throw .inconsistent("the segment \(path) of a stream is missing")
+      }
+      let size = try system { () throws(SystemError) in try files.disk.open(path, .read).size }
+      guard size >= bytes else {
+        throw .inconsistent(
+          "the segment \(path) of a stream ends at byte \(size), and had \(bytes) bytes")
+      }
+    }
+  }
+
   /// Removes segments, behind all rounds that are being written.
   public func remove(_ leaving: LeavingSegments) {
     let (files, background) = (files, background)

@@ -70,6 +70,18 @@ import Testing
     }
   }
 
+  /// What is in a spare file is of a log that is gone: a new one could take it for its own.
+  @Test func aNewLogTakesNoSpareFilesOfAnother() throws {
+    let directory = try TemporaryDirectory()
+    let bytes = Harness.small.segmentBytes + SegmentHeader.pageBytes
+    let other = directory.path + "/spare-7.segment"
+    try File(other, .readWrite, creates: true).write(at: 0, [UInt8](repeating: 0xAB, count: bytes))
+    try Harness(directory.path).close()
+    for name in try FileSystem.list(directory.path) {
+      #expect(try !FileSystem.readWhole(directory.path + "/" + name).contains([0xAB, 0xAB, 0xAB]))
+    }
+  }
+
   /// Parts of spare files, and more than are kept, are of a broker that found no space.
   @Test func spareFilesThatAreNotWholeGo() throws {
     let directory = try TemporaryDirectory()

@@ -38,6 +38,15 @@ extension Broker {
     }
   }
 
+  /// All segments that streams know of are there.
+  func requireSegments() throws(JournalError) {
+    for partition in partitions {
+      for segment in partition.segments {
+        try journal.requireFiles(of: segment, in: partition.id)
+      }
+    }
+  }
+
   /// What no stream knows of goes, once all streams are known.
   func removeUnknownSegments() {
     let known = partitions.flatMap { partition in
