@@ -124,14 +124,17 @@ private struct Server {
     "journal \(String(journal.identity, radix: 16))"
   }
 
-  /// Notices that what the broker works on is not in its place any more.
-  private func watch() throws -> @Sendable () -> String? {
+  /// The directories that the broker works in.
+  private func places() throws -> [PlaceOnDisk] {
     try FileSystem.makeDirectories(options.data + "/journal")
-    let data = try PlaceOnDisk(options.data)
-    let journal = try PlaceOnDisk(options.data + "/journal")
+    return [try PlaceOnDisk(options.data), try PlaceOnDisk(options.data + "/journal")]
+  }
+
+  /// Notices that what the broker works on is not in its place any more.
+  private func watch(_ places: [PlaceOnDisk]) throws -> @Sendable () -> String? {
     let lock = try PlaceOnDisk(options.data + "/lock")
     return {
-      for place in [data, journal] where !place.isThere {
+      for place in places where !place.isThere {
         return "\(place.path) was moved, removed or replaced while the broker runs on it: what it"
           + " writes does not get there; stop it, and put the directory back"
       }
@@ -177,7 +180,9 @@ private struct Server {
     limits.memoryBytes = options.effectiveMemoryLimitBytes
     var made: Broker?
     var environment = Journal.Environment()
-    environment.watch = try watch()
+    let places = try places()
+    environment.disk = PlacedDisk(environment.disk, places: places)
+    environment.watch = try watch(places)
     let (_, recovery) = try Journal.open(
       directory: options.data + "/journal", settings: settings, environment: environment,
       now: Clock.wallMilliseconds(), lanes: BrokerRecords(), wake: { wake.signal() },

@@ -161,6 +161,38 @@ def test_a_lock_that_was_removed_lets_no_second_broker_in(broker, tmp_path):
     assert broker.stop() == 0
 
 
+def test_a_broker_leaves_alone_what_was_put_in_its_directorys_place(broker):
+    broker.start()
+    fill(broker, 10)
+    broker.data.rename(broker.data.with_name("away"))
+    second = Broker(broker.data.parent, "--segment-size", "1MiB")
+    second.log = broker.log.with_name("second.log")
+    try:
+        second.start()
+        fill(second, 10)
+        files = sorted(path.name for path in (second.data / "journal").iterdir())
+        # As much as needs some segments; the first broker has nowhere to put it, and says so.
+        bodies = (b"%d" % number + b"x" * 100_000 for number in range(100))
+        url = broker.url + "?blocked_connection_timeout=2"
+        publisher = ConfirmedPublisher(url, (("", "durable", body) for body in bodies))
+        assert publisher.run() is not None
+        assert len(publisher.confirmed) < 100
+        eventually(
+            lambda: f"{broker.data} was moved, removed or replaced" in broker.log.read_text(),
+            "word on the directory",
+        )
+        assert sorted(path.name for path in (second.data / "journal").iterdir()) == files
+        broker.kill()
+        assert second.stop() == 0
+        second.start()
+        with contextlib.closing(pika.BlockingConnection(pika.URLParameters(second.url))) as found:
+            declared = found.channel().queue_declare("durable", passive=True)
+            assert declared.method.message_count == 10
+        assert second.stop() == 0
+    finally:
+        second.end()
+
+
 def test_a_journal_that_vanished_is_a_warning(broker):
     broker.start()
     fill(broker, 10)

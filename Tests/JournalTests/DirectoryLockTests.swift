@@ -18,6 +18,31 @@ import Testing
     #expect(try DirectoryLock.holder(of: directory.path) == .nobody)
   }
 
+  /// Who works in a directory that was moved leaves alone what was put in its place.
+  @Test func aDirectoryThatWasReplacedIsNotWrittenTo() throws {
+    let parent = try TemporaryDirectory()
+    let path = parent.path + "/data"
+    try FileSystem.makeDirectories(path)
+    let disk = PlacedDisk(SystemDisk(), places: [try PlaceOnDisk(path)])
+    _ = try disk.open(path + "/file", .readWrite, creates: true)
+    try FileSystem.rename(path, parent.path + "/away")
+    try FileSystem.makeDirectories(path)
+    _ = try File(path + "/file", .readWrite, creates: true)
+    let error = #expect(throws: SystemError.self) { try disk.open(path + "/file", .readWrite) }
+    #expect(error.map { "\($0)".contains("\(path) was moved, removed or replaced") } == true)
+    #expect(throws: SystemError.self) {
+      _ = try disk.open(path + "/new", .readWrite, creates: true)
+    }
+    #expect(throws: SystemError.self) { try disk.remove(path + "/file") }
+    #expect(throws: SystemError.self) { try disk.rename(path + "/file", path + "/other") }
+    #expect(throws: SystemError.self) { try disk.makeDirectories(path + "/streams") }
+    #expect(try FileSystem.list(path) == ["file"])
+    try FileSystem.rename(path, parent.path + "/other")
+    try FileSystem.rename(parent.path + "/away", path)
+    try disk.remove(path + "/file")
+    #expect(try FileSystem.list(path) == [])
+  }
+
   @Test func aNoteStaysForTheNext() throws {
     let directory = try TemporaryDirectory()
     for note in [nil, "journal 1f", "journal 1f"] {
