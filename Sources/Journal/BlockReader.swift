@@ -1,4 +1,5 @@
 import Base
+import Glibc
 import IO
 import Synchronization
 
@@ -24,6 +25,8 @@ final class BlockReader: Sendable {
     let text: String
     /// The bytes are there, and not what was written: reading them again gives no others.
     let isDamage: Bool
+    /// It says nothing of the file, such as that too many are open.
+    var isPassing = false
   }
 
   /// Sendable, unchecked: the reader is done with the memory of the request, the core has it back.
@@ -80,7 +83,8 @@ final class BlockReader: Sendable {
       }
       return (try readWhole(request), nil)
     } catch {
-      return (Problem(text: "\(error)", isDamage: false), nil)
+      let isPassing = [EMFILE, ENFILE, ENOMEM].contains(error.code)
+      return (Problem(text: "\(error)", isDamage: false, isPassing: isPassing), nil)
     }
   }
 

@@ -6,6 +6,10 @@ import IO
 extension Journal {
   /// Most bytes that are being read back at the same time; at least one block is.
   static let loadingBytesMax = 8 << 20
+  /// What a disk does not give so many times, such as a file that is missing, is taken for damaged: whoever
+  /// waits for it is told.
+  static let readTriesMax = 15
+  static let toldReadsMax = 64
 
   /// Asks for the block's bytes, if they are neither in memory nor on their way. `poll` says when they
   /// are there.
@@ -173,8 +177,7 @@ extension Journal {
           blocks[Int(index)].isDamaged = true
           damage[index] = problem.text
         } else {
-          noteFailed(index)
-          problems.add("messages could not be read back: \(problem.text)")
+          noteFailed(index, problem)
         }
       } else {
         keep(index, base)
@@ -185,10 +188,25 @@ extension Journal {
   }
 
   private func keep(_ index: UInt32, _ base: UnsafeMutableRawPointer) {
+    if !failedReads.isEmpty, failedReads.removeValue(forKey: index) != nil { toldReads.removeAll() }
     blocks[Int(index)].base = base
     cachedBytes += blocks[Int(index)].capacity
     statistics.blocksReadBack += 1
     noteResident(index)
+  }
+
+  private func noteFailed(_ index: UInt32, _ problem: BlockReader.Problem) {
+    let tries = (failedReads[index] ?? 0) + 1
+    guard tries < Self.readTriesMax || problem.isPassing else {
+      blocks[Int(index)].isDamaged = true
+      damage[index] = "messages could not be read in \(tries) tries: \(problem.text)"
+      return
+    }
+    failedReads[index] = tries
+    noteFailed(index)
+    if toldReads.count == Self.toldReadsMax { toldReads.removeAll() }
+    guard toldReads.insert(problem.text).inserted else { return }
+    problems.add("messages could not be read back, and are tried again: \(problem.text)")
   }
 
   private func noteFailed(_ index: UInt32) {

@@ -111,6 +111,10 @@ public final class Journal {
   var waitingLoads = Ring<UInt32>()
   /// Blocks that could not be read the last time; they may be other blocks by now.
   var failedLoads: [UInt32] = []
+  /// How often blocks could not be read that are tried again.
+  var failedReads: [UInt32: Int] = [:]
+  /// What the operator was told of them.
+  var toldReads: Set<String> = []
   /// What is wrong with blocks that are damaged, and are not read again.
   var damage: [UInt32: String] = [:]
   /// What pages of partitions are read from.
@@ -463,6 +467,7 @@ public final class Journal {
 
   func release(slot index: UInt32) {
     if blocks[Int(index)].isDamaged { damage[index] = nil }
+    if !failedReads.isEmpty { failedReads[index] = nil }
     blocks[Int(index)] = Block()
     freeSlots.append(index)
   }

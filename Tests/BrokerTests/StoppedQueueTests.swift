@@ -1,5 +1,6 @@
 import AMQP
 import Base
+import Glibc
 import IO
 import Testbed
 import Testing
@@ -45,6 +46,72 @@ import Testing
     broker.durableTurn()
     broker.work()
     #expect(client.bodies() == ["next"], "it goes on behind a purge")
+  }
+
+  /// What the disk does not give, however often it is asked, ends the waiting as well.
+  @Test(arguments: [ENOENT, EIO])
+  func consumersOfWhatCannotBeReadAreTold(code: Int32) throws {
+    var settings = Journal.Settings.moving
+    settings.cacheBytes = 0
+    let disk = FaultyDisk()
+    let broker = try TestBroker.moving(disk, settings: settings)
+    let client = broker.connect()
+    let channel = client.open()
+    try channel.declare("q", isDurable: true)
+    for number in 0..<10 { try channel.publish("\(number)", key: "q", isPersistent: true) }
+    try broker.moveOut(channel)
+    let name = try #require(try broker.files(".lanes").first)
+    let tries = FaultyDisk.Counter()
+    disk.set { operation, path in
+      guard operation == .open, FaultyDisk.contains(path, name) else { return nil }
+      tries.next()
+      return code
+    }
+    try channel.consume("q", tag: "c")
+    while tries.count < Journal.readTriesMax {
+      #expect(client.events() == [], "try \(tries.count)")
+      let before = tries.count
+      for _ in 0..<20 where tries.count == before {
+        broker.advance(milliseconds: Broker.unreadableMilliseconds)
+        broker.work(1)
+      }
+      try #require(tries.count == before + 1, "it is tried again, once")
+    }
+    broker.work(2)
+    #expect(client.events() == [.cancelled("c", on: 1)])
+    let problems = broker.journal.takeProblems()
+    #expect(problems.count == 2, "\(problems)")
+    #expect(
+      problems.last?.hasPrefix("queue 'q' is stopped where messages could not be read") == true)
+    #expect(problems.last?.contains(name) == true)
+    #expect(problems.last?.hasSuffix("stop the broker and run `martlet journal repair`") == true)
+    #expect(mistake { _ = try channel.take("q") } == .unreadable(queue: "q"))
+    #expect(broker.queue("q")?.readyCount == 10)
+  }
+
+  /// That too many files are open says nothing of any.
+  @Test func whatPassesIsTriedForEver() throws {
+    var settings = Journal.Settings.moving
+    settings.cacheBytes = 0
+    let disk = FaultyDisk()
+    let broker = try TestBroker.moving(disk, settings: settings)
+    let client = broker.connect()
+    let channel = client.open()
+    try channel.declare("q", isDurable: true)
+    try channel.publish("m", key: "q", isPersistent: true)
+    try broker.moveOut(channel)
+    disk.fail(.open, ".lanes", code: EMFILE)
+    try channel.consume("q", tag: "c")
+    for _ in 0..<2 * Journal.readTriesMax {
+      for _ in 0..<3 { broker.work() }
+      broker.advance(milliseconds: Broker.unreadableMilliseconds + 1)
+    }
+    #expect(client.events() == [])
+    #expect(broker.journal.takeProblems().count == 1, "it is told once")
+    disk.set(nil)
+    broker.advance(milliseconds: Broker.unreadableMilliseconds + 1)
+    for _ in 0..<3 { broker.work() }
+    #expect(client.bodies() == ["m"])
   }
 
   /// What is found when transient messages move, and nothing of the log does, too.

@@ -192,6 +192,27 @@ import Testing
     #expect(try reader.rest().map(\.offset) == Array(250..<400))
   }
 
+  /// Who reads it is not left waiting for ever.
+  @Test(arguments: [".batches", ".index"])
+  func aFileThatStaysAwayEndsItsReader(suffix: String) throws {
+    try publish(0..<400)
+    try broker.moveOut(channel)
+    let path = try path(suffix)
+    try FileSystem.remove(path)
+    let reader = try StreamReader(broker, from: .int64(250))
+    for _ in 0...Journal.readTriesMax where !reader.isCancelled {
+      #expect(try reader.rest() == [])
+      broker.advance(milliseconds: Broker.unreadableMilliseconds + 1)
+    }
+    #expect(reader.isCancelled)
+    let problems = broker.journal.takeProblems()
+    #expect(problems.count == 2, "\(problems)")
+    #expect(problems.first?.contains("could not be read back") == true)
+    #expect(
+      problems.last?.hasPrefix("queue 's' is stopped where messages could not be read in") == true)
+    #expect(problems.allSatisfy { $0.contains(path) })
+  }
+
   @Test func aReadThatFailsIsTriedAgain() throws {
     try publish(0..<400)
     try broker.moveOut(channel)
