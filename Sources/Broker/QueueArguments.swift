@@ -134,6 +134,19 @@ public enum QueueArguments {
     }
   }
 
+  /// Those that change nothing here: what only other brokers know, and what nobody knows.
+  public static func withoutEffect(in arguments: FieldTable) -> [Name] {
+    arguments.entries.lazy.map(\.name).filter { name in
+      if let rule = rules[name] { return rule == .anything || forOthers.contains(name) }
+      return forOthers.contains(name) || streamRules[name] == nil && !streamSettings.contains(name)
+    }
+  }
+
+  private static let forOthers: Set<Name> = [
+    "x-quorum-initial-group-size", "x-initial-cluster-size", "x-queue-leader-locator",
+    "x-stream-filter-size-bytes",
+  ]
+
   struct Difference: Equatable {
     let name: Name
     let received: String

@@ -5,11 +5,13 @@ package struct AMQPSessions: WireProtocol {
   private let broker: Broker
   let settings: SessionSettings
   private let log: Log
+  private let toldArguments: ToldArguments
 
   package init(broker: Broker, settings: SessionSettings, log: Log) {
     self.broker = broker
     self.settings = settings
     self.log = log
+    toldArguments = ToldArguments(log)
   }
 
   package func begin(
@@ -17,7 +19,7 @@ package struct AMQPSessions: WireProtocol {
   ) -> any Conversation {
     let session = Session(
       broker: broker, settings: settings, log: log, peerName: client.name,
-      isLoopback: client.isLoopback)
+      isLoopback: client.isLoopback, toldArguments: toldArguments)
     session.isOverLimit = connectionCount >= settings.connectionsMax
     return session
   }

@@ -227,7 +227,11 @@ extension Session {
     wanted.isExclusive = arguments.exclusive
     wanted.isAutoDelete = arguments.autoDelete
     wanted.arguments = arguments.arguments
-    let (status, committed) = try channel.core.vhost.declareQueue(wanted, on: channel.core)
+    let vhost = channel.core.vhost
+    let (status, committed) = try vhost.declareQueue(wanted, on: channel.core)
+    if !wanted.isPassive {
+      toldArguments.declared(status.name, in: vhost.name, with: wanted.arguments)
+    }
     answer(
       .queueDeclareOk(
         .init(

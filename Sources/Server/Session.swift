@@ -18,6 +18,7 @@ final class Session {
   let log: Log
   let peerName: String
   let isLoopback: Bool
+  let toldArguments: ToldArguments
 
   var state = State.awaitingHeader
   var pause = ConversationPause.none
@@ -103,13 +104,15 @@ final class Session {
   var contentProgress = 0
 
   init(
-    broker: Broker, settings: SessionSettings, log: Log, peerName: String, isLoopback: Bool
+    broker: Broker, settings: SessionSettings, log: Log, peerName: String, isLoopback: Bool,
+    toldArguments: ToldArguments
   ) {
     self.broker = broker
     self.settings = settings
     self.log = log
     self.peerName = peerName
     self.isLoopback = isLoopback
+    self.toldArguments = toldArguments
     frameMax = settings.frameMaxBeforeTune
     wholeBodyMax = min(settings.frameMaxBeforeTune - Frame.overhead, settings.copiedBodyMax)
     channelMax = settings.channelMax

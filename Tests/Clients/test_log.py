@@ -36,6 +36,18 @@ def test_repeated_kinds_are_counted(tmp_path):
         assert told < 30
 
 
+def test_arguments_without_effect_are_told_once_whoever_declares(tmp_path):
+    with serving(tmp_path) as broker:
+        for number in range(5):
+            url = pika.URLParameters(broker.url)
+            with contextlib.closing(pika.BlockingConnection(url)) as connection:
+                for name in ("same", f"other-{number}"):
+                    arguments = {"x-mesage-ttl": 5, "x-message-ttl": 5}
+                    connection.channel().queue_declare(name, arguments=arguments)
+        broker.expect_line("the argument 'x-mesage-ttl' has no effect")
+        assert len(broker.lines("has no effect")) == 1
+
+
 def test_health_checks_are_no_warnings(tmp_path):
     with serving(tmp_path) as broker:
         for said in (b"", b"A", PROTOCOL_HEADER[:7]):
