@@ -244,4 +244,23 @@ import Testing
     _ = try channel.drain("q")
     #expect(broker.journal.memoryBytes <= before)
   }
+
+  /// Queues that come and go leave nothing in the account of memory, whether they were empty in the end or not.
+  @Test(arguments: [0, 40, 100]) func aQueueThatIsGoneIsNotCounted(taken: Int) throws {
+    broker.turn()
+    let before = broker.broker.account[.entries]
+    for number in 0..<20 {
+      let name = Name("t\(number)")
+      try broker.turn {
+        try channel.declare(name)
+        for _ in 0..<100 { try channel.publish("x", key: name) }
+      }
+      for _ in 0..<taken { _ = try channel.take(name) }
+      #expect(broker.broker.account[.entries] > before)
+      try broker.turn { _ = try channel.delete(name) }
+      broker.finishChores()
+    }
+    broker.turn()
+    #expect(broker.broker.account[.entries] == before)
+  }
 }
