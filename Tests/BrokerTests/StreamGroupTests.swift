@@ -112,6 +112,22 @@ import Testing
     #expect(again.stream("one")?.groups["g"]?.lag(0) == 7)
   }
 
+  /// A client that acknowledges and goes is not asked to wait in between.
+  @Test func whatIsAcknowledgedAtTheEndCounts() throws {
+    try channel.declareStream("one")
+    try broker.durableTurn {
+      for number in 0..<10 { try channel.publish("\(number)", key: "one") }
+    }
+    let reader = try StreamReader(broker, "one", group: "g", prefetch: 100)
+    let records = try reader.rest()
+    try broker.durableTurn {
+      try reader.channel.acknowledge(records[5].tag, isMultiple: true)
+      reader.close()
+    }
+    #expect(broker.stream("one")?.groups["g"]?.lag(0) == 4)
+    #expect(try broker.crashed().stream("one")?.groups["g"]?.lag(0) == 4)
+  }
+
   @Test func offsetsSurviveACheckpoint() throws {
     try bind()
     try publish(0..<60)

@@ -450,6 +450,8 @@ final class StreamFeed {
     let queue: Queue = queue
     stream.forget(queue)
     guard !queue.isDeleted else { return }
+    // What was acknowledged in this turn counts, though the lanes go.
+    for lane in queue.lanes { lane.logProgress() }
     group?.leave(self)
     endReading()
     queue.drop()
