@@ -26,6 +26,7 @@ public enum Sabotage: String, CaseIterable, Sendable {
   case acknowledgesNeighbour, keepsStaleRoutes, miscountsReady
   // Queues that go by themselves, and who may use them.
   case keepsExclusiveQueue, keepsAutoDeleteQueue, revivesAutoDeleteQueue, opensLockedQueue
+  case revivesStreamGroup
   // Whose turn it is.
   case servesLowestPriorityFirst, exceedsSharedPrefetch, countsGotMessages, namesWrongConsumer
   case losesColdTurn, servesLowestLaneFirst, losesDeath, delaysTwice

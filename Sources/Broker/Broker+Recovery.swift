@@ -71,6 +71,7 @@ extension Broker: JournalReplay {
       recovering?.lanes[delivered.lane]?.found.deliveredUpTo = delivered.sequence
     case .deliveryCounts(let counts): replayCounts(counts)
     case .groupOffset(let offset): replayGroupOffset(offset)
+    case .groupDeleted(let deletion): replayGroupDeleted(deletion)
     case .partitionTrimmed(let trimmed):
       (recovering?.lanes[trimmed.lane]?.lane as? Partition)?.trimmed(to: trimmed.start)
     case .queue, .queueDeleted, .exchange, .exchangeDeleted, .binding, .bindingRemoved, .lane,
@@ -157,7 +158,7 @@ extension Broker: JournalReplay {
     case .remembered(let remembered): replayRemembered(remembered)
     case .kept(let kept): replayKept(kept)
     // Checkpoints have none of these.
-    case .message, .settle, .delivered, .partitionTrimmed, .ignorable: break
+    case .message, .settle, .delivered, .partitionTrimmed, .groupDeleted, .ignorable: break
     }
   }
 
@@ -256,6 +257,11 @@ extension Broker: JournalReplay {
   private func replayGroupOffset(_ record: GroupOffsetRecord) {
     guard let partition = recovering?.lanes[record.lane]?.lane as? Partition else { return }
     partition.stream.restore(record, of: partition)
+  }
+
+  private func replayGroupDeleted(_ record: GroupDeletedRecord) {
+    if Sabotage.is(.revivesStreamGroup) { return }
+    (recovering?.destinations[record.queue] as? Stream)?.forget(record)
   }
 
   private static func recoveringLane(of queue: Queue) -> RecoveringLane {

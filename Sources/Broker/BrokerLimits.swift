@@ -77,6 +77,9 @@ public struct BrokerLimits: Equatable, Sendable {
   /// Consumers of such a group.
   public static let streamGroupMembersMax = 2048
 
+  /// Of an answer about streams: streams, or partitions of groups of consumers.
+  public static let streamPageMax = 1000
+
   /// Messages that wait for their time, of one page of a list.
   public static let delayedPageMax = 1000
 

@@ -168,8 +168,10 @@ public class Destination {
   var movingLanes: [Lane] { [] }
   /// What declares its lanes behind itself, those of ids below `newLanes`; a checkpoint has their states too.
   func laneRecords(below newLanes: UInt32, withStates: Bool) -> [RawRecord] { isMissing }
-  /// What else a checkpoint is to have of it, group by group of consumers; nil behind the last.
-  func records(ofGroup number: Int, below newLanes: UInt32) -> [RawRecord]? { nil }
+  /// Groups of consumers that survive. New ones come behind the others.
+  var groupCount: Int { 0 }
+  /// What a checkpoint is to have of one of these.
+  func records(ofGroup index: Int, below newLanes: UInt32) -> [RawRecord] { isMissing }
   /// The log was read.
   func recovered() {}
   /// The broker stops in order: what it knows of deliveries goes into the log.

@@ -289,7 +289,13 @@ final class JournalCensus {
       }
     case .partitionTrimmed(let trimmed): lanes[trimmed.lane]?.trim(to: trimmed.start)
     case .groupOffset(let offset):
+      // A wrong one would pass over records.
+      guard isVouchedFor else { break }
       groupOffsets[GroupPlace(lane: offset.lane, group: offset.group)] = RawRecord(record)
+    case .groupDeleted(let deletion):
+      for lane in lanesByQueue[deletion.queue] ?? [] {
+        groupOffsets[GroupPlace(lane: lane, group: deletion.group)] = nil
+      }
     case .ignorable: break
     }
   }

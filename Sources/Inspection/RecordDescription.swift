@@ -74,6 +74,7 @@ package struct RecordDescription {
     case .partitionState(let record): lanes.contains(record.lane)
     case .partitionTrimmed(let record): lanes.contains(record.lane)
     case .groupOffset(let record): lanes.contains(record.lane)
+    case .groupDeleted(let record): queues.contains(record.queue)
     case .binding(let record), .bindingRemoved(let record):
       !record.isToExchange && queues.contains(record.destination)
     case .message(let record): record.destinations.contains { lanes.contains($0.lane) }

@@ -31,7 +31,8 @@ extension BrokerRecord {
   /// Whether a checkpoint has it, or what it does, so that the log before the checkpoint says nothing new.
   var isOfCatalog: Bool {
     switch self {
-    case .message, .settle, .delivered, .deliveryCounts, .partitionTrimmed, .groupOffset:
+    case .message, .settle, .delivered, .deliveryCounts, .partitionTrimmed, .groupOffset,
+      .groupDeleted:
       false
     case .queue, .queueDeleted, .exchange, .exchangeDeleted, .binding, .bindingRemoved, .lane,
       .remembered, .kept, .laneState, .partitionState, .ids, .laneAlive, .ignorable:
@@ -41,6 +42,12 @@ extension BrokerRecord {
 
   /// Whether checkpoints have it.
   var isInCheckpoint: Bool {
-    if case .deliveryCounts = self { true } else { isOfCatalog }
+    switch self {
+    case .deliveryCounts, .groupOffset: true
+    case .message, .settle, .delivered, .partitionTrimmed, .groupDeleted: false
+    case .queue, .queueDeleted, .exchange, .exchangeDeleted, .binding, .bindingRemoved, .lane,
+      .remembered, .kept, .laneState, .partitionState, .ids, .laneAlive, .ignorable:
+      isOfCatalog
+    }
   }
 }

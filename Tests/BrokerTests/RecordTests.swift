@@ -141,6 +141,7 @@ import Testing
       RawRecord(kind: 41, word: samples.short(), payload: bytes([samples.number()])),
       GroupOffsetRecord.raw(
         lane: samples.short(), offset: samples.number(), group: samples.name()),
+      GroupDeletedRecord.raw(queue: samples.short(), group: samples.name()),
       PartitionStateRecord.raw(
         lane: samples.short(), start: samples.number(),
         segments: ranges.map {
@@ -233,6 +234,8 @@ import Testing
       return RawRecord(kind: 41, word: fields.lane, payload: bytes([fields.start]))
     case .groupOffset(let fields):
       return GroupOffsetRecord.raw(lane: fields.lane, offset: fields.offset, group: fields.group)
+    case .groupDeleted(let fields):
+      return GroupDeletedRecord.raw(queue: fields.queue, group: fields.group)
     case .ignorable: return RawRecord(kind: raw.kind, payload: [])
     }
   }

@@ -49,6 +49,26 @@ import Testing
     #expect(try damaged.names(".batches").count > segments, "the log's records are in further ones")
   }
 
+  /// The checkpoint alone has their offsets, and the log alone that one of them is gone.
+  @Test func groupsOfConsumersStay() throws {
+    let damaged = try DamagedStream()
+    var kinds: Set<UInt8> = []
+    try LogSurvey(try damaged.survey(), isPlausible: RecordForm.isPlausible).read { event in
+      if case .record(let record, _) = event { kinds.insert(record.kind) }
+    }
+    #expect(kinds.contains(BrokerRecord.Kind.groupDeleted.rawValue))
+    try #require(!kinds.contains(BrokerRecord.Kind.groupOffset.rawValue))
+    for isRepaired in [false, true] {
+      if isRepaired {
+        try damaged.cut(try #require(damaged.names(".batches").last), to: 10)
+        #expect(try !damaged.repair().report.isEmpty)
+      }
+      let groups = try #require(try TestBroker(in: damaged.copied()).stream()).groups
+      #expect(groups.keys.sorted() == ["g"], "repaired: \(isRepaired)")
+      #expect(groups["g"]?.committed(0) == 50, "repaired: \(isRepaired)")
+    }
+  }
+
   /// What is published behind a repair has offsets of its own.
   @Test func aRepairedStreamGoesOn() throws {
     let damaged = try DamagedStream()
@@ -282,10 +302,12 @@ final class DamagedStream {
         try channel.publish(Self.body(number), key: "s")
       }
       try broker.moveOut(channel)
+      if round == 2 { for group in ["g", "gone"] { try Self.read(50, as: group, broker) } }
     }
     broker.quietTurn()
     broker.broker.beginCheckpoint()
     broker.quietTurn()
+    broker.turn { broker.vhost.deleteStreamGroup("gone", of: "s") { _ in } }
     for number in 300..<Self.count {
       try broker.durableTurn { try channel.publish(Self.body(number), key: "s") }
     }
@@ -296,6 +318,16 @@ final class DamagedStream {
     try TemporaryDirectory.copyFiles(from: broker.directory.path, to: journal) {
       !$0.hasPrefix("spare-")
     }
+  }
+
+  /// A member of a group of consumers acknowledges so many records, and goes.
+  private static func read(_ count: Int, as group: String, _ broker: TestBroker) throws {
+    let reader = try StreamReader(broker, group: group, prefetch: count)
+    let records = try reader.read(count)
+    try reader.channel.acknowledge(try #require(records.last).tag, isMultiple: true)
+    broker.durableTurn()
+    reader.close()
+    broker.durableTurn()
   }
 
   private init(_ other: DamagedStream) throws {

@@ -77,6 +77,7 @@ import Testing
     .replaysFromSnapshotsEnd: "aCheckpointNeedsTheLogFromItsBeginningOn",
     .returnsSpaceEarly: "aFileStaysUntilTheLogSaysThatNobodyNeedsIt",
     .opensUnsyncedSegment: "aSegmentIsNotUsedBeforeItsNameIsDurable",
+    .revivesStreamGroup: "aGroupThatIsDeletedStaysAway",
     .sharesFirstBatch: "aLifeThatLeftRecordsLeftItsEpoch",
   ]
 }

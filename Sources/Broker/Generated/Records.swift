@@ -22,6 +22,7 @@ package enum BrokerRecord {
     case kept = 40
     case partitionTrimmed = 41
     case groupOffset = 42
+    case groupDeleted = 43
     case laneState = 48
     case ids = 49
     case laneAlive = 50
@@ -44,6 +45,7 @@ package enum BrokerRecord {
       case .kept: "kept"
       case .partitionTrimmed: "partition-trimmed"
       case .groupOffset: "group-offset"
+      case .groupDeleted: "group-deleted"
       case .laneState: "lane-state"
       case .ids: "ids"
       case .laneAlive: "lane-alive"
@@ -60,7 +62,8 @@ package enum BrokerRecord {
       case .bindingRemoved: 1
       case .remembered: 1
       case .message, .settle, .delivered, .deliveryCounts, .queueDeleted, .exchangeDeleted, .lane,
-        .kept, .partitionTrimmed, .groupOffset, .laneState, .ids, .laneAlive, .partitionState:
+        .kept, .partitionTrimmed, .groupOffset, .groupDeleted, .laneState, .ids, .laneAlive,
+        .partitionState:
         0
       }
     }
@@ -70,7 +73,7 @@ package enum BrokerRecord {
       switch self {
       case .message, .settle, .delivered, .deliveryCounts, .queue, .queueDeleted, .exchange,
         .exchangeDeleted, .binding, .bindingRemoved, .lane, .remembered, .kept, .partitionTrimmed,
-        .groupOffset:
+        .groupOffset, .groupDeleted:
         true
       case .laneState, .ids, .laneAlive, .partitionState: false
       }
@@ -116,6 +119,9 @@ package enum BrokerRecord {
       case .groupOffset:
         record.size >= 24
           && (0...255).contains(record.size - (25))
+      case .groupDeleted:
+        record.size >= 16
+          && (0...255).contains(record.size - (17))
       case .laneState:
         record.size == 40
       case .ids:
@@ -143,6 +149,7 @@ package enum BrokerRecord {
   case kept(KeptRecord)
   case partitionTrimmed(PartitionTrimmedRecord)
   case groupOffset(GroupOffsetRecord)
+  case groupDeleted(GroupDeletedRecord)
   case laneState(LaneStateRecord)
   case ids(IdsRecord)
   case laneAlive(LaneAliveRecord)
@@ -178,6 +185,7 @@ package enum BrokerRecord {
       case .kept: self = .kept(try KeptRecord(record))
       case .partitionTrimmed: self = .partitionTrimmed(try PartitionTrimmedRecord(record))
       case .groupOffset: self = .groupOffset(try GroupOffsetRecord(record))
+      case .groupDeleted: self = .groupDeleted(try GroupDeletedRecord(record))
       case .laneState: self = .laneState(try LaneStateRecord(record))
       case .ids: self = .ids(try IdsRecord(record))
       case .laneAlive: self = .laneAlive(try LaneAliveRecord(record))
@@ -215,6 +223,7 @@ package enum BrokerRecord {
     case .partitionTrimmed(let fields): "partition \(fields.lane) begins at offset \(fields.start)"
     case .groupOffset(let fields):
       "group \"\(fields.group)\" of partition \(fields.lane): offset \(fields.offset)"
+    case .groupDeleted(let fields): "group \"\(fields.group)\" of queue \(fields.queue) deleted"
     case .laneState(let fields):
       "state of lane \(fields.lane): next \(fields.nextSequence), delivered up to \(fields.deliveredUpTo), moved up to \(fields.movedUpTo)"
     case .ids(let fields):
@@ -814,6 +823,30 @@ package struct GroupOffsetRecord {
     payload.append(UInt8(group.bytes.count))
     payload += group.bytes
     return RawRecord(kind: 42, word: lane, payload: payload)
+  }
+}
+
+/// Record 43, group-deleted. A group of consumers of the stream is gone, with its offsets in all partitions; one of the same name that comes later is another one.
+package struct GroupDeletedRecord {
+  package let record: RecordView
+
+  /// Throws when the payload is not that of kind 43.
+  package init(_ record: RecordView) throws(MalformedInput) {
+    self.record = record
+    var walk = PayloadWalk(record)
+    try walk.skipName()
+    try walk.end()
+  }
+
+  package var queue: UInt32 { record.word }
+  package var group: Name { record.name(at: 16) }
+
+  /// The record's bytes.
+  package static func raw(queue: UInt32, group: Name) -> RawRecord {
+    var payload: [UInt8] = []
+    payload.append(UInt8(group.bytes.count))
+    payload += group.bytes
+    return RawRecord(kind: 43, word: queue, payload: payload)
   }
 }
 

@@ -25,6 +25,8 @@ final class Partition {
   private(set) var recentStart: UInt64 = 0
   /// What has moved out of the log, in order; the last one grows.
   private(set) var segments: [PartitionSegment] = []
+  /// Their bytes together.
+  private(set) var segmentBytes = 0
   /// The first offset that is kept.
   private(set) var start: UInt64 = 0
   /// Where it is in the broker's list; nil once it is given up.
@@ -60,8 +62,14 @@ final class Partition {
   var end: UInt64 { recentStart + UInt64(recent.count) }
   /// Records that are kept.
   var count: Int { Int(end - start) }
-  /// Bytes of its segments.
-  var segmentBytes: Int { segments.reduce(0) { $0 + $1.bytes } }
+  /// Records that have not moved out of the log.
+  var recentCount: Int { recent.count }
+  /// The oldest record was stored at this date or before: exactly if it is in the log, otherwise its segment ends
+  /// then.
+  var oldestDate: Int64? {
+    if let first = segments.first, first.end > start { return first.timeMax }
+    return recent.isEmpty ? nil : times.first?.date
+  }
 
   // MARK: Appending
 
@@ -162,6 +170,7 @@ final class Partition {
   /// What the checkpoint says.
   func restore(_ record: PartitionStateRecord) {
     segments = record.segments.map { PartitionSegment($0) }
+    segmentBytes = segments.reduce(0) { $0 + $1.bytes }
     start = record.start
     recentStart = max(start, segments.last?.end ?? 0)
     visibleEnd = recentStart
@@ -211,8 +220,9 @@ final class Partition {
 
   private func take(_ written: [PartitionSegment]) {
     for segment in written {
-      if segments.last?.base == segment.base { segments.removeLast() }
+      if segments.last?.base == segment.base { segmentBytes -= segments.removeLast().bytes }
       segments.append(segment)
+      segmentBytes += segment.bytes
     }
   }
 
@@ -236,6 +246,7 @@ final class Partition {
     guard count > 0, journal.failure == nil else { return }
     let leaving = segments[..<count].map(\.base)
     segments.removeFirst(count)
+    segmentBytes = bytes
     start = segments[0].base
     stream.rewindReaders(before: start, of: self)
     PartitionTrimmedRecord.append(to: journal, lane: id, start: start)
@@ -246,6 +257,7 @@ final class Partition {
   func trimmed(to offset: UInt64) {
     start = max(start, offset)
     segments.removeAll { $0.end <= offset }
+    segmentBytes = segments.reduce(0) { $0 + $1.bytes }
   }
 
   // MARK: Cold records

@@ -9,6 +9,8 @@ public final class Stream: Destination {
   /// The queues by which consumers read, each with its feed.
   private var readers: [ObjectIdentifier: Queue] = [:]
   private(set) var groups: [Name: StreamGroup] = [:]
+  /// The same in the order in which they came, by which checkpoints go over them.
+  private var groupList: [StreamGroup] = []
   /// Where records without a key go in this turn.
   private var keyless = 0
   private var keylessTurn: Int64 = -1
@@ -105,17 +107,40 @@ public final class Stream: Destination {
     }
     if let reason = broker.journal.failure { throw .journalFailed(reason: reason) }
     try broker.requireRoom(for: "a consumer group")
-    let group = StreamGroup(name, of: self)
-    groups[name] = group
+    let group = newGroup(name)
     group.begin(at: beginning)
     return group
   }
 
+  private func newGroup(_ name: Name) -> StreamGroup {
+    let group = StreamGroup(name, of: self)
+    groups[name] = group
+    groupList.append(group)
+    return group
+  }
+
+  /// A group goes with its offsets; it has no members.
+  func delete(_ group: StreamGroup) {
+    GroupDeletedRecord.raw(queue: id, group: group.name).append(to: broker.journal)
+    forget(group)
+  }
+
+  private func forget(_ group: StreamGroup) {
+    invariant(group.members.isEmpty, "a group goes while it has members")
+    groups[group.name] = nil
+    groupList.removeAll { $0 === group }
+    group.end()
+  }
+
   /// What the log says of a group.
   func restore(_ record: GroupOffsetRecord, of partition: Partition) {
-    let group = groups[record.group] ?? StreamGroup(record.group, of: self)
-    groups[record.group] = group
+    let group = groups[record.group] ?? newGroup(record.group)
     group.restore(record.offset, of: partition.index)
+  }
+
+  /// The log says that a group is gone.
+  func forget(_ record: GroupDeletedRecord) {
+    if let group = groups[record.group] { forget(group) }
   }
 
   override func recovered() {
@@ -153,13 +178,10 @@ public final class Stream: Destination {
 
   // MARK: The log
 
-  override func records(
-    ofGroup number: Int, below newLanes: UInt32
-  ) -> [RawRecord]? {
-    // In any order that stays while nothing changes; what changes meanwhile is in the log.
-    guard number < groups.count else { return nil }
-    let group = groups.values[groups.values.index(groups.values.startIndex, offsetBy: number)]
-    return group.records(below: newLanes)
+  override var groupCount: Int { groupList.count }
+
+  override func records(ofGroup index: Int, below newLanes: UInt32) -> [RawRecord] {
+    groupList[index].records(below: newLanes)
   }
 
   override var laneIDs: [UInt32] { partitions.map(\.id) }
@@ -179,6 +201,7 @@ public final class Stream: Destination {
     isDeleted = true
     for group in groups.values { group.end() }
     groups = [:]
+    groupList = []
     retention.end()
     for partition in partitions { broker.remove(partition) }
     broker.removeSegments(of: partitions.map(\.id))

@@ -42,6 +42,8 @@ final class StreamFeed {
   }
 
   private let stream: Stream
+  /// Who gets the records; nil while that is not there yet.
+  var consumer: Consumer? { queue.rounds.any }
   /// The group of which its consumer is a member.
   private let group: StreamGroup?
   // Unsafe but sound: the queue has this.

@@ -85,10 +85,29 @@ final class StreamGroup: Timed {
 
   // MARK: Offsets
 
-  /// Records that are not acknowledged.
-  func lag(_ partition: Int) -> UInt64 {
-    let end = stream.partitions[partition].visibleEnd
-    return end - min(end, places[partition].committed)
+  /// All records of the partition before this one are acknowledged.
+  func committed(_ partition: Int) -> UInt64 { places[partition].committed }
+
+  /// Who reads the partition.
+  func holder(_ partition: Int) -> StreamFeed? { places[partition].holder }
+
+  /// Records that are there, and not acknowledged.
+  func lag(_ index: Int) -> UInt64 {
+    let partition = stream.partitions[index]
+    let end = partition.visibleEnd
+    return end - min(end, max(partition.start, places[index].committed))
+  }
+
+  /// The group goes on at these offsets; it has no members. All of them are one in the log.
+  func reset(_ offsets: [(partition: Int, offset: UInt64)]) {
+    invariant(members.isEmpty, "a group is reset while it has members")
+    broker.journal.group {
+      for (partition, offset) in offsets {
+        places[partition].committed = offset
+        places[partition].acknowledged = SequenceSet()
+        log(partition)
+      }
+    }
   }
 
   /// Whether a member had acknowledged the record before another one took the partition over.

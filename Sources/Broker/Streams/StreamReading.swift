@@ -60,7 +60,7 @@ struct StreamReading {
     beginning = found
   }
 
-  private static func beginning(_ value: FieldValue, now: Int64) -> Beginning? {
+  static func beginning(_ value: FieldValue, now: Int64) -> Beginning? {
     if let number = value.integer {
       return number < 0 ? .before(number.magnitude) : .offset(UInt64(number))
     }
