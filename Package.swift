@@ -92,7 +92,7 @@ let package = Package(
     .testTarget(
       name: "ManagementTests",
       dependencies: [
-        "Base", "AMQP", "JSON", "Broker", "Management", "Testbed", "BrokerTests",
+        "Base", "AMQP", "JSON", "Journal", "Broker", "Management", "Testbed", "BrokerTests",
       ],
       swiftSettings: common),
     .target(

@@ -18,6 +18,11 @@ public final class ManagementCommands: ManagementResponder {
     ("route", RouteCommand.run),
     ("delayed-list", DelayedCommands.list),
     ("delayed-cancel", DelayedCommands.cancel),
+    ("stream-list", StreamCommands.list),
+    ("stream-info", StreamCommands.info),
+    ("stream-groups", StreamCommands.groups),
+    ("stream-reset", StreamCommands.reset),
+    ("stream-group-delete", StreamCommands.deleteGroup),
     ("trace", TraceCommand.run),
   ]
 

@@ -54,14 +54,21 @@ struct RequestFields {
 
   /// A whole number from 1 to the limit.
   func count(_ name: String, max: Int) throws(RequestProblem) -> Int? {
+    try number(name, in: 1...max)
+  }
+
+  func number(_ name: String, in range: ClosedRange<Int>) throws(RequestProblem) -> Int? {
     switch value(name) {
     case nil: return nil
     case .number(let word)?:
-      guard let number = Int(word), 1...max ~= number else { break }
+      guard let number = Int(word), range ~= number else { break }
       return number
     default: break
     }
-    throw RequestProblem(text: #""\#(name)" is a whole number from 1 to \#(max)"#)
+    let words =
+      range.upperBound == .max
+      ? "of at least \(range.lowerBound)" : "from \(range.lowerBound) to \(range.upperBound)"
+    throw RequestProblem(text: #""\#(name)" is a whole number \#(words)"#)
   }
 
   /// False where nothing is said.
