@@ -18,6 +18,7 @@ extension ProgramDeclaration {
         title: "Topology",
         commands: [
           Declare.command, Bind.bind, Bind.unbind, Route.command, Purge.command, Delete.command,
+          StreamCommand.command,
         ]),
       Section(title: "Measuring", commands: [BenchCommand.command]),
     ],

@@ -26,6 +26,8 @@ struct Subscription: ~Copyable {
   private let timeoutMilliseconds: Int?
   /// What the broker was told; 0 is no limit.
   private let prefetch: Int
+  /// What a member of a stream's group acknowledges behind its end means nothing to the group.
+  private let settlesBeforeTheEnd: Bool
   private let progress: Progress
   private let watchdog: Watchdog
   private var output = StandardOutput()
@@ -47,6 +49,7 @@ struct Subscription: ~Copyable {
     let asked = invocation[AckMode.option]
     mode = asked == .auto && countMax != nil ? .manual : asked
     prefetch = Self.prefetch(invocation, mode, countMax)
+    settlesBeforeTheEnd = invocation[Subscribe.arguments]["x-stream-group"] != nil
     let (mode, prefetch) = (mode, prefetch)
     let (queue, title) = try await Self.source(invocation, session)
     consumer = try await session.ask { channel throws(ClientError) in
@@ -139,12 +142,14 @@ struct Subscription: ~Copyable {
       writtenTag = appendedTag
     }
     let (session, consumer, mode) = (session, consumer, mode)
+    let settlesFirst = settlesBeforeTheEnd
     let tag = writtenTag > settledTag ? writtenTag : nil
     let settling = await session.inOrder { () async -> Result<Void, Failure> in
       do throws(Failure) {
         try await session.ask { channel throws(ClientError) in
+          if settlesFirst, let tag { try mode.settle(upTo: tag, on: channel) }
           try await consumer.cancel()
-          if let tag { try mode.settle(upTo: tag, on: channel) }
+          if !settlesFirst, let tag { try mode.settle(upTo: tag, on: channel) }
           try await channel.close()
         }
         return .success(())
