@@ -99,6 +99,15 @@ final class Catalog {
     changedAt = journal.endPosition
   }
 
+  /// More partitions of a stream that is there: a crash finds all of them or none.
+  func append(_ partitions: [Partition], of stream: Stream) {
+    journal.group {
+      for partition in partitions { stream.declaration(of: partition).append(to: journal) }
+    }
+    changedAt = journal.endPosition
+    stream.declaredAt = changedAt
+  }
+
   func append(_ exchange: Exchange, in vhost: VirtualHost) -> Committed {
     let committed = append(Self.record(exchange, in: vhost))
     exchange.declaredAt = journal.endPosition

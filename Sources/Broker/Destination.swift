@@ -153,6 +153,8 @@ public class Destination {
 
   // MARK: Listing
 
+  /// The arguments with which it would be declared to be as it is; `arguments` are those with which it was.
+  var presentArguments: FieldTable { arguments }
   public var readyCount: Int { isMissing }
   public var unacknowledgedCount: Int { 0 }
   public var messageCount: Int { readyCount + unacknowledgedCount }

@@ -141,7 +141,9 @@ extension VirtualHost {
         .queue(queue.name, in: self.name), property: name, wanted: "\(received)",
         present: "\(current)")
     }
-    if let difference = QueueArguments.difference(wanted.arguments, queue.arguments) {
+    if let difference = QueueArguments.difference(wanted.arguments, queue.arguments),
+      QueueArguments.difference(wanted.arguments, queue.presentArguments) != nil
+    {
       throw .existsWithArgument(
         .queue(queue.name, in: self.name), argument: difference.name, wanted: difference.received,
         present: difference.current)

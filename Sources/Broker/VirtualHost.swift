@@ -117,6 +117,9 @@ public final class VirtualHost {
     changed()
   }
 
+  /// A destination that is there takes more of the memory, by itself.
+  func grew(by bytes: Int) { nodeBytes += bytes }
+
   var exchangeCount: Int { exchanges.count }
   var destinationCount: Int { destinations.count }
   /// About what queues, exchanges and bindings take of the memory, without messages.

@@ -23,6 +23,7 @@ public final class ManagementCommands: ManagementResponder {
     ("stream-groups", StreamCommands.groups),
     ("stream-reset", StreamCommands.reset),
     ("stream-group-delete", StreamCommands.deleteGroup),
+    ("stream-add-partitions", StreamCommands.addPartitions),
     ("trace", TraceCommand.run),
   ]
 

@@ -3,8 +3,8 @@ import Base
 import Broker
 import JSON
 
-/// `stream-list`, `stream-info`, `stream-groups`, `stream-reset` and `stream-group-delete`: streams and the groups of
-/// their consumers.
+/// `stream-list`, `stream-info`, `stream-groups`, `stream-reset`, `stream-group-delete` and `stream-add-partitions`:
+/// streams and the groups of their consumers.
 enum StreamCommands {
   static func list(_ request: ManagementRequest, _ json: JSONValue) throws(RequestProblem) {
     let fields = try RequestFields(json, known: ["limit", "cursor"])
@@ -105,6 +105,22 @@ enum StreamCommands {
     }
   }
 
+  static func addPartitions(
+    _ request: ManagementRequest, _ json: JSONValue
+  ) throws(RequestProblem) {
+    let fields = try RequestFields(json, known: ["stream", "count"])
+    let name = try needed("stream", fields)
+    guard let count = try fields.number("count", in: 1...Int.max) else {
+      throw RequestProblem(text: #"the "count" is missing"#)
+    }
+    request.vhost.addPartitions(count, toStream: name) { result in
+      answer(request, result, of: name, group: nil) { total, json in
+        json.field("name", name.description)
+        json.field("partitions", total)
+      }
+    }
+  }
+
   // MARK: Requests
 
   private static func needed(
@@ -174,6 +190,9 @@ enum StreamCommands {
         + " \(count == 1 ? "its consumer" : "their consumers") first"
     case .noSuchPartition(let count):
       "stream '\(stream)' has partitions 0 to \(count - 1), not \(partition ?? 0)"
+    case .tooManyPartitions(let present, let max):
+      "stream '\(stream)' has \(present) partitions, and may have \(max)"
+    case .noRoom: "the broker has no room for more partitions"
     case .noPlace: #""to" is \#(placeForms)"#
     case .logFailed(let reason): "the log has failed: \(reason)"
     }

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 import pika
 import pytest
 
+from inbox import wait_for
 from test_commands import run
 from test_pika_stream import Reader, declare, publish, stream  # noqa: F401
 from watched_broker import eventually
@@ -227,6 +228,45 @@ def test_a_deleted_group_begins_anew(url, connect, stream):
     assert not any(delivery.method.redelivered for delivery in reader.deliveries)
 
 
+# Partitions
+
+
+def test_partitions_are_added_while_others_read_and_write(url, connect, channel, fresh):
+    exchange, stream = fresh("exchange"), fresh("stream")
+    channel.exchange_declare(exchange, "fanout")
+    declare(channel, stream, x_stream_partitions=2)
+    channel.queue_bind(stream, exchange)
+    alone = Reader(connect(), stream, x_stream_offset="first")
+    members = [Reader(connect(), stream, x_stream_group="g") for _ in range(2)]
+    publish(connect(), stream, range(100), exchange, lambda number: f"key-{number}")
+    _, said = run("stream", "add-partitions", stream, "4", url=url)
+    assert said == f'stream "{stream}" has 6 partitions\n'
+    publish(connect(), stream, range(100, 300), exchange, lambda number: f"key-{number}")
+    alone.wait(300)
+    assert sorted(alone.numbers) == list(range(300))
+    wait_for(
+        members[0].channel.connection,
+        lambda: members[1].quiet(0.05) and sum(len(m.deliveries) for m in members) >= 300,
+        20,
+        "300 deliveries",
+    )
+    assert sorted(members[0].numbers + members[1].numbers) == list(range(300))
+    shares = [
+        {delivery.properties.headers["x-stream-partition"] for delivery in member.deliveries}
+        for member in members
+    ]
+    assert sorted(shares[0] | shares[1]) == list(range(6)) and shares[0].isdisjoint(shares[1])
+    for count in (2, 6):
+        declare(channel, stream, x_stream_partitions=count)
+    (answer,) = lines(url, "add-partitions", stream, "1")
+    assert answer == {"name": stream, "partitions": 7}
+    _, said = run("stream", "add-partitions", stream, "1018", url=url, expect=1)
+    assert f"stream '{stream}' has 7 partitions, and may have 1024" in said
+    for number in ("0", "1025", "x"):
+        _, said = run("stream", "add-partitions", stream, number, url=url, expect=2)
+        assert f'N: "{number}" is not a whole number from 1 to 1024' in said
+
+
 # Crashes
 
 
@@ -241,12 +281,14 @@ def test_what_was_changed_survives_crashes_and_restarts(own_broker):
         read(connect, "s", name, 50)
     run("stream", "reset", "s", "moved", "--to", "20", url=own_broker.url)
     run("stream", "delete-group", "s", "gone", url=own_broker.url)
+    run("stream", "add-partitions", "s", "2", url=own_broker.url)
     connection.close()
     for end in (own_broker.kill, own_broker.stop, own_broker.stop):
         end()
         own_broker.start()
         found = groups(own_broker.url, "s")
         assert {name: group["lag"] for name, group in found.items()} == {"left": 50, "moved": 80}
+        assert [len(group["partitions"]) for group in found.values()] == [3, 3]
     with connect() as connection:
         reader = Reader(connection, "s", x_stream_group="moved")
         reader.wait(80)

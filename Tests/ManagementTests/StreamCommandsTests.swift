@@ -220,6 +220,16 @@ import Testing
     #expect(try broker.crashed(settings: .moving).stream()?.groups.isEmpty == true)
   }
 
+  @Test func partitionsAreAdded() throws {
+    try channel.declareStream("s")
+    let answer = try ask("stream-add-partitions", #""stream":"s","count":3"#)
+    #expect(answer.text("name") == "s" && answer.number("partitions") == 4)
+    #expect(try ask("stream-list").elements("streams")[0].number("partitions") == 4)
+    let info = try ask("stream-info", #""stream":"s""#)
+    #expect(info.elements("partitions").map { $0.number("partition") } == [0, 1, 2, 3])
+    #expect(try broker.crashed(settings: .moving).stream()?.partitions.count == 4)
+  }
+
   @Test func mistakesAreTold() throws {
     try channel.declareStream("s", ["x-stream-partitions": .int32(3)])
     let reader = try member("g", acknowledging: 0)
@@ -263,6 +273,19 @@ import Testing
       ),
       ("stream-group-delete", #""stream":"s","group":"h""#, "stream 's' has no group 'h'"),
       ("stream-group-delete", of + #","to":1"#, #"there is no field "to""#),
+      ("stream-add-partitions", #""stream":"s""#, #"the "count" is missing"#),
+      (
+        "stream-add-partitions", #""stream":"s","count":0"#,
+        #""count" is a whole number of at least 1"#
+      ),
+      (
+        "stream-add-partitions", #""stream":"s","count":1022"#,
+        "stream 's' has 3 partitions, and may have 1024"
+      ),
+      (
+        "stream-add-partitions", #""stream":"answers","count":1"#,
+        "'answers' in vhost '/' is a queue, and no stream"
+      ),
     ] {
       #expect(try error(command, fields) == expected, "\(command) \(fields)")
     }

@@ -29,8 +29,12 @@ public final class Stream: Destination {
     let partition = Partition(id: id, index: partitions.count, stream: self)
     partitions.append(partition)
     broker.add(partition)
+    if partitions.count > settings.partitionCount { vhost.grew(by: Self.partitionBytes) }
     return partition
   }
+
+  /// Those who read it.
+  var feeds: [StreamFeed] { readers.values.compactMap(\.feed) }
 
   // MARK: Storing
 
@@ -170,11 +174,22 @@ public final class Stream: Destination {
 
   // MARK: Listing
 
+  override var presentArguments: FieldTable {
+    var present = arguments
+    present.entries.removeAll { $0.name == "x-stream-partitions" }
+    present.entries.append(
+      .init(name: "x-stream-partitions", value: .int32(Int32(partitions.count))))
+    return present
+  }
+
   public override var readyCount: Int { partitions.reduce(0) { $0 + $1.count } }
   public override var consumerCount: Int { readers.count }
   override var memoryBytes: Int {
-    MemoryAccount.bytes(600 + 240 * settings.partitionCount, name, arguments)
+    let count = max(settings.partitionCount, partitions.count)
+    return MemoryAccount.bytes(600 + Self.partitionBytes * count, name, arguments)
   }
+
+  private static let partitionBytes = 240
 
   // MARK: The log
 
@@ -188,11 +203,16 @@ public final class Stream: Destination {
 
   override func laneRecords(below newLanes: UInt32, withStates: Bool) -> [RawRecord] {
     partitions.lazy.filter { $0.id < newLanes }.flatMap { partition in
-      let declared = LaneRecord.raw(
-        id: partition.id, queue: self.id, role: LaneRole.partition.rawValue,
-        priority: UInt32(partition.index))
+      let declared = self.declaration(of: partition)
       return withStates ? [declared] + partition.stateRecords : [declared]
     }
+  }
+
+  /// What the log has of a partition that is new.
+  func declaration(of partition: Partition) -> RawRecord {
+    LaneRecord.raw(
+      id: partition.id, queue: id, role: LaneRole.partition.rawValue,
+      priority: UInt32(partition.index))
   }
 
   // MARK: The end

@@ -48,8 +48,11 @@ final class StreamFeed {
   private let group: StreamGroup?
   // Unsafe but sound: the queue has this.
   private unowned(unsafe) var queue: Queue!
-  /// By the numbers of their partitions; nil for those that it does not read.
+  /// By the numbers of their partitions; nil for those that it does not read. It may have none of those that the
+  /// stream has got since.
   private var cursors: [Cursor?]
+  /// It reads all partitions by itself.
+  private var readsAll = false
   /// The partition that is looked at next.
   private var turn = 0
   private var properties = StreamProperties()
@@ -66,12 +69,14 @@ final class StreamFeed {
   }
 
   /// About what it takes of memory with its queue and the lanes of that. Counted.
-  var memoryBytes: Int { 1400 + 640 * stream.settings.partitionCount }
+  var memoryBytes: Int { 1400 + Self.partitionBytes * cursors.count }
+  private static let partitionBytes = 640
 
   /// The reader's queue is there, and takes messages.
   func begin(_ reading: StreamReading, in queue: Queue) throws(BrokerError) {
     self.queue = queue
     if let group { return try group.join(self) }
+    readsAll = reading.readsAll
     for partition in reading.partitions {
       let lane = try newLane(for: partition)
       cursors[partition.index] = Cursor(
@@ -87,6 +92,24 @@ final class StreamFeed {
       let segment = cursor.partition.segment(of: cursor.next)
     else { return }
     cursors[index]?.page = newPage(.date(date), in: segment, of: cursor.partition)
+  }
+
+  /// Reads the partitions that the stream has got since, from their first records on, if it reads all by itself.
+  /// Returns how many these are.
+  func readMore() -> Int {
+    guard readsAll, !queue.isDeleted else { return 0 }
+    let more = stream.partitions[cursors.count...]
+    for partition in more { read(partition, from: 0) }
+    return more.count
+  }
+
+  /// There is room for the cursor of a partition.
+  private func makeRoom(for partition: Partition) {
+    let missing = partition.index + 1 - cursors.count
+    guard missing > 0 else { return }
+    cursors += [Cursor?](repeating: nil, count: missing)
+    // What it takes is counted with its consumer.
+    if consumer != nil { stream.broker.consumerBytes += Self.partitionBytes * missing }
   }
 
   private func newLane(for partition: Partition) throws(BrokerError) -> Lane {
@@ -105,14 +128,20 @@ final class StreamFeed {
   /// The member reads a partition from now on.
   func assign(_ partition: Partition, from offset: UInt64) {
     queue.forgetDeletedLanes()
+    read(partition, from: offset)
+  }
+
+  private func read(_ partition: Partition, from offset: UInt64) {
+    makeRoom(for: partition)
     do throws(BrokerError) {
       let lane = try newLane(for: partition)
       cursors[partition.index] = Cursor(partition: partition, lane: lane, next: offset)
     } catch {
-      // All numbers of lanes are in use; nobody reads the partition until somebody joins or leaves.
+      // All numbers of lanes are in use; nobody reads the partition until somebody comes or leaves.
+      let whose = group.map { "group '\($0.name)'" } ?? "consumer '\(consumer?.tag ?? "")'"
       stream.broker.journal.note(
-        problem: "a partition of stream '\(stream.name)' has no reader in group"
-          + " '\(group?.name ?? "")': no number is left for it")
+        problem: "partition \(partition.index) of stream '\(stream.name)' has no reader of"
+          + " \(whose): no number is left for it")
     }
     queue.touch()
   }
@@ -458,19 +487,5 @@ final class StreamFeed {
     endReading()
     queue.drop()
     stream.broker.keepUntilDone(queue)
-  }
-}
-
-extension Partition {
-  /// The offset at which a reader begins.
-  func offset(at beginning: StreamReading.Beginning) -> UInt64 {
-    switch beginning {
-    case .first: start
-    case .last: max(start, visibleEnd > 0 ? visibleEnd - 1 : 0)
-    case .next: visibleEnd
-    case .offset(let offset): max(start, offset)
-    case .before(let count): max(start, count > visibleEnd ? 0 : visibleEnd - count)
-    case .date(let date): offset(storedFrom: date)
-    }
   }
 }

@@ -14,7 +14,8 @@ final class StreamGroup: Timed {
   // Unsafe but sound: the stream has this.
   private unowned(unsafe) let stream: Stream
   private let broker: Broker
-  /// By the numbers of their partitions.
+  /// By the numbers of their partitions. Those that the stream has got since members came or left last have none:
+  /// the group begins there with the first record.
   private var places: [Place] = []
   /// What the account of memory has of it.
   private var countedBytes = 0
@@ -86,21 +87,27 @@ final class StreamGroup: Timed {
   // MARK: Offsets
 
   /// All records of the partition before this one are acknowledged.
-  func committed(_ partition: Int) -> UInt64 { places[partition].committed }
+  func committed(_ partition: Int) -> UInt64 {
+    partition < places.count ? places[partition].committed : 0
+  }
 
   /// Who reads the partition.
-  func holder(_ partition: Int) -> StreamFeed? { places[partition].holder }
+  func holder(_ partition: Int) -> StreamFeed? {
+    partition < places.count ? places[partition].holder : nil
+  }
 
   /// Records that are there, and not acknowledged.
   func lag(_ index: Int) -> UInt64 {
     let partition = stream.partitions[index]
     let end = partition.visibleEnd
-    return end - min(end, max(partition.start, places[index].committed))
+    return end - min(end, max(partition.start, committed(index)))
   }
 
   /// The group goes on at these offsets; it has no members. All of them are one in the log.
   func reset(_ offsets: [(partition: Int, offset: UInt64)]) {
     invariant(members.isEmpty, "a group is reset while it has members")
+    addPlaces(upTo: stream.partitions.count - 1)
+    countBytes()
     broker.journal.group {
       for (partition, offset) in offsets {
         places[partition].committed = offset
@@ -174,6 +181,13 @@ final class StreamGroup: Timed {
 
   // MARK: Members
 
+  /// Members share the partitions that the stream has got since as well. Returns how many these are.
+  func readMore() -> Int {
+    let before = places.count
+    if !members.isEmpty { rebalance() }
+    return places.count - before
+  }
+
   func join(_ feed: StreamFeed) throws(BrokerError) {
     let max = BrokerLimits.streamGroupMembersMax
     guard members.count < max else {
@@ -205,6 +219,10 @@ final class StreamGroup: Timed {
 
   /// Gives each member its share: those that have too much give up what they got last.
   private func rebalance() {
+    if places.count < stream.partitions.count, !members.isEmpty {
+      addPlaces(upTo: stream.partitions.count - 1)
+      countBytes()
+    }
     var shares: [ObjectIdentifier: [Int]] = [:]
     for member in members { shares[ObjectIdentifier(member)] = [] }
     var free: [Int] = []

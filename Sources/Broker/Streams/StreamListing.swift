@@ -77,6 +77,10 @@ public enum StreamProblem: Error, Equatable {
   case hasMembers(Int)
   /// Partitions of the stream, among which the one that is meant is not.
   case noSuchPartition(count: Int)
+  /// The stream has so many partitions, and with those that are asked for more than any may have.
+  case tooManyPartitions(present: Int, max: Int)
+  /// Memory or numbers are used up.
+  case noRoom
   /// It names no place in a stream.
   case noPlace
   /// The log has failed: whether a restart finds what was asked for is not known.

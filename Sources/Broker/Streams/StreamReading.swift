@@ -22,6 +22,8 @@ struct StreamReading {
   private(set) var group: Name?
   private(set) var beginning = Beginning.next
   private(set) var partitions: [Partition]
+  /// It reads all partitions, also those that the stream gets later.
+  private(set) var readsAll = true
 
   init(_ arguments: FieldTable, of stream: Stream) throws(BrokerError) {
     func refused(_ argument: Name, _ reason: String) -> BrokerError {
@@ -43,6 +45,7 @@ struct StreamReading {
           "\"the stream has partitions 0 to \(stream.partitions.count - 1), not \(number)\"")
       }
       partitions = [stream.partitions[index]]
+      readsAll = false
     }
     if let wanted = arguments["x-stream-group"] {
       guard case .string(let bytes) = wanted, (1...255).contains(bytes.count) else {
@@ -74,6 +77,20 @@ struct StreamReading {
     case "last": .last
     case "next": .next
     default: StreamSettings.age(text).map { .date(now - $0) }
+    }
+  }
+}
+
+extension Partition {
+  /// The offset at which a reader begins.
+  func offset(at beginning: StreamReading.Beginning) -> UInt64 {
+    switch beginning {
+    case .first: start
+    case .last: max(start, visibleEnd > 0 ? visibleEnd - 1 : 0)
+    case .next: visibleEnd
+    case .offset(let offset): max(start, offset)
+    case .before(let count): max(start, count > visibleEnd ? 0 : visibleEnd - count)
+    case .date(let date): offset(storedFrom: date)
     }
   }
 }

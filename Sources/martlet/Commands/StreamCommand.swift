@@ -4,7 +4,7 @@ import JSON
 /// `martlet stream`: streams, and the groups of their consumers.
 enum StreamCommand {
   static let command = Command(
-    name: "stream", summary: "list streams, and list or change the groups of their consumers",
+    name: "stream", summary: "list streams, and change them or the groups of their consumers",
     details: [
       """
       A stream is declared, written, read and deleted like a queue: "martlet declare queue logs --durable \
@@ -13,7 +13,7 @@ enum StreamCommand {
     ],
     action: .group([
       StreamList.command, StreamInfo.command, StreamGroups.command, StreamReset.command,
-      StreamDeleteGroup.command,
+      StreamDeleteGroup.command, StreamAddPartitions.command,
     ]))
 
   static let stream = Option.argument("STREAM", as: .name, "Name of the stream.")
@@ -147,4 +147,37 @@ enum StreamInfo {
 extension JSONValue {
   /// A number as people read it.
   func grouped(_ name: String) -> String { HumanWords.grouped(number(name)) }
+}
+
+/// `martlet stream add-partitions`.
+enum StreamAddPartitions {
+  private static let count = Option.argument(
+    "N", as: .integer(1...1024), "How many more; a stream has at most 1024.")
+
+  static let command = Command(
+    name: "add-partitions", summary: "give a stream more partitions",
+    details: [
+      """
+      Records stay where they are. Where the next records of a key go is computed with the new number of \
+      partitions, as Kafka does it: most keys move, and do not keep their order over that moment. Consumers of all \
+      partitions, and groups, read the new ones from their first records on. It cannot be undone.
+      """
+    ],
+    arguments: [StreamCommand.stream, count], options: [StreamCommand.json] + BrokerOptions.all,
+    examples: [.init("martlet stream add-partitions logs 4", "From four partitions to eight.")],
+    exitCodes: [.interrupted, .terminated],
+    action: .asynchronous { invocation async throws(Failure) in
+      try await Session.run(invocation) { session async throws(Failure) in
+        let line = try await session.openManagement()
+        let stream = invocation[StreamCommand.stream]
+        let answer = try await line.ask("stream-add-partitions") { json in
+          json.field("stream", stream.description)
+          json.field("count", invocation[count])
+        }
+        if invocation[StreamCommand.json] { StreamCommand.show(json: answer) }
+        let total = HumanWords.count(answer.number("partitions"), "partition")
+        session.notes.say(#"stream "\#(stream)" has \#(total)"#)
+        return .success
+      }
+    })
 }
