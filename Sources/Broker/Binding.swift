@@ -91,7 +91,7 @@ final class Binding {
     case .consistentHash: _ = try Balancer.weight(key)
     case .localRandom: try Self.checkLocal(destination, key)
     }
-    let filter = try arguments["x-filter"].map(Self.filter)
+    let filter = try Filter.wanted(by: arguments, of: .binding)
     self.init(
       source: source, destination: destination, key: key, arguments: arguments, filter: filter)
     self.predicate = predicate
@@ -104,18 +104,6 @@ final class Binding {
     }
     guard !destination.isExchange else {
       throw .refusedBinding(reason: "Destination not found")
-    }
-  }
-
-  private static func filter(_ value: FieldValue) throws(BrokerError) -> Filter {
-    guard case .string(let text) = value else {
-      throw .refusedArgument(
-        "x-filter", of: .binding, reason: "expected a string, got \(value.typeName)")
-    }
-    do throws(FilterError) {
-      return try Filter(text)
-    } catch {
-      throw .refusedArgument("x-filter", of: .binding, reason: error.reason)
     }
   }
 

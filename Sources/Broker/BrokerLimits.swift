@@ -76,6 +76,8 @@ public struct BrokerLimits: Equatable, Sendable {
   public static let streamGroupsMax = 1024
   /// Consumers of such a group.
   public static let streamGroupMembersMax = 2048
+  /// Values of messages that one consumer of a stream asks for.
+  public static let streamFilterValuesMax = 1024
 
   /// Of an answer about streams: streams, or partitions of groups of consumers.
   public static let streamPageMax = 1000

@@ -25,7 +25,7 @@ struct ConsumerArguments {
         guard case .bool = entry.value else {
           throw Self.invalid(entry.name, queue, "{unacceptable_type,\(entry.value.typeName)}")
         }
-      case "x-stream-offset" where queue.feed == nil:
+      case "x-stream-offset" where queue.feed == nil, "x-filter" where queue.feed == nil:
         throw .refusedForType(entry.name, queue: queue.name, in: queue.vhost.name, type: "classic")
       default: break
       }

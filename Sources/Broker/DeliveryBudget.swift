@@ -42,6 +42,11 @@ struct DeliveryBudget {
     bytesLeft &-= Self.bytesPerCopy &+ min(bodyBytes, BrokerLimits.tracedBodyMax)
   }
 
-  /// It takes as long as to deliver so many bytes.
+  /// Records of a stream are looked at, and perhaps passed over.
+  @inline(__always)
+  mutating func spend(steps: Int) { bytesLeft &-= steps &* Self.bytesPerStep }
+
+  /// They take as long as to deliver so many bytes.
   private static let bytesPerCopy = 4096
+  private static let bytesPerStep = 256
 }

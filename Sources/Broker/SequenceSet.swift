@@ -4,6 +4,9 @@ package struct SequenceSet: Equatable {
 
   package init() {}
 
+  /// About what it takes of memory.
+  var memoryBytes: Int { ranges.capacity * MemoryLayout<ClosedRange<UInt64>>.stride }
+
   /// Adds a range behind all others.
   package mutating func append(_ range: ClosedRange<UInt64>) {
     if let last = ranges.last, last.upperBound + 1 >= range.lowerBound {
@@ -27,6 +30,17 @@ package struct SequenceSet: Equatable {
     } else {
       ranges.insert(sequence...sequence, at: index)
     }
+  }
+
+  /// Adds a range anywhere.
+  mutating func insert(_ range: ClosedRange<UInt64>) {
+    // Those that it overlaps or touches become one with it.
+    let first = firstIndex(reaching: range.lowerBound == 0 ? 0 : range.lowerBound - 1)
+    let end = ranges.indices.partition { ranges[$0].lowerBound <= range.upperBound + 1 }
+    guard first < end else { return ranges.insert(range, at: first) }
+    let lower = min(range.lowerBound, ranges[first].lowerBound)
+    let upper = max(range.upperBound, ranges[end - 1].upperBound)
+    ranges.replaceSubrange(first..<end, with: CollectionOfOne(lower...upper))
   }
 
   /// What of a range is in the set.

@@ -24,6 +24,13 @@ import Testing
         model.insert(sequence)
         check(set, model, "seed \(seed), round \(round)")
       }
+      for _ in 0..<random.number(0..<8) {
+        let first = UInt64(random.number(0..<80))
+        let range = first...first + UInt64(random.number(0..<10))
+        set.insert(range)
+        model.formUnion(range)
+        check(set, model, "seed \(seed), round \(round)")
+      }
       for _ in 0..<12 {
         let first = UInt64(random.number(0..<80))
         let range = first...first + UInt64(random.number(0..<15))

@@ -38,12 +38,14 @@ final class StreamReader {
 
   init(
     _ broker: TestBroker, _ stream: Name = "s", from beginning: FieldValue? = .string("first"),
-    partition: Int32? = nil, group: String? = nil, prefetch: Int = 0
+    partition: Int32? = nil, group: String? = nil, filter: String? = nil,
+    arguments others: FieldTable = [:], prefetch: Int = 0
   ) throws {
     self.broker = broker
     client = broker.connect()
     channel = client.open()
-    var arguments = FieldTable()
+    var arguments = others
+    if let filter { arguments.entries.append(.init(name: "x-filter", value: .string(filter))) }
     if let beginning { arguments.entries.append(.init(name: "x-stream-offset", value: beginning)) }
     if let partition {
       arguments.entries.append(.init(name: "x-stream-partition", value: .int32(partition)))

@@ -171,6 +171,80 @@ def test_a_rejected_record_comes_again(connection, stream):
     assert reader.deliveries[1].method.redelivered
 
 
+@pytest.fixture
+def filtered(channel, fresh):
+    """A stream of the records 0 to 99, every tenth with another level and each with a value but the last ten."""
+    name = fresh("stream")
+    declare(channel, name)
+    publisher = channel.connection.channel()
+    publisher.confirm_delivery()
+    for number in range(100):
+        headers = {"level": "error" if number % 10 == 3 else "info", "number": number}
+        if number < 90:
+            headers["x-stream-filter-value"] = ["eu", "us", "asia"][number % 3]
+        publisher.basic_publish("", name, b"%d" % number, pika.BasicProperties(headers=headers))
+    publisher.close()
+    return name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ({"x-filter": "level = 'error'"}, lambda n: n % 10 == 3),
+        ({"x-filter": "number > 50 AND body LIKE '%7'"}, lambda n: n > 50 and n % 10 == 7),
+        ({"x-stream-filter": "eu"}, lambda n: n < 90 and n % 3 == 0),
+        ({"x-stream-filter": ["us", "asia"]}, lambda n: n < 90 and n % 3 > 0),
+        (
+            {"x-stream-filter": "us", "x-stream-match-unfiltered": True},
+            lambda n: n >= 90 or n % 3 == 1,
+        ),
+        (
+            {"x-stream-filter": "us", "x-filter": "number < 20"},
+            lambda n: n < 20 and n % 3 == 1,
+        ),
+    ],
+)
+def test_a_reader_gets_what_it_asks_for(connection, filtered, arguments, wanted):
+    expected = [number for number in range(100) if wanted(number)]
+    reader = Reader(connection, filtered, x_stream_offset="first", **arguments)
+    reader.wait(len(expected))
+    assert reader.quiet().numbers == expected
+    assert reader.offsets == expected, "offsets are the records' own"
+
+
+def test_a_group_is_behind_what_it_does_not_want(connection, filtered):
+    arguments = {"x-stream-group": "g", "x-filter": "level = 'error'"}
+    reader = Reader(connection, filtered, x_stream_offset="first", **arguments)
+    reader.wait(10)
+    assert reader.quiet().numbers == list(range(3, 100, 10))
+    reader.channel.close()
+    everything = Reader(connection, filtered, x_stream_group="g")
+    assert everything.quiet().numbers == []
+    publish(connection, filtered, [100])
+    everything.wait(1)
+    assert everything.numbers == [100]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"x-filter": "level = )"}, "column 9: expected a value, got ')'"),
+        ({"x-filter": 7}, "expected a string, got "),
+        ({"x-stream-filter": 7}, "invalid arg 'x-stream-filter' for queue "),
+        ({"x-stream-filter": ["a", 7]}, "expected strings in the array, got "),
+        (
+            {"x-stream-filter": "a", "x-stream-match-unfiltered": 1},
+            "{unacceptable_type,signedint}",
+        ),
+    ],
+)
+def test_what_is_no_filter_is_refused(connection, filtered, arguments, said):
+    with pytest.raises(pika.exceptions.ChannelClosedByBroker) as raised:
+        Reader(connection, filtered, **arguments)
+    assert raised.value.reply_code == 406
+    assert said in raised.value.reply_text
+
+
 def test_one_commit_reads_and_writes(connection, channel, fresh, stream):
     """Acknowledging in a group and publishing are one."""
     out = fresh("out")

@@ -85,7 +85,7 @@ public final class Stream: Destination {
       try neededGroup(name, beginning: reading.beginning)
     }
     let ids = try broker.takeQueueIDs(isDurable: false)
-    let feed = StreamFeed(self, group)
+    let feed = StreamFeed(self, group, reading.selection)
     let queue = Queue(
       id: ids.queue, lane: ids.lane, role: .reader, name: name, vhost: vhost, isDurable: false,
       isAutoDelete: true, owner: nil, arguments: FieldTable(), feed: feed)
@@ -170,6 +170,10 @@ public final class Stream: Destination {
 
   override func purge(for peer: Peer) throws(BrokerError) -> Int {
     throw .unsupported("queue.purge", queue: name, in: vhost.name)
+  }
+
+  override func tightenHorizon() {
+    for group in groups.values { group.tellLog() }
   }
 
   // MARK: Listing

@@ -10,66 +10,44 @@ import Journal
 /// a round of spilling those that were not delivered are taken back (`rewind`), and those that were are forgotten
 /// (`SpillSelector`): a record that comes back to its reader is looked up anew by its offset.
 final class StreamFeed {
-  /// Records that have moved out of the log, as they are read back.
-  private struct Page {
-    let key: Partition.PageKey
-    let segment: PartitionSegment
-    let slot: UInt32
-    /// The message of the page that comes next; nil until that was looked for.
-    var index: Int?
-  }
-
-  /// Where the reader stands in one of the partitions.
-  private struct Cursor {
-    let partition: Partition
-    let lane: Lane
-    /// The offset that comes next.
-    var next: UInt64
-    /// Where that is if it has moved out of the log.
-    var page: Page?
-    /// Offsets that were given back.
-    let again = ReturnedOffsets()
-    /// Where the first of those is.
-    var againPage: Page?
-    /// Records that were gone before they were read; the next delivery tells.
-    var skipped: UInt64 = 0
-    /// Its place among those that the partition tells when there is more.
-    var waitingPlace: Int?
-    /// Another member of the group is to read it.
-    var isLeaving = false
-    /// Records that were stored before this date are passed over at the beginning.
-    var since: Int64?
-  }
-
   private let stream: Stream
   /// Who gets the records; nil while that is not there yet.
   var consumer: Consumer? { queue.rounds.any }
   /// The group of which its consumer is a member.
   private let group: StreamGroup?
+  /// What of the records it is to get; nil if that is all of them.
+  private let selection: StreamSelection?
   // Unsafe but sound: the queue has this.
   private unowned(unsafe) var queue: Queue!
   /// By the numbers of their partitions; nil for those that it does not read. It may have none of those that the
   /// stream has got since.
-  private var cursors: [Cursor?]
+  private var cursors: [StreamCursor?]
   /// It reads all partitions by itself.
   private var readsAll = false
   /// The partition that is looked at next.
   private var turn = 0
   private var properties = StreamProperties()
-  /// The page that was waited for last.
+  /// The page, or the block of the log, that was waited for last.
   private(set) var awaited: UInt32?
 
   /// Records that get entries at once.
   private static let recordsMax: UInt64 = 256
+  /// Records of the log that are looked at in one go where some are passed over.
+  private static let lookedAtMax: UInt64 = 1024
+  /// Where there may be another block of the log, of those that are read back ahead.
+  private static let recordsPerBlock = 64
 
-  init(_ stream: Stream, _ group: StreamGroup?) {
+  init(_ stream: Stream, _ group: StreamGroup?, _ selection: StreamSelection? = nil) {
     self.stream = stream
     self.group = group
+    self.selection = selection
     cursors = Array(repeating: nil, count: stream.partitions.count)
   }
 
   /// About what it takes of memory with its queue and the lanes of that. Counted.
-  var memoryBytes: Int { 1400 + Self.partitionBytes * cursors.count }
+  var memoryBytes: Int {
+    1400 + Self.partitionBytes * cursors.count + (selection?.memoryBytes ?? 0)
+  }
   private static let partitionBytes = 640
 
   /// The reader's queue is there, and takes messages.
@@ -79,7 +57,7 @@ final class StreamFeed {
     readsAll = reading.readsAll
     for partition in reading.partitions {
       let lane = try newLane(for: partition)
-      cursors[partition.index] = Cursor(
+      cursors[partition.index] = StreamCursor(
         partition: partition, lane: lane, next: partition.offset(at: reading.beginning),
         since: reading.beginning.date)
       if let date = reading.beginning.date { begin(partition.index, at: date) }
@@ -135,7 +113,7 @@ final class StreamFeed {
     makeRoom(for: partition)
     do throws(BrokerError) {
       let lane = try newLane(for: partition)
-      cursors[partition.index] = Cursor(partition: partition, lane: lane, next: offset)
+      cursors[partition.index] = StreamCursor(partition: partition, lane: lane, next: offset)
     } catch {
       // All numbers of lanes are in use; nobody reads the partition until somebody comes or leaves.
       let whose = group.map { "group '\($0.name)'" } ?? "consumer '\(consumer?.tag ?? "")'"
@@ -176,7 +154,7 @@ final class StreamFeed {
     if queue.lane === cursor.lane { queue.serve(queue.lanes[0]) }
   }
 
-  private func close(_ cursor: inout Cursor?, of partition: Partition) {
+  private func close(_ cursor: inout StreamCursor?, of partition: Partition) {
     close(&cursor!.page, of: partition)
     close(&cursor!.againPage, of: partition)
     if let place = cursor!.waitingPlace { partition.forget(self, at: place) }
@@ -195,7 +173,9 @@ final class StreamFeed {
   /// The queue has delivered what it had, as far as its consumer takes it: it gets more. Returns whether nothing
   /// is left but for the budget.
   func goOn(_ budget: inout DeliveryBudget) -> Bool {
-    while !queue.hasReady, !queue.isDeleted, fill() {
+    while !queue.hasReady, !queue.isDeleted {
+      guard !budget.isSpent else { return false }
+      guard fill(&budget) else { return true }
       guard queue.pump(&budget) else { return false }
     }
     return true
@@ -212,15 +192,15 @@ final class StreamFeed {
     cursors[partition.index]?.waitingPlace = place
   }
 
-  /// Gives the queue some of the next records of one partition; false if there are none now.
-  private func fill() -> Bool {
+  /// Gives the queue some of the next records of one partition, or passes some over; false if there are none now.
+  private func fill(_ budget: inout DeliveryBudget) -> Bool {
     // Its readers end little by little.
     if stream.isDeleted { return false }
     for _ in cursors.indices {
       let index = turn
       turn = (turn + 1) % cursors.count
       guard var cursor = cursors[index], !cursor.isLeaving else { continue }
-      let isFilled = fill(from: &cursor)
+      let isFilled = fill(from: &cursor, &budget)
       cursors[index] = cursor
       guard isFilled else { continue }
       queue.serve(cursor.lane)
@@ -229,21 +209,22 @@ final class StreamFeed {
     return false
   }
 
-  private func fill(from cursor: inout Cursor) -> Bool {
+  private func fill(from cursor: inout StreamCursor, _ budget: inout DeliveryBudget) -> Bool {
     let partition = cursor.partition
     if cursor.lane.waiting.count > 0 { return true }
-    if !cursor.again.isEmpty { return fillAgain(from: &cursor) }
+    if !cursor.again.isEmpty { return fillAgain(from: &cursor, &budget) }
     if cursor.next < partition.start {
       skip(to: partition.start, &cursor)
       close(&cursor.page, of: partition)
     }
-    if cursor.next < partition.recentStart { return fillCold(from: &cursor) }
+    if cursor.next < partition.recentStart { return fillCold(from: &cursor, &budget) }
     close(&cursor.page, of: partition)
     let end = min(partition.visibleEnd, cursor.next + Self.recordsMax)
     guard cursor.next < end else {
       if cursor.waitingPlace == nil { cursor.waitingPlace = partition.wait(self) }
       return false
     }
+    if let selection { return siftRecent(selection, from: &cursor, &budget) }
     for offset in cursor.next..<end {
       add(offset, partition.location(of: offset), to: &cursor)
     }
@@ -253,7 +234,7 @@ final class StreamFeed {
 
   // MARK: What has moved out of the log
 
-  private func fillCold(from cursor: inout Cursor) -> Bool {
+  private func fillCold(from cursor: inout StreamCursor, _ budget: inout DeliveryBudget) -> Bool {
     let (partition, journal) = (cursor.partition, stream.broker.journal)
     while cursor.next < partition.recentStart {
       if cursor.page == nil, partition.segment(of: cursor.next) == nil {
@@ -265,25 +246,33 @@ final class StreamFeed {
         return false
       }
       let (count, end) = journal.extent(ofPage: page.slot)
-      var index = page.index ?? place(of: cursor.next, in: page.slot, count)
+      var index = page.index ?? journal.place(of: cursor.next, inPage: page.slot, count)
       let last = min(count, index + Int(Self.recordsMax))
       if index < last { skip(to: journal.entry(ofPage: page.slot, index).sequence - 1, &cursor) }
       let isFilled = index < last
-      while index < last {
-        let found = journal.entry(ofPage: page.slot, index)
-        add(found.sequence - 1, found.location, to: &cursor)
-        cursor.next = found.sequence
-        index += 1
+      if let selection, index < last {
+        let first = index
+        index += sift(last - first, selection, to: &cursor, &budget) { number in
+          let found = journal.entry(ofPage: page.slot, first + number)
+          return (found.sequence - 1, found.location)
+        }
+      } else {
+        while index < last {
+          let found = journal.entry(ofPage: page.slot, index)
+          add(found.sequence - 1, found.location, to: &cursor)
+          cursor.next = found.sequence
+          index += 1
+        }
       }
       cursor.page?.index = index
       if index == count { turnPage(of: &cursor, behind: end) }
       if isFilled { return true }
     }
-    return fill(from: &cursor)
+    return fill(from: &cursor, &budget)
   }
 
   /// Records before an offset are not there.
-  private func skip(to offset: UInt64, _ cursor: inout Cursor) {
+  private func skip(to offset: UInt64, _ cursor: inout StreamCursor) {
     guard offset > cursor.next else { return }
     // What is older than the date at which it begins is not missed.
     if cursor.since == nil { cursor.skipped += offset - cursor.next }
@@ -292,7 +281,7 @@ final class StreamFeed {
   }
 
   /// Goes on with the batches behind those of the page.
-  private func turnPage(of cursor: inout Cursor, behind end: Int) {
+  private func turnPage(of cursor: inout StreamCursor, behind end: Int) {
     let partition = cursor.partition
     guard let page = cursor.page else { return }
     close(&cursor.page, of: partition)
@@ -307,15 +296,15 @@ final class StreamFeed {
 
   private func newPage(
     _ beginning: PageSource.Beginning, in segment: PartitionSegment, of partition: Partition
-  ) -> Page {
+  ) -> StreamCursor.Page {
     let key = Partition.PageKey(segment: segment.base, beginning: beginning)
-    return Page(key: key, segment: segment, slot: partition.openPage(key, in: segment))
+    return StreamCursor.Page(key: key, segment: segment, slot: partition.openPage(key, in: segment))
   }
 
   /// Whether the page is in memory; else it is on its way, and the queue is touched when it is there. Without a
   /// page one is opened that has the offset.
   private func open(
-    _ page: inout Page?, at offset: UInt64, of partition: Partition
+    _ page: inout StreamCursor.Page?, at offset: UInt64, of partition: Partition
   ) -> Bool {
     let journal = stream.broker.journal
     if let open = page, !journal.isResident(open.slot), partition.current(open.segment) == nil {
@@ -326,22 +315,73 @@ final class StreamFeed {
       page = newPage(.offset(offset), in: segment, of: partition)
     }
     guard let slot = page?.slot else { return false }
-    if journal.isResident(slot) { return true }
-    journal.load(slot)
-    awaited = slot
-    _ = queue.awaits(slot)
+    return isInMemory(slot)
+  }
+
+  /// Whether a block is in memory; else it is on its way, and the queue is touched when it is there.
+  private func isInMemory(_ block: UInt32) -> Bool {
+    let journal = stream.broker.journal
+    if journal.isResident(block) { return true }
+    journal.load(block)
+    awaited = block
+    _ = queue.awaits(block)
     return false
   }
 
-  private func close(_ page: inout Page?, of partition: Partition) {
+  private func close(_ page: inout StreamCursor.Page?, of partition: Partition) {
     if let key = page?.key { partition.closePage(key) }
     page = nil
   }
 
-  /// The first message of a page from an offset on.
-  private func place(of offset: UInt64, in slot: UInt32, _ count: Int) -> Int {
+  // MARK: What is passed over
+
+  /// The same for records that are in the log, if not all of them are wanted.
+  private func siftRecent(
+    _ selection: StreamSelection, from cursor: inout StreamCursor, _ budget: inout DeliveryBudget
+  ) -> Bool {
+    let (partition, first) = (cursor.partition, cursor.next)
+    let end = min(partition.visibleEnd, first + Self.lookedAtMax)
+    let count = sift(Int(end - first), selection, to: &cursor, &budget) { number in
+      (first + UInt64(number), partition.location(of: first + UInt64(number)))
+    }
+    if count > 0 { return true }
+    if isInMemory(partition.location(of: first).block) { return true }
+    for offset in stride(from: first, to: end, by: Self.recordsPerBlock) {
+      stream.broker.journal.loadAhead(partition.location(of: offset).block)
+    }
+    return false
+  }
+
+  /// Gives the queue entries of those of the next records that are wanted, as far as they are in memory and the
+  /// budget reaches. `record` says of each where it is. Returns at how many it has looked.
+  private func sift(
+    _ count: Int, _ selection: StreamSelection, to cursor: inout StreamCursor,
+    _ budget: inout DeliveryBudget, _ record: (Int) -> (offset: UInt64, location: RecordLocation)
+  ) -> Int {
     let journal = stream.broker.journal
-    return (0..<count).partition { journal.entry(ofPage: slot, $0).sequence <= offset }
+    var number = 0
+    /// The first one of those that were passed over last.
+    var passed = cursor.next
+    while number < count, cursor.lane.waiting.count < Int(Self.recordsMax), !budget.isSpent {
+      let (offset, location) = record(number)
+      guard let pointer = journal.pointer(location) else { break }
+      let message = MessageView(pointer)
+      if let since = cursor.since, message.storedAt >= since { cursor.since = nil }
+      number += 1
+      cursor.next = offset + 1
+      guard selection.wants(message, &budget) else { continue }
+      pass(passed..<offset, of: cursor)
+      passed = offset + 1
+      add(offset, location, to: &cursor)
+    }
+    pass(passed..<cursor.next, of: cursor)
+    return number
+  }
+
+  /// Records that are not wanted count as acknowledged.
+  private func pass(_ offsets: Range<UInt64>, of cursor: StreamCursor) {
+    guard let group, !offsets.isEmpty else { return }
+    group.pass(offsets, of: cursor.partition.index)
   }
 
   // MARK: What comes again
@@ -351,7 +391,7 @@ final class StreamFeed {
     return group == nil ? flags : flags.union(.durable)
   }
 
-  private func fillAgain(from cursor: inout Cursor) -> Bool {
+  private func fillAgain(from cursor: inout StreamCursor, _ budget: inout DeliveryBudget) -> Bool {
     let (partition, journal) = (cursor.partition, stream.broker.journal)
     while let offset = cursor.again.first {
       if offset < partition.start {
@@ -363,7 +403,7 @@ final class StreamFeed {
         guard open(&cursor.againPage, at: offset, of: partition), let page = cursor.againPage
         else { return false }
         let (count, _) = journal.extent(ofPage: page.slot)
-        let index = place(of: offset, in: page.slot, count)
+        let index = journal.place(of: offset, inPage: page.slot, count)
         let found = index < count ? journal.entry(ofPage: page.slot, index) : nil
         guard let found, found.sequence == offset + 1 else {
           // It is in another one.
@@ -376,11 +416,11 @@ final class StreamFeed {
       if cursor.again.isEmpty { close(&cursor.againPage, of: partition) }
       if cursor.lane.hasReady { return true }
     }
-    return fill(from: &cursor)
+    return fill(from: &cursor, &budget)
   }
 
   /// Gives the queue an entry of the next record, unless it is to be passed over.
-  private func add(_ offset: UInt64, _ location: RecordLocation, to cursor: inout Cursor) {
+  private func add(_ offset: UInt64, _ location: RecordLocation, to cursor: inout StreamCursor) {
     if let since = cursor.since {
       // What is not in memory now is taken.
       let record = stream.broker.journal.pointer(location)
@@ -439,7 +479,7 @@ final class StreamFeed {
   }
 
   /// The queue has nothing of the partition any more that was not delivered.
-  private func takeBack(_ cursor: inout Cursor) {
+  private func takeBack(_ cursor: inout StreamCursor) {
     var next: UInt64?
     while cursor.lane.waiting.count > 0 {
       let entry = cursor.lane.take()

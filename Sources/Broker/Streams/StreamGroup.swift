@@ -19,6 +19,8 @@ final class StreamGroup: Timed {
   private var places: [Place] = []
   /// What the account of memory has of it.
   private var countedBytes = 0
+  /// When the log is told of what filters passed over, at the latest; nil if it knows all.
+  private var tellsLogAt: Int64?
   /// In the order in which they came.
   private(set) var members: [StreamFeed] = []
   /// Somebody has joined or left in this turn.
@@ -30,8 +32,12 @@ final class StreamGroup: Timed {
   private struct Place {
     /// All records before this one are acknowledged.
     var committed: UInt64
+    /// What the log has of that: filters pass records over more often than the log is told.
+    var logged: UInt64 = 0
     /// Records behind it that are acknowledged as well.
     var acknowledged = SequenceSet()
+    /// What the account of memory has of those.
+    var countedBytes = 0
     /// Records before this one may have been delivered.
     var deliveredEnd: UInt64 = 0
     /// Who reads it, and who is to read it.
@@ -43,6 +49,11 @@ final class StreamGroup: Timed {
 
   /// A member has so long to acknowledge what it has of a partition that another one is to read.
   static let handOverMilliseconds: Int64 = 10_000
+  /// The log is told of records that filters passed over after so many, or so long.
+  static let passedMax: UInt64 = 65_536
+  static let passedMilliseconds: Int64 = 5000
+  /// Memory that is kept for records that are acknowledged out of turn while there are none, per partition.
+  private static let emptyBytesMax = 1024
 
   init(_ name: Name, of stream: Stream) {
     self.name = name
@@ -63,6 +74,7 @@ final class StreamGroup: Timed {
   func restore(_ offset: UInt64, of partition: Int) {
     addPlaces(upTo: partition)
     places[partition].committed = offset
+    places[partition].logged = offset
   }
 
   /// The log was read: what was delivered before is not known.
@@ -75,7 +87,8 @@ final class StreamGroup: Timed {
   }
 
   private func countBytes() {
-    let bytes = 256 + name.bytes.count + places.capacity * MemoryLayout<Place>.stride
+    let ranges = places.reduce(0) { $0 + $1.countedBytes }
+    let bytes = 256 + name.bytes.count + places.capacity * MemoryLayout<Place>.stride + ranges
     broker.account.add(bytes - countedBytes, to: .entries)
     countedBytes = bytes
   }
@@ -117,9 +130,9 @@ final class StreamGroup: Timed {
     }
   }
 
-  /// Whether a member had acknowledged the record before another one took the partition over.
+  /// Whether a member had acknowledged the record, or passed it over, before another one took the partition over.
   func isAcknowledged(_ offset: UInt64, of partition: Int) -> Bool {
-    places[partition].acknowledged.contains(offset)
+    offset < places[partition].committed || places[partition].acknowledged.contains(offset)
   }
 
   /// A record goes to a client; returns whether one may have had it.
@@ -133,16 +146,31 @@ final class StreamGroup: Timed {
   func settle(_ ranges: [Lane.SettledRange], of partition: Int) {
     if isOver { return }
     let before = places[partition].committed
-    for range in ranges {
-      let (first, end) = (range.first - 1, range.first - 1 + range.count)
-      if first <= places[partition].committed {
-        places[partition].committed = max(places[partition].committed, end)
-      } else {
-        for offset in first..<end { places[partition].acknowledged.insert(offset) }
-      }
-    }
+    for range in ranges { take(range.first - 1..<range.first - 1 + range.count, of: partition) }
     joinAcknowledged(partition)
     if places[partition].committed != before { log(partition) }
+  }
+
+  /// A member's filter passes records over, which counts as acknowledging them. They may be many, or few at a
+  /// time for ever: the log is told now and then. After a crash the rest is looked at again.
+  func pass(_ offsets: Range<UInt64>, of partition: Int) {
+    if isOver { return }
+    take(offsets, of: partition)
+    joinAcknowledged(partition)
+    let passed = places[partition].committed - places[partition].logged
+    if passed >= Self.passedMax { return log(partition) }
+    guard passed > 0, tellsLogAt == nil else { return }
+    let date = broker.time + Self.passedMilliseconds
+    tellsLogAt = date
+    broker.deadlines.armEarlier(self, at: date)
+  }
+
+  private func take(_ offsets: Range<UInt64>, of partition: Int) {
+    if offsets.lowerBound <= places[partition].committed {
+      places[partition].committed = max(places[partition].committed, offsets.upperBound)
+    } else if !offsets.isEmpty {
+      places[partition].acknowledged.insert(offsets.lowerBound...offsets.upperBound - 1)
+    }
   }
 
   /// Records before this one are gone, whether or not somebody had them.
@@ -160,11 +188,27 @@ final class StreamGroup: Timed {
       places[partition].committed = max(places[partition].committed, first.upperBound + 1)
       places[partition].acknowledged.remove(first)
     }
+    if places[partition].acknowledged.ranges.isEmpty,
+      places[partition].acknowledged.memoryBytes > Self.emptyBytesMax
+    {
+      places[partition].acknowledged = SequenceSet()
+    }
+    countRanges(partition)
+  }
+
+  private func countRanges(_ partition: Int) {
+    let bytes = places[partition].acknowledged.memoryBytes
+    let added = bytes - places[partition].countedBytes
+    guard added != 0 else { return }
+    places[partition].countedBytes = bytes
+    countedBytes += added
+    broker.account.add(added, to: .entries)
   }
 
   private func log(_ partition: Int) {
     guard broker.journal.failure == nil else { return }
     record(partition).append(to: broker.journal)
+    places[partition].logged = places[partition].committed
   }
 
   private func record(_ partition: Int) -> RawRecord {
@@ -311,7 +355,15 @@ final class StreamGroup: Timed {
     for index in places.indices {
       if let until = places[index].handOverAt, until <= time { release(index) }
     }
-    return places.compactMap(\.handOverAt).min()
+    if let date = tellsLogAt, date <= time { tellLog() }
+    let next = places.compactMap(\.handOverAt).min()
+    return [next, tellsLogAt].compactMap(\.self).min()
+  }
+
+  /// The log gets to know how far filters have brought the group.
+  func tellLog() {
+    tellsLogAt = nil
+    for index in places.indices where places[index].logged < places[index].committed { log(index) }
   }
 
   /// Its stream is deleted, with all that its members read.

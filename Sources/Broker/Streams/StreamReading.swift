@@ -24,17 +24,20 @@ struct StreamReading {
   private(set) var partitions: [Partition]
   /// It reads all partitions, also those that the stream gets later.
   private(set) var readsAll = true
+  /// What of the records it is to get; nil if that is all of them.
+  let selection: StreamSelection?
 
   init(_ arguments: FieldTable, of stream: Stream) throws(BrokerError) {
+    let holder = BrokerError.ArgumentHolder.subject(.queue(stream.name, in: stream.vhost.name))
     func refused(_ argument: Name, _ reason: String) -> BrokerError {
-      .refusedArgument(
-        argument, of: .subject(.queue(stream.name, in: stream.vhost.name)), reason: reason)
+      .refusedArgument(argument, of: holder, reason: reason)
     }
     if arguments["x-priority"] != nil {
       throw .refusedForType(
         "x-priority", queue: stream.name, in: stream.vhost.name, type: "stream")
     }
     partitions = stream.partitions
+    selection = try StreamSelection(arguments, of: holder)
     if let wanted = arguments["x-stream-partition"] {
       guard let number = wanted.integer else {
         throw refused("x-stream-partition", QueueArguments.noInteger(wanted))
