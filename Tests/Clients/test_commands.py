@@ -279,5 +279,23 @@ def test_an_exchange_is_watched_through_a_filter(url, channel, fresh):
         channel.basic_publish(exchange, "", b"no wind")
         channel.basic_publish(exchange, "", b"a storm is coming")
         assert watcher.communicate(timeout=30)[0] == b"a storm is coming\n"
-    _, said = run("subscribe", "q", "--filter", "a", url=url, expect=2)
-    assert "--filter goes with --exchange, not with a queue" in said
+
+
+def test_a_stream_is_read_through_a_filter(url, channel, fresh):
+    stream, queue = fresh("s"), fresh("q")
+    channel.queue_declare(stream, durable=True, arguments={"x-queue-type": "stream"})
+    for body in [b"no wind", b"a storm is coming", b"fine", b"the storm is over"]:
+        channel.basic_publish("", stream, body)
+    words = ["subscribe", stream, "--arg", "x-stream-offset=first", "--count", "2"]
+    out, _ = run(*words, "--filter", "body LIKE '%storm%'", url=url)
+    assert out == b"a storm is coming\nthe storm is over\n"
+    _, said = run(*words, "--filter", "body LIKE", url=url, expect=1)
+    assert f"invalid arg 'x-filter' for queue '{stream}' in vhost '/': column 10: " in said
+    # Nothing is taken that a filter was to keep back.
+    channel.queue_declare(queue, exclusive=False)
+    channel.basic_publish("", queue, b"kept")
+    _, said = run("subscribe", queue, "--filter", "body = 'x'", url=url, expect=1)
+    assert f"invalid arg 'x-filter' for queue '{queue}' in vhost '/'" in said
+    drain(channel, queue, 1)
+    channel.queue_delete(queue)
+    channel.queue_delete(stream)

@@ -1,13 +1,13 @@
 import Client
 
-/// `--filter`: the condition of a binding.
+/// `--filter`: the condition of a binding, or of a reader of a stream.
 enum FilterOption {
   static let option = Option.optional(
     "filter", "CONDITION", as: .text,
     "Take only messages of which this is true, such as \"level = 'error' AND retries > 3\": "
       + "over headers, properties (p.type) and body, as Specs/Filters.md describes it.")
 
-  /// The arguments of a binding with the filter among them.
+  /// Arguments with the filter among them.
   static func adding(
     to arguments: FieldTable = FieldTable(), _ invocation: Invocation
   ) throws(Failure) -> FieldTable {

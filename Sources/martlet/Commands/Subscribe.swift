@@ -37,6 +37,10 @@ enum Subscribe {
       write: up to --prefetch messages are on their way to this command by then, and those that were \
       printed into the pipe and acknowledged, but not read, are gone.
       """,
+      """
+      With --filter it takes what a condition is true of: of what an exchange gets, or of a stream. \
+      Other queues have no filters, and refuse.
+      """,
       "SIGINT (Ctrl-C) and SIGTERM end it in order, with exit code 0.",
     ],
     arguments: [queue],
@@ -53,6 +57,9 @@ enum Subscribe {
       .init(
         "martlet subscribe --exchange events --filter 'retries > 3'",
         "Watches for what a condition is true of."),
+      .init(
+        "martlet subscribe logs --arg x-stream-offset=first --filter \"level = 'error'\"",
+        "Reads of a stream what a condition is true of."),
       .init(
         "martlet subscribe jobs --count 100 --timeout 5s > jobs.txt",
         "Takes a hundred messages, or what there is."),
@@ -76,8 +83,6 @@ enum Subscribe {
     case (false, false): throw Failure("QUEUE or --exchange EXCHANGE is missing", code: .usage)
     case (true, false) where !invocation[keys].isEmpty:
       throw Failure("--key goes with --exchange, not with a queue", code: .usage)
-    case (true, false) where invocation[FilterOption.option] != nil:
-      throw Failure("--filter goes with --exchange, not with a queue", code: .usage)
     case (true, false), (false, true): break
     }
   }

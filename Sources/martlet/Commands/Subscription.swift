@@ -51,11 +51,11 @@ struct Subscription: ~Copyable {
     prefetch = Self.prefetch(invocation, mode, countMax)
     settlesBeforeTheEnd = invocation[Subscribe.arguments]["x-stream-group"] != nil
     let (mode, prefetch) = (mode, prefetch)
-    let (queue, title) = try await Self.source(invocation, session)
+    let (queue, title, arguments) = try await Self.source(invocation, session)
     consumer = try await session.ask { channel throws(ClientError) in
       try await channel.consume(
         queue, prefetch: UInt16(prefetch), withoutAck: mode == .auto,
-        exclusive: invocation[Subscribe.exclusive], arguments: invocation[Subscribe.arguments])
+        exclusive: invocation[Subscribe.exclusive], arguments: arguments)
     }
     progress = Progress("received", session.notes)
     watchdog = Watchdog()
@@ -189,25 +189,28 @@ struct Subscription: ~Copyable {
     return wanted == 0 ? countMax : min(wanted, countMax)
   }
 
-  /// The queue to consume, and what to call it.
+  /// The queue to consume, what to call it, and the consumer's arguments. A filter is one of those, unless it is in
+  /// the bindings of a queue that listens to an exchange.
   private static func source(
     _ invocation: Invocation, _ session: Session
-  ) async throws(Failure) -> (queue: Name, title: String) {
+  ) async throws(Failure) -> (queue: Name, title: String, arguments: FieldTable) {
     guard let exchange = invocation[Subscribe.exchange] else {
       let queue = invocation[Subscribe.queue]
-      return (queue, #"queue "\#(queue)""#)
+      let arguments = try FilterOption.adding(to: invocation[Subscribe.arguments], invocation)
+      return (queue, #"queue "\#(queue)""#, arguments)
     }
     let keys = invocation[Subscribe.keys].isEmpty ? ["#"] : invocation[Subscribe.keys]
-    let arguments = try FilterOption.adding(invocation)
+    let bound = try FilterOption.adding(invocation)
     let queue = try await session.ask { channel throws(ClientError) in
       let queue = try await channel.declareQueue(exclusive: true, autoDelete: true)
       for key in keys {
-        try await channel.bindQueue(queue.name, to: exchange, key: key, arguments: arguments)
+        try await channel.bindQueue(queue.name, to: exchange, key: key, arguments: bound)
       }
       return queue.name
     }
     let list = keys.map { #""\#($0)""# }.joined(separator: ", ")
-    return (queue, #"exchange "\#(exchange)" with key\#(keys.count == 1 ? "" : "s") \#(list)"#)
+    let title = #"exchange "\#(exchange)" with key\#(keys.count == 1 ? "" : "s") \#(list)"#
+    return (queue, title, invocation[Subscribe.arguments])
   }
 }
 
