@@ -215,4 +215,21 @@ import Testing
     let last = try member()
     #expect(try take(last).count == 60)
   }
+
+  /// A checkpoint takes one after the other while more come.
+  @Test func groupsKeepTheirPlacesForCheckpoints() throws {
+    let stream = try #require(broker.stream())
+    func names() -> [Name] {
+      (0..<stream.groups.count).compactMap { number in
+        let record = stream.records(ofGroup: number, below: .max)?.first
+        return record.map { Name(Array($0.payload[9...])) }
+      }
+    }
+    for number in 0..<50 { try StreamReader(broker, group: "a\(number)", prefetch: 1).close() }
+    let before = names()
+    #expect(before.count == 50)
+    for number in 0..<200 { try StreamReader(broker, group: "b\(number)", prefetch: 1).close() }
+    #expect(Array(names().prefix(50)) == before)
+    #expect(Set(names()).count == 250)
+  }
 }
