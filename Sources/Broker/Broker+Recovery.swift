@@ -75,7 +75,8 @@ extension Broker: JournalReplay {
     case .partitionTrimmed(let trimmed):
       (recovering?.lanes[trimmed.lane]?.lane as? Partition)?.trimmed(to: trimmed.start)
     case .queue, .queueDeleted, .exchange, .exchangeDeleted, .binding, .bindingRemoved, .lane,
-      .remembered, .kept, .laneState, .partitionState, .ids, .laneAlive, .ignorable:
+      .remembered, .kept, .producerSequence, .laneState, .partitionState, .ids, .laneAlive,
+      .ignorable:
       if !isBeforeCheckpoint { try replayCatalog(known) }
     }
   }
@@ -157,6 +158,8 @@ extension Broker: JournalReplay {
     case .bindingRemoved(let binding): try replayBinding(binding, isRemoved: true)
     case .remembered(let remembered): replayRemembered(remembered)
     case .kept(let kept): replayKept(kept)
+    case .producerSequence(let sequence):
+      (recovering?.destinations[sequence.stream] as? Stream)?.restore(sequence)
     // Checkpoints have none of these.
     case .message, .settle, .delivered, .partitionTrimmed, .groupDeleted, .ignorable: break
     }

@@ -76,6 +76,8 @@ public struct BrokerLimits: Equatable, Sendable {
   public static let streamGroupsMax = 1024
   /// Consumers of such a group.
   public static let streamGroupMembersMax = 2048
+  /// Producers of one stream whose sequences it knows.
+  public static let streamProducersMax = 1024
   /// Values of messages that one consumer of a stream asks for.
   public static let streamFilterValuesMax = 1024
 

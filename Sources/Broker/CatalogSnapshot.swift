@@ -21,8 +21,8 @@ final class CatalogSnapshot: Chore {
     case lane(Int, behind: UInt64)
     /// How often messages of that lane came back.
     case counts(Int, DeliveryCounts.Place?)
-    /// The groups of consumers before this one are still to come; those that come meanwhile are in the log.
-    case groups(Int)
+    /// The pieces before this one are still to come; those that come meanwhile are in the log.
+    case pieces(Int)
     case bindings
   }
 
@@ -220,16 +220,16 @@ final class CatalogSnapshot: Chore {
     switch current.part {
     case .lane(let index, let behind): takeLane(current.destination, index, behind: behind, &steps)
     case .counts(let index, let place): takeCounts(current.destination, index, place, &steps)
-    case .groups(let end):
-      let index = min(end, current.destination.groupCount) - 1
+    case .pieces(let end):
+      let index = min(end, current.destination.pieceCount) - 1
       guard index >= 0 else {
         self.current = (current.destination, .bindings)
         return
       }
-      let records = current.destination.records(ofGroup: index, below: newLanes)
+      let records = current.destination.records(ofPiece: index, below: newLanes)
       steps -= Self.stepsPerRecord * (1 + records.count)
       for record in records { record.append(to: &bytes) }
-      self.current = (current.destination, .groups(index))
+      self.current = (current.destination, .pieces(index))
     case .bindings: if !take(current.destination.bindings, &steps) { self.current = nil }
     }
   }
@@ -259,7 +259,7 @@ final class CatalogSnapshot: Chore {
     _ destination: Destination, _ index: Int, behind: UInt64, _ steps: inout Int
   ) {
     guard index < destination.movingLanes.count else {
-      current = (destination, .groups(.max))
+      current = (destination, .pieces(.max))
       return
     }
     let lane = destination.movingLanes[index]

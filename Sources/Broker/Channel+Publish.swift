@@ -296,7 +296,7 @@ extension Channel {
     let isPlain = route.isPlain && !MessageView.isMarked(properties)
     guard isPlain || route.count > WideStore.queuesMax else {
       if isDurable { confirms.isDurable = true }
-      let hasRoom = try broker.storeWithSettings(
+      let hasRoom = try broker.storePublished(
         names: names, properties: properties, body: body, draft, in: route,
         isPersistent: isPersistent)
       if !hasRoom { refuseLast() }

@@ -65,8 +65,10 @@ extension Channel {
     do throws(BrokerError) {
       let route = try route(names)
       guard route.needsMessage || message.hasHeaders else { return (route, nil) }
-      return try routeWithHeaders(
+      let found = try routeWithHeaders(
         names, Self.block(properties), properties, content.body.bytes, route)
+      if found.0.keepingCount > 0 { _ = try ProducerMark(in: properties) }
+      return found
     } catch {
       if case .notFound = error { return (Route.nowhere, nil) }
       if case .isInternal = error { return (Route.nowhere, nil) }
@@ -105,7 +107,7 @@ extension Channel {
     guard route.isPlain, !MessageView.isMarked(properties) else {
       do throws(BrokerError) {
         // A queue that is full now, since dead letters of this commit went there, has no more.
-        _ = try broker.storeWithSettings(
+        _ = try broker.storePublished(
           names: names, properties: properties, body: body, draft, in: route,
           isPersistent: message.isPersistent)
       } catch {

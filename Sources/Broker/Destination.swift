@@ -103,6 +103,12 @@ public class Destination {
   /// Where messages go that are refused for want of room; nil if that is nowhere.
   var refusedTarget: Queue? { nil }
 
+  /// It has this message of a producer, or one behind it, and does not take it again.
+  func hasStored(_ mark: ProducerMark) -> Bool { false }
+
+  /// It has taken a message of a producer; what the log is told of that is in the message's group.
+  func stored(_ mark: ProducerMark) {}
+
   /// Makes ready what a message of this priority needs; what that declares is in the log before the message.
   func prepare(priority: UInt8) throws(BrokerError) {}
 
@@ -170,10 +176,9 @@ public class Destination {
   var movingLanes: [Lane] { [] }
   /// What declares its lanes behind itself, those of ids below `newLanes`; a checkpoint has their states too.
   func laneRecords(below newLanes: UInt32, withStates: Bool) -> [RawRecord] { isMissing }
-  /// Groups of consumers that survive. New ones come behind the others.
-  var groupCount: Int { 0 }
-  /// What a checkpoint is to have of one of these.
-  func records(ofGroup index: Int, below newLanes: UInt32) -> [RawRecord] { isMissing }
+  /// What else a checkpoint is to have of it, in so many pieces. New ones come behind the others.
+  var pieceCount: Int { 0 }
+  func records(ofPiece index: Int, below newLanes: UInt32) -> [RawRecord] { isMissing }
   /// The log was read.
   func recovered() {}
   /// The broker stops in order: what it knows of deliveries goes into the log.

@@ -136,7 +136,7 @@ final class WideStore: Chore {
   ) {
     let (names, properties) = (names, properties)
     do throws(BrokerError) {
-      let hasRoom = try broker.storeWithSettings(
+      let hasRoom = try broker.storePublished(
         names: names.span.bytes, properties: properties.span.bytes, body: body.bytes, draft,
         in: slice, isPersistent: isPersistent)
       if !hasRoom { isRefused = true }

@@ -11,6 +11,12 @@ final class JournalCensus {
     let group: Name
   }
 
+  /// A producer of a stream.
+  struct ProducerPlace: Hashable {
+    let stream: UInt32
+    let producer: Name
+  }
+
   /// A message that stands in the log.
   struct Logged {
     let sequence: UInt64
@@ -63,6 +69,8 @@ final class JournalCensus {
   private(set) var remembered: [RawRecord] = []
   /// Where groups of consumers stand in partitions.
   private(set) var groupOffsets: [GroupPlace: RawRecord] = [:]
+  /// What streams have of their producers: of each the highest.
+  private(set) var producerSequences: [ProducerPlace: RawRecord] = [:]
   private(set) var nextQueueID: UInt32 = 1
   private(set) var nextLaneID = LaneRecord.firstID
   private(set) var nextExchangeID: UInt32 = 1
@@ -296,6 +304,10 @@ final class JournalCensus {
       for lane in lanesByQueue[deletion.queue] ?? [] {
         groupOffsets[GroupPlace(lane: lane, group: deletion.group)] = nil
       }
+    case .producerSequence(let sequence):
+      let place = ProducerPlace(stream: sequence.stream, producer: sequence.producer)
+      // In their order: what was stored later has a higher one.
+      producerSequences[place] = RawRecord(record)
     case .ignorable: break
     }
   }

@@ -202,6 +202,12 @@ package final class JournalRepair {
       }
     }
     for value in census.remembered where isKept(value, declared) { value.append(to: &catalog) }
+    let producers = census.producerSequences.filter { declared.contains($0.key.stream) }
+    for (_, sequence) in producers.sorted(by: {
+      ($0.key.stream, $0.key.producer) < ($1.key.stream, $1.key.producer)
+    }) {
+      sequence.append(to: &catalog)
+    }
     for binding in census.bindings { binding.append(to: &catalog) }
     try rebuild.finish(catalog: catalog, epoch: census.epoch + 1, now: now)
     try setAside(in: repairDirectory)

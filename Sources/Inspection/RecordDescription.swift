@@ -79,6 +79,7 @@ package struct RecordDescription {
       !record.isToExchange && queues.contains(record.destination)
     case .message(let record): record.destinations.contains { lanes.contains($0.lane) }
     case .remembered(let record): record.isOfQueue && queues.contains(record.id)
+    case .producerSequence(let record): queues.contains(record.stream)
     case .exchange, .exchangeDeleted, .kept, .ids, .ignorable, nil: false
     }
   }

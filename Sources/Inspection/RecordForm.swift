@@ -35,7 +35,8 @@ extension BrokerRecord {
       .groupDeleted:
       false
     case .queue, .queueDeleted, .exchange, .exchangeDeleted, .binding, .bindingRemoved, .lane,
-      .remembered, .kept, .laneState, .partitionState, .ids, .laneAlive, .ignorable:
+      .remembered, .kept, .producerSequence, .laneState, .partitionState, .ids, .laneAlive,
+      .ignorable:
       true
     }
   }

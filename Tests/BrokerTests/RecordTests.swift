@@ -142,6 +142,8 @@ import Testing
       GroupOffsetRecord.raw(
         lane: samples.short(), offset: samples.number(), group: samples.name()),
       GroupDeletedRecord.raw(queue: samples.short(), group: samples.name()),
+      ProducerSequenceRecord.raw(
+        stream: samples.short(), sequence: samples.number(), producer: samples.name()),
       PartitionStateRecord.raw(
         lane: samples.short(), start: samples.number(),
         segments: ranges.map {
@@ -236,6 +238,9 @@ import Testing
       return GroupOffsetRecord.raw(lane: fields.lane, offset: fields.offset, group: fields.group)
     case .groupDeleted(let fields):
       return GroupDeletedRecord.raw(queue: fields.queue, group: fields.group)
+    case .producerSequence(let fields):
+      return ProducerSequenceRecord.raw(
+        stream: fields.stream, sequence: fields.sequence, producer: fields.producer)
     case .ignorable: return RawRecord(kind: raw.kind, payload: [])
     }
   }

@@ -221,7 +221,7 @@ import Testing
     let stream = try #require(broker.stream())
     func names() -> [Name] {
       (0..<stream.groups.count).compactMap { number in
-        let record = stream.records(ofGroup: number, below: .max)?.first
+        let record = stream.records(ofPiece: number, below: .max)?.first
         return record.map { Name(Array($0.payload[9...])) }
       }
     }

@@ -268,6 +268,30 @@ def test_one_commit_reads_and_writes(connection, channel, fresh, stream):
     assert channel.queue_declare(out, passive=True).method.message_count == 5
 
 
+def send(channel, stream, numbers, producer="p"):
+    """Publishes numbers, each of them the message's sequence as well."""
+    for number in numbers:
+        headers = {"x-stream-producer": producer, "x-stream-sequence": number}
+        channel.basic_publish("", stream, b"%d" % number, pika.BasicProperties(headers=headers))
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ({"x-stream-producer": 7, "x-stream-sequence": 1}, "unacceptable_type_in_header"),
+        ({"x-stream-producer": "p"}, "a message of a producer lacks x-stream-sequence"),
+        ({"x-stream-producer": "p", "x-stream-sequence": -1}, "{value_negative,-1}"),
+    ],
+)
+def test_what_is_no_sequence_is_refused(connection, stream, headers, said):
+    channel = connection.channel()
+    channel.confirm_delivery()
+    with pytest.raises(pika.exceptions.ChannelClosedByBroker) as raised:
+        channel.basic_publish("", stream, b"x", pika.BasicProperties(headers=headers))
+    assert raised.value.reply_code == 406
+    assert said in raised.value.reply_text
+
+
 @pytest.fixture
 def small_broker(tmp_path):
     """A broker whose log is short, so that records move out of it soon."""
@@ -278,6 +302,34 @@ def small_broker(tmp_path):
         assert broker.stop() == 0
     finally:
         broker.end()
+
+
+def test_what_a_producer_sends_again_is_stored_once(small_broker):
+    """Also where it does not know what of it has arrived when the broker is killed."""
+
+    def connect(confirms):
+        channel = pika.BlockingConnection(pika.URLParameters(small_broker.url)).channel()
+        if confirms:
+            channel.confirm_delivery()
+        return channel
+
+    count = 3000
+    channel = connect(confirms=True)
+    declare(channel, "s")
+    send(channel, "s", range(100))
+    send(channel, "s", range(50, 150))
+    for begin in range(150, count, 950):
+        channel = connect(confirms=False)
+        send(channel, "s", range(begin, begin + 950))
+        small_broker.kill()
+        small_broker.start()
+        send(connect(confirms=True), "s", range(max(0, begin - 100), begin + 950))
+    channel = connect(confirms=True)
+    assert channel.queue_declare("s", passive=True).method.message_count == count
+    reader = Reader(channel.connection, "s", prefetch=1000, x_stream_offset="first")
+    reader.wait(count, 20)
+    assert reader.quiet().numbers == list(range(count))
+    channel.connection.close()
 
 
 def test_records_that_left_the_log_are_read_and_survive(small_broker):

@@ -14,15 +14,7 @@ import Testing
   private static let header: Name = "x-deduplication-header"
 
   @Test func repairKeepsWhatIsRemembered() throws {
-    let data = try Self.journal()
-    let journal = data.path + "/journal"
-    let verification = try JournalVerification(directory: journal)
-    #expect(verification.problems.count == 1)
-    let repair = JournalRepair(verification) { _ in [] }
-    try repair.perform(in: data.path + "/repair", now: 1_700_000_000_000)
-    #expect(try JournalVerification(directory: journal).problems == [])
-
-    let broker = try TestBroker(in: Self.copy(of: journal))
+    let broker = try TestBroker(in: Self.repaired())
     let channel = broker.connect().open()
     for exchange in ["x", ""] as [Name] {
       for value in ["a", "b", "c"] {
@@ -36,6 +28,33 @@ import Testing
     #expect(try channel.drain("fresh").map(\.text) == ["1", "2", "3"])
   }
 
+  @Test func repairKeepsWhatStreamsHaveOfTheirProducers() throws {
+    let broker = try TestBroker(in: Self.repaired())
+    let channel = broker.connect().open()
+    try broker.durableTurn {
+      for sequence in 1...4 { try Self.publish(sequence, on: channel) }
+    }
+    try broker.expect(["1", "2", "3", "4"])
+  }
+
+  private static func publish(_ sequence: Int, on channel: Channel) throws {
+    try channel.publish(
+      "\(sequence)", key: "s",
+      headers: ["x-stream-producer": .string("p"), "x-stream-sequence": .int64(Int64(sequence))])
+  }
+
+  /// A copy of a journal whose log was damaged in one message, and that was repaired.
+  private static func repaired() throws -> TemporaryDirectory {
+    let data = try journal()
+    let journal = data.path + "/journal"
+    let verification = try JournalVerification(directory: journal)
+    #expect(verification.problems.count == 1)
+    let repair = JournalRepair(verification) { _ in [] }
+    try repair.perform(in: data.path + "/repair", now: 1_700_000_000_000)
+    #expect(try JournalVerification(directory: journal).problems == [])
+    return try copy(of: journal)
+  }
+
   /// A journal whose log is damaged in one message.
   private static func journal() throws -> TemporaryDirectory {
     let broker = try TestBroker(settings: .damagedLog)
@@ -47,6 +66,7 @@ import Testing
       try channel.declare("q", isDurable: true, arguments: asks)
       try channel.declare("other", isDurable: true)
       try channel.bind("q", to: "x", key: "q")
+      try channel.declareStream()
     }
     try broker.durableTurn {
       var properties = BasicProperties()
@@ -57,8 +77,12 @@ import Testing
       for text in ["1", "2"] { try channel.publish(text, to: "kept", key: "k", isPersistent: true) }
     }
     _ = try channel.drain("q")
+    try broker.durableTurn { for sequence in [1, 2] { try publish(sequence, on: channel) } }
     try broker.durableTurn { try channel.publish("damaged", key: "other", isPersistent: true) }
-    try broker.durableTurn { try channel.publish("3", to: "kept", key: "k", isPersistent: true) }
+    try broker.durableTurn {
+      try channel.publish("3", to: "kept", key: "k", isPersistent: true)
+      try publish(3, on: channel)
+    }
     broker.close()
     let data = try TemporaryDirectory()
     try FileSystem.makeDirectories(data.path + "/journal")
@@ -79,7 +103,14 @@ import Testing
 
   private static func copy(of journal: String) throws -> TemporaryDirectory {
     let copy = try TemporaryDirectory()
-    for name in try FileSystem.list(journal) {
+    let streams = PartitionFiles.directory
+    var names = try FileSystem.list(journal)
+    if names.contains(streams) {
+      try FileSystem.makeDirectories(copy.path + "/" + streams)
+      names.removeAll { $0 == streams }
+      names += try FileSystem.list(journal + "/" + streams).map { streams + "/" + $0 }
+    }
+    for name in names {
       try File(copy.path + "/" + name, .readWrite, creates: true)
         .write(at: 0, FileSystem.readWhole(journal + "/" + name))
     }

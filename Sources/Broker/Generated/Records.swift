@@ -23,6 +23,7 @@ package enum BrokerRecord {
     case partitionTrimmed = 41
     case groupOffset = 42
     case groupDeleted = 43
+    case producerSequence = 44
     case laneState = 48
     case ids = 49
     case laneAlive = 50
@@ -46,6 +47,7 @@ package enum BrokerRecord {
       case .partitionTrimmed: "partition-trimmed"
       case .groupOffset: "group-offset"
       case .groupDeleted: "group-deleted"
+      case .producerSequence: "producer-sequence"
       case .laneState: "lane-state"
       case .ids: "ids"
       case .laneAlive: "lane-alive"
@@ -62,8 +64,8 @@ package enum BrokerRecord {
       case .bindingRemoved: 1
       case .remembered: 1
       case .message, .settle, .delivered, .deliveryCounts, .queueDeleted, .exchangeDeleted, .lane,
-        .kept, .partitionTrimmed, .groupOffset, .groupDeleted, .laneState, .ids, .laneAlive,
-        .partitionState:
+        .kept, .partitionTrimmed, .groupOffset, .groupDeleted, .producerSequence, .laneState, .ids,
+        .laneAlive, .partitionState:
         0
       }
     }
@@ -73,7 +75,7 @@ package enum BrokerRecord {
       switch self {
       case .message, .settle, .delivered, .deliveryCounts, .queue, .queueDeleted, .exchange,
         .exchangeDeleted, .binding, .bindingRemoved, .lane, .remembered, .kept, .partitionTrimmed,
-        .groupOffset, .groupDeleted:
+        .groupOffset, .groupDeleted, .producerSequence:
         true
       case .laneState, .ids, .laneAlive, .partitionState: false
       }
@@ -122,6 +124,9 @@ package enum BrokerRecord {
       case .groupDeleted:
         record.size >= 16
           && (0...255).contains(record.size - (17))
+      case .producerSequence:
+        record.size >= 24
+          && (0...255).contains(record.size - (25))
       case .laneState:
         record.size == 40
       case .ids:
@@ -150,6 +155,7 @@ package enum BrokerRecord {
   case partitionTrimmed(PartitionTrimmedRecord)
   case groupOffset(GroupOffsetRecord)
   case groupDeleted(GroupDeletedRecord)
+  case producerSequence(ProducerSequenceRecord)
   case laneState(LaneStateRecord)
   case ids(IdsRecord)
   case laneAlive(LaneAliveRecord)
@@ -186,6 +192,7 @@ package enum BrokerRecord {
       case .partitionTrimmed: self = .partitionTrimmed(try PartitionTrimmedRecord(record))
       case .groupOffset: self = .groupOffset(try GroupOffsetRecord(record))
       case .groupDeleted: self = .groupDeleted(try GroupDeletedRecord(record))
+      case .producerSequence: self = .producerSequence(try ProducerSequenceRecord(record))
       case .laneState: self = .laneState(try LaneStateRecord(record))
       case .ids: self = .ids(try IdsRecord(record))
       case .laneAlive: self = .laneAlive(try LaneAliveRecord(record))
@@ -224,6 +231,8 @@ package enum BrokerRecord {
     case .groupOffset(let fields):
       "group \"\(fields.group)\" of partition \(fields.lane): offset \(fields.offset)"
     case .groupDeleted(let fields): "group \"\(fields.group)\" of queue \(fields.queue) deleted"
+    case .producerSequence(let fields):
+      "stream \(fields.stream) has of producer \"\(fields.producer)\": sequence \(fields.sequence)"
     case .laneState(let fields):
       "state of lane \(fields.lane): next \(fields.nextSequence), delivered up to \(fields.deliveredUpTo), moved up to \(fields.movedUpTo)"
     case .ids(let fields):
@@ -847,6 +856,34 @@ package struct GroupDeletedRecord {
     payload.append(UInt8(group.bytes.count))
     payload += group.bytes
     return RawRecord(kind: 43, word: queue, payload: payload)
+  }
+}
+
+/// Record 44, producer-sequence. A stream has stored the message of this sequence of a producer, and gets none of those up to it again.
+package struct ProducerSequenceRecord {
+  package let record: RecordView
+
+  /// Throws when the payload is not that of kind 44.
+  package init(_ record: RecordView) throws(MalformedInput) {
+    self.record = record
+    var walk = PayloadWalk(record)
+    try walk.skip(8)
+    try walk.skipName()
+    try walk.end()
+  }
+
+  package var stream: UInt32 { record.word }
+  static let sequenceOffset = 16
+  package var sequence: UInt64 { record.u64(at: 16) }
+  package var producer: Name { record.name(at: 24) }
+
+  /// The record's bytes.
+  package static func raw(stream: UInt32, sequence: UInt64, producer: Name) -> RawRecord {
+    var payload: [UInt8] = []
+    payload.append(littleEndian: sequence)
+    payload.append(UInt8(producer.bytes.count))
+    payload += producer.bytes
+    return RawRecord(kind: 44, word: stream, payload: payload)
   }
 }
 

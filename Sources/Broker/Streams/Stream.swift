@@ -11,6 +11,7 @@ public final class Stream: Destination {
   private(set) var groups: [Name: StreamGroup] = [:]
   /// The same in the order in which they came, by which checkpoints go over them.
   private var groupList: [StreamGroup] = []
+  private var producers = StreamProducers()
   /// Where records without a key go in this turn.
   private var keyless = 0
   private var keylessTurn: Int64 = -1
@@ -47,6 +48,24 @@ public final class Stream: Destination {
     MessagePlace(lane: partition.id, sequence: partition.end + 1).write(at: place)
     partition.append(message.location)
   }
+
+  override func hasStored(_ mark: ProducerMark) -> Bool { producers.has(mark) }
+
+  override func stored(_ mark: ProducerMark) {
+    note(mark.producer, mark.sequence)
+    ProducerSequenceRecord.raw(stream: id, sequence: mark.sequence, producer: mark.producer)
+      .append(to: broker.journal)
+  }
+
+  private func note(_ producer: Name, _ sequence: UInt64) {
+    let before = producers.memoryBytes
+    producers.note(
+      producer, sequence, isOverBudget: broker.account.isOverBudget(.remembered))
+    broker.account.add(producers.memoryBytes - before, to: .remembered)
+  }
+
+  /// What the log says of a producer.
+  func restore(_ record: ProducerSequenceRecord) { note(record.producer, record.sequence) }
 
   private func partition(for message: MessageView) -> Partition {
     guard partitions.count > 1 else { return partitions[0] }
@@ -197,10 +216,14 @@ public final class Stream: Destination {
 
   // MARK: The log
 
-  override var groupCount: Int { groupList.count }
+  /// How many groups of consumers it has, which survive.
+  var groupCount: Int { groupList.count }
 
-  override func records(ofGroup index: Int, below newLanes: UInt32) -> [RawRecord] {
-    groupList[index].records(below: newLanes)
+  /// All producers are a piece, and so is each group.
+  override var pieceCount: Int { 1 + groupList.count }
+
+  override func records(ofPiece index: Int, below newLanes: UInt32) -> [RawRecord] {
+    index == 0 ? producers.records(of: id) : groupList[index - 1].records(below: newLanes)
   }
 
   override var laneIDs: [UInt32] { partitions.map(\.id) }
@@ -226,6 +249,8 @@ public final class Stream: Destination {
     for group in groups.values { group.end() }
     groups = [:]
     groupList = []
+    broker.account.add(-producers.memoryBytes, to: .remembered)
+    producers = StreamProducers()
     retention.end()
     for partition in partitions { broker.remove(partition) }
     broker.removeSegments(of: partitions.map(\.id))
