@@ -47,7 +47,8 @@ extension BrokerRecord {
     case .deliveryCounts, .groupOffset: true
     case .message, .settle, .delivered, .partitionTrimmed, .groupDeleted: false
     case .queue, .queueDeleted, .exchange, .exchangeDeleted, .binding, .bindingRemoved, .lane,
-      .remembered, .kept, .laneState, .partitionState, .ids, .laneAlive, .ignorable:
+      .remembered, .kept, .producerSequence, .laneState, .partitionState, .ids, .laneAlive,
+      .ignorable:
       isOfCatalog
     }
   }

@@ -10,7 +10,7 @@ import Journal
 /// a round of spilling those that were not delivered are taken back (`rewind`), and those that were are forgotten
 /// (`SpillSelector`): a record that comes back to its reader is looked up anew by its offset.
 final class StreamFeed {
-  private let stream: Stream
+  let stream: Stream
   /// Who gets the records; nil while that is not there yet.
   var consumer: Consumer? { queue.rounds.any }
   /// The group of which its consumer is a member.
@@ -18,10 +18,10 @@ final class StreamFeed {
   /// What of the records it is to get; nil if that is all of them.
   private let selection: StreamSelection?
   // Unsafe but sound: the queue has this.
-  private unowned(unsafe) var queue: Queue!
+  unowned(unsafe) private(set) var queue: Queue!
   /// By the numbers of their partitions; nil for those that it does not read. It may have none of those that the
   /// stream has got since.
-  private var cursors: [StreamCursor?]
+  var cursors: [StreamCursor?]
   /// It reads all partitions by itself.
   private var readsAll = false
   /// The partition that is looked at next.
@@ -85,7 +85,7 @@ final class StreamFeed {
   private func makeRoom(for partition: Partition) {
     let missing = partition.index + 1 - cursors.count
     guard missing > 0 else { return }
-    cursors += [Cursor?](repeating: nil, count: missing)
+    cursors += [StreamCursor?](repeating: nil, count: missing)
     // What it takes is counted with its consumer.
     if consumer != nil { stream.broker.consumerBytes += Self.partitionBytes * missing }
   }
@@ -139,7 +139,7 @@ final class StreamFeed {
     queue.touch()
   }
 
-  private func tellIfDone(_ index: Int) {
+  func tellIfDone(_ index: Int) {
     guard let cursor = cursors[index], cursor.isLeaving, cursor.lane.unacknowledgedCount == 0 else {
       return
     }
@@ -328,7 +328,7 @@ final class StreamFeed {
     return false
   }
 
-  private func close(_ page: inout StreamCursor.Page?, of partition: Partition) {
+  func close(_ page: inout StreamCursor.Page?, of partition: Partition) {
     if let key = page?.key { partition.closePage(key) }
     page = nil
   }
@@ -442,57 +442,6 @@ final class StreamFeed {
   ) {
     stream.broker.journal.retain(location.block)
     lane.put(Entry(sequence: offset + 1, location: location, flags: flags))
-  }
-
-  /// A client gave a record back, or lost it.
-  func giveBack(_ entry: Entry, of lane: Lane) {
-    let offset = entry.sequence - 1
-    let index = Int(lane.priority)
-    guard var cursor = cursors[index], cursor.lane === lane else { return }
-    cursor.again.insert(offset)
-    // It comes before what was never delivered.
-    takeBack(&cursor)
-    cursors[index] = cursor
-    if cursor.isLeaving { tellIfDone(index) } else { queue.touch() }
-  }
-
-  /// What was not delivered and moves out of the log is forgotten, and looked up anew.
-  func rewind(before cutoff: SpillCutoff) {
-    let journal = stream.broker.journal
-    rewind { journal.isBefore(cutoff, $1.location.block) }
-  }
-
-  /// The same for what was not delivered and is given up.
-  func rewind(before offset: UInt64, of partition: Partition) {
-    rewind { $0 === partition && $1.sequence <= offset }
-  }
-
-  private func rewind(where isLeaving: (Partition, Entry) -> Bool) {
-    for index in cursors.indices {
-      guard var cursor = cursors[index], let first = cursor.lane.waiting.first,
-        isLeaving(cursor.partition, first)
-      else { continue }
-      takeBack(&cursor)
-      cursors[index] = cursor
-    }
-    queue.touch()
-  }
-
-  /// The queue has nothing of the partition any more that was not delivered.
-  private func takeBack(_ cursor: inout StreamCursor) {
-    var next: UInt64?
-    while cursor.lane.waiting.count > 0 {
-      let entry = cursor.lane.take()
-      stream.broker.journal.release(entry.location.block)
-      if entry.cameBack {
-        cursor.again.insert(entry.sequence - 1)
-      } else if next == nil {
-        next = entry.sequence - 1
-      }
-    }
-    guard let next else { return }
-    cursor.next = min(cursor.next, next)
-    close(&cursor.page, of: cursor.partition)
   }
 
   // MARK: What clients see
