@@ -58,7 +58,7 @@ enum Subscribe {
         "martlet subscribe --exchange events --filter 'retries > 3'",
         "Watches for what a condition is true of."),
       .init(
-        "martlet subscribe logs --arg x-stream-offset=first --filter \"level = 'error'\"",
+        "martlet subscribe logs --arg x-stream-offset=first --filter 'status >= 500'",
         "Reads of a stream what a condition is true of."),
       .init(
         "martlet subscribe jobs --count 100 --timeout 5s > jobs.txt",
