@@ -1,4 +1,5 @@
 import Base
+import Glibc
 import IO
 import Synchronization
 
@@ -10,6 +11,8 @@ final class Background: Sendable {
     var spilled: SpillOutcome?
     var spaceProblem: String?
     var problems = ProblemList()
+    /// What could not be given back, for the core to have it tried again.
+    var refused: [LaneFiles.Return] = []
     /// The last answer of `watch`, so that the operator is told of each change once.
     var watched: String?
     /// Whether it was noted that the log failed; nil until that is known.
@@ -101,10 +104,22 @@ final class Background: Sendable {
         do throws(SystemError) {
           try giveBack(part)
         } catch {
-          state.withLock { $0.problems.add("space could not be given back: \(error)") }
+          state.withLock { state in
+            state.problems.add("space could not be given back: \(error)")
+            // What is not there takes no space.
+            if error.code != ENOENT { state.refused.append(part) }
+          }
           wake()
         }
       }
+    }
+  }
+
+  /// What could not be given back since this was last asked.
+  func takeRefused() -> [LaneFiles.Return] {
+    state.withLock { state in
+      defer { state.refused = [] }
+      return state.refused
     }
   }
 

@@ -83,6 +83,7 @@ extension Journal {
   public func poll(now: Int64) -> Progress {
     takeCheckpointOutcome()
     problems.add(background.takeProblems())
+    refusedReturns += background.takeRefused()
     var progress = Progress()
     progress.loaded = takeLoaded()
     // A round waits for a checkpoint, which nobody goes on with when the log has failed.

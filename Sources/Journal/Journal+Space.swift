@@ -45,18 +45,22 @@ extension Journal {
   }
 
   /// Makes holes into lane files where blocks are dead. A file in which much dies in a short time is
-  /// gone before that, mostly.
+  /// gone before that, mostly. What could not be given back before is tried again.
   func returnHoles(now: Int64) {
-    guard laneFiles.hasDead, failure == nil else { return }
+    guard hasSpaceToReturn, failure == nil else { return }
     guard let due = nextHolesAt else {
       nextHolesAt = now + Self.holesMilliseconds
       return
     }
     guard now >= due else { return }
     nextHolesAt = nil
-    let returns = laneFiles.takeHoles(bytesMin: settings.holeBytesMin)
+    let returns = refusedReturns + laneFiles.takeHoles(bytesMin: settings.holeBytesMin)
+    refusedReturns = []
     if !returns.isEmpty { background.giveBack(returns) }
   }
+
+  /// Something died in lane files since holes were made, or could not be given back.
+  var hasSpaceToReturn: Bool { laneFiles.hasDead || !refusedReturns.isEmpty }
 
   // MARK: Merging
 

@@ -13,7 +13,7 @@ extension Journal {
     var due = spaceProblem == nil ? Int64.max : nextSpaceLookAt
     guard failure == nil else { return due == .max ? nil : due }
     if postponed != nil { due = min(due, files.spareCount > 0 ? 0 : commitBackoff.nextAt) }
-    if laneFiles.hasDead { due = min(due, nextHolesAt ?? 0) }
+    if hasSpaceToReturn { due = min(due, nextHolesAt ?? 0) }
     if laneFiles.mayBeSparse, !isSpilling { due = min(due, nextMergeAt) }
     if !isCommitting, let checkpointDue { due = min(due, checkpointDue) }
     if spillCutoff(now: .max) != nil { due = min(due, nextSpillAt) }

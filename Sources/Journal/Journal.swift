@@ -182,6 +182,8 @@ public final class Journal {
   var nextSpillAt: Int64 = 0
   /// Holes are made into lane files from this monotonic millisecond on; nil while none are to be made.
   var nextHolesAt: Int64?
+  /// What the file system did not take back, for the next time that holes are made.
+  var refusedReturns: [LaneFiles.Return] = []
   /// No lane files are merged before this monotonic millisecond.
   var nextMergeAt: Int64 = 0
   /// The free space is looked at from this monotonic millisecond on.

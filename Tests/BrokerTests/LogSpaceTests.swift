@@ -104,6 +104,38 @@ import Testing
     broker.expectNothingHeld()
   }
 
+  @Test(arguments: [FaultyDisk.Operation.punch, .remove])
+  func whatCouldNotBeGivenBackIsTriedAgain(operation: FaultyDisk.Operation) throws {
+    let disk = FaultyDisk()
+    let broker = try TestBroker.moving(disk)
+    let channel = broker.connect().open()
+    let names = ["a", "b"] as [Name]
+    for name in names { try channel.declare(name, isDurable: true) }
+    let body = [UInt8](repeating: 1, count: 4000)
+    for _ in 0..<50 {
+      for name in names { try channel.publish(body, key: name, isPersistent: true) }
+    }
+    try broker.moveOut(channel)
+    let before = try broker.allocatedBytes(".lanes")
+    #expect(before > 400_000)
+    disk.fail(operation, ".lanes")
+    for name in operation == .punch ? ["a"] : names {
+      #expect(try channel.drain(name).count == 50)
+    }
+    broker.durableTurn()
+    broker.work()
+    broker.advance(milliseconds: Journal.holesMilliseconds + 1)
+    broker.work()
+    #expect(try #require(broker.takeProblem()).hasPrefix("space could not be given back"))
+    #expect(try broker.allocatedBytes(".lanes") == before)
+    disk.set(nil)
+    broker.advance(milliseconds: Journal.holesMilliseconds + 1)
+    broker.work()
+    #expect(broker.takeProblem() == nil)
+    #expect(try broker.allocatedBytes(".lanes") < before / 3 * 2)
+    if operation == .remove { #expect(try broker.files(".lanes") == []) }
+  }
+
   @Test func littleThatIsLeftOfManyFilesBecomesOne() throws {
     var settings = Journal.Settings.moving
     settings.sparseFilesMin = 4
