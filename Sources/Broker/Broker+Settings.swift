@@ -6,10 +6,10 @@ import Journal
 /// makes of them. Other messages for a route of plain destinations never come here.
 extension Broker {
   /// Stores a message once and puts an entry into every queue of the route that has room. Returns whether
-  /// all of them had.
+  /// all of them had. With `mark`, streams remember what they have of its producer.
   func storeWithSettings(
     names: RawSpan, properties: RawSpan, body: RawSpan, _ draft: RecordDraft?, in route: Route,
-    isPersistent: Bool
+    isPersistent: Bool, mark: ProducerMark? = nil
   ) throws(BrokerError) -> Bool {
     let arrival = Arrival(
       isPersistent: isPersistent, priority: MessageView.priority(in: properties),
@@ -23,7 +23,7 @@ extension Broker {
     }
     guard route.mayRefuse else {
       guard route.count > 0 else { return true }
-      try store(arrival, names, properties, body, draft, in: route)
+      try store(arrival, names, properties, body, draft, in: route, mark)
       return true
     }
     let (wanted, remembrances) = try withoutRepeated(route, names, properties)
@@ -41,11 +41,12 @@ extension Broker {
     }
     guard open.count > 0 else { return wanted.count == 0 }
     if remembrances.isEmpty {
-      try store(arrival, names, properties, body, draft, in: open)
+      try store(arrival, names, properties, body, draft, in: open, mark)
     } else {
       try prepare(open, for: arrival)
       journal.together {
         put(arrival, names, properties, body, draft, in: open)
+        if let mark { tell(mark, open) }
         remember(remembrances.lazy.filter { !full.contains($0.queue) }.map(\.remembrance))
       }
       tellTaken(arrival, open)
@@ -55,11 +56,25 @@ extension Broker {
 
   private func store(
     _ arrival: Arrival, _ names: RawSpan, _ properties: RawSpan, _ body: RawSpan,
-    _ draft: RecordDraft?, in route: Route
+    _ draft: RecordDraft?, in route: Route, _ mark: ProducerMark?
   ) throws(BrokerError) {
     try prepare(route, for: arrival)
-    put(arrival, names, properties, body, draft, in: route)
+    if let mark, route.keepingCount > 0 {
+      // A message and its sequence are one in the log.
+      journal.together {
+        put(arrival, names, properties, body, draft, in: route)
+        tell(mark, route)
+      }
+    } else {
+      put(arrival, names, properties, body, draft, in: route)
+    }
     tellTaken(arrival, route)
+  }
+
+  private func tell(_ mark: ProducerMark, _ route: Route) {
+    for destination in route.destinations {
+      destination._withUnsafeGuaranteedRef { $0.stored(mark) }
+    }
   }
 
   private func prepare(_ route: Route, for arrival: Arrival) throws(BrokerError) {

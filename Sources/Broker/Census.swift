@@ -13,6 +13,9 @@ final class Census: Chore {
   private var vhosts: [VirtualHost]
   /// The next part of the last one's table.
   private var part = 0
+  /// Of that table, and what was counted before it: it may be laid out anew meanwhile.
+  private var partCount: Int?
+  private var countsBefore = MessageCounts()
   private var counts = MessageCounts()
   private let body: (MessageCounts) -> Void
 
@@ -25,9 +28,15 @@ final class Census: Chore {
     while let vhost = vhosts.last {
       guard steps > 0 else { return false }
       steps -= 1
+      if let partCount, partCount != vhost.destinations.partCount { counts = countsBefore }
+      if partCount != vhost.destinations.partCount {
+        partCount = vhost.destinations.partCount
+        part = 0
+      }
       guard part < vhost.destinations.partCount else {
         vhosts.removeLast()
-        part = 0
+        partCount = nil
+        countsBefore = counts
         continue
       }
       let destinations = vhost.destinations.part(part)

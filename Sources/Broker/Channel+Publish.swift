@@ -119,6 +119,8 @@ extension Channel {
     _ body: RawSpan, _ draft: RecordDraft?, _ route: Route
   ) throws(BrokerError) {
     let (wide, stripped) = try routeWithHeaders(names, block, properties, body, route)
+    // What a stream refuses is refused before anything is stored.
+    if wide.keepingCount > 0 { _ = try ProducerMark(in: properties) }
     if vhost.isTraced {
       broker.firehose.published(names: names, block, properties, body, to: wide, on: self)
     }

@@ -136,9 +136,11 @@ public enum QueueArguments {
 
   /// Those that change nothing here: what only other brokers know, and what nobody knows.
   public static func withoutEffect(in arguments: FieldTable) -> [Name] {
-    arguments.entries.lazy.map(\.name).filter { name in
+    let isStream = arguments["x-queue-type"] == .string("stream")
+    return arguments.entries.lazy.map(\.name).filter { name in
       if let rule = rules[name] { return rule == .anything || forOthers.contains(name) }
-      return forOthers.contains(name) || streamRules[name] == nil && !streamSettings.contains(name)
+      let isOfStreams = streamRules[name] != nil || streamSettings.contains(name)
+      return forOthers.contains(name) || !(isStream && isOfStreams)
     }
   }
 

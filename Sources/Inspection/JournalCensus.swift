@@ -69,8 +69,9 @@ final class JournalCensus {
   private(set) var remembered: [RawRecord] = []
   /// Where groups of consumers stand in partitions.
   private(set) var groupOffsets: [GroupPlace: RawRecord] = [:]
-  /// What streams have of their producers: of each the highest.
-  private(set) var producerSequences: [ProducerPlace: RawRecord] = [:]
+  /// What streams have of their producers: of each the highest, and its place among all that was said of such.
+  private(set) var producerSequences: [ProducerPlace: (sequence: UInt64, order: Int)] = [:]
+  private var producerOrder = 0
   private(set) var nextQueueID: UInt32 = 1
   private(set) var nextLaneID = LaneRecord.firstID
   private(set) var nextExchangeID: UInt32 = 1
@@ -305,9 +306,13 @@ final class JournalCensus {
         groupOffsets[GroupPlace(lane: lane, group: deletion.group)] = nil
       }
     case .producerSequence(let sequence):
+      // A wrong one would have messages confirmed and not stored.
+      guard isVouchedFor else { break }
       let place = ProducerPlace(stream: sequence.stream, producer: sequence.producer)
-      // In their order: what was stored later has a higher one.
-      producerSequences[place] = RawRecord(record)
+      // A checkpoint may know more than what is logged while it is made.
+      let highest = max(producerSequences[place]?.sequence ?? 0, sequence.sequence)
+      producerOrder += 1
+      producerSequences[place] = (highest, producerOrder)
     case .ignorable: break
     }
   }

@@ -202,12 +202,7 @@ package final class JournalRepair {
       }
     }
     for value in census.remembered where isKept(value, declared) { value.append(to: &catalog) }
-    let producers = census.producerSequences.filter { declared.contains($0.key.stream) }
-    for (_, sequence) in producers.sorted(by: {
-      ($0.key.stream, $0.key.producer) < ($1.key.stream, $1.key.producer)
-    }) {
-      sequence.append(to: &catalog)
-    }
+    for record in producerRecords(of: declared) { record.append(to: &catalog) }
     for binding in census.bindings { binding.append(to: &catalog) }
     try rebuild.finish(catalog: catalog, epoch: census.epoch + 1, now: now)
     try setAside(in: repairDirectory)
@@ -216,6 +211,21 @@ package final class JournalRepair {
       try FileSystem.syncDirectory(new)
       try FileSystem.syncDirectory(repairDirectory)
       try FileSystem.syncDirectory(repairDirectory + "/..")
+    }
+  }
+
+  /// What streams have of their producers, of each stream as many as it remembers: those that have published longest
+  /// ago first, as it has them.
+  private func producerRecords(of streams: Set<UInt32>) -> [RawRecord] {
+    var counts: [UInt32: Int] = [:]
+    let newest = census.producerSequences.sorted { $0.value.order > $1.value.order }.filter {
+      counts[$0.key.stream, default: 0] += 1
+      return streams.contains($0.key.stream)
+        && counts[$0.key.stream, default: 0] <= BrokerLimits.streamProducersMax
+    }
+    return newest.reversed().map { place, known in
+      ProducerSequenceRecord.raw(
+        stream: place.stream, sequence: known.sequence, producer: place.producer)
     }
   }
 

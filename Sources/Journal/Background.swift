@@ -96,8 +96,8 @@ final class Background: Sendable {
     }
   }
 
-  /// Gives the space of dead blocks and files back to the file system.
-  func giveBack(_ returns: [LaneFiles.Return]) {
+  /// Gives the space of dead blocks and files back to the file system. What is tried again was told already.
+  func giveBack(_ returns: [LaneFiles.Return], isAgain: Bool = false) {
     worker.submit { [self] in
       // What is left when the broker stops is found again when it starts.
       for part in returns where !state.withLock({ $0.isStopping }) {
@@ -105,7 +105,7 @@ final class Background: Sendable {
           try giveBack(part)
         } catch {
           state.withLock { state in
-            state.problems.add("space could not be given back: \(error)")
+            if !isAgain { state.problems.add("space could not be given back: \(error)") }
             // What is not there takes no space.
             if error.code != ENOENT { state.refused.append(part) }
           }

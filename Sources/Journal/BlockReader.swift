@@ -83,7 +83,8 @@ final class BlockReader: Sendable {
       }
       return (try readWhole(request), nil)
     } catch {
-      let isPassing = [EMFILE, ENFILE, ENOMEM].contains(error.code)
+      // The last is said of a directory that was moved away, and may come back.
+      let isPassing = [EMFILE, ENFILE, ENOMEM, ESTALE].contains(error.code)
       return (Problem(text: "\(error)", isDamage: false, isPassing: isPassing), nil)
     }
   }

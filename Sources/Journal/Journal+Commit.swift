@@ -7,10 +7,12 @@ extension Journal {
 
   /// Whether a publisher should not be read from until a commit, or a round of spilling, has ended. `position`
   /// is where the log ended when it last led to a record, 0 if it never did: who has no part in what the log
-  /// is behind with does not wait for it.
+  /// is behind with does not wait for it, unless that is twice as much as it should be: what a client leads to may
+  /// be logged behind its request.
   public func isCongested(for position: Int) -> Bool {
     guard failure == nil else { return false }
-    if uncommittedBytes > settings.uncommittedBytesMax, position > durablePosition { return true }
+    let isShare = position > durablePosition
+    if uncommittedBytes > settings.uncommittedBytesMax * (isShare ? 1 : 2) { return true }
     guard isSpilling, !isSpillFailing else { return false }
     if transientBytes - stayingBytes > 2 * settings.transientBytesMax { return true }
     guard let oldest = oldestLogBlock(), position > oldest else { return false }
@@ -83,7 +85,7 @@ extension Journal {
   public func poll(now: Int64) -> Progress {
     takeCheckpointOutcome()
     problems.add(background.takeProblems())
-    refusedReturns += background.takeRefused()
+    for part in background.takeRefused() { refusedReturns.add(part) }
     var progress = Progress()
     progress.loaded = takeLoaded()
     // A round waits for a checkpoint, which nobody goes on with when the log has failed.

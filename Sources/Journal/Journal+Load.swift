@@ -188,24 +188,31 @@ extension Journal {
   }
 
   private func keep(_ index: UInt32, _ base: UnsafeMutableRawPointer) {
-    if !failedReads.isEmpty, failedReads.removeValue(forKey: index) != nil { toldReads.removeAll() }
+    if !failedReads.isEmpty { forgetFailures(of: index) }
     blocks[Int(index)].base = base
     cachedBytes += blocks[Int(index)].capacity
     statistics.blocksReadBack += 1
     noteResident(index)
   }
 
+  /// What was told is told again when it comes back after all could be read, or was given up.
+  func forgetFailures(of index: UInt32) {
+    failedReads[index] = nil
+    if failedReads.isEmpty { toldReads.removeAll() }
+  }
+
   private func noteFailed(_ index: UInt32, _ problem: BlockReader.Problem) {
-    let tries = (failedReads[index] ?? 0) + 1
-    guard tries < Self.readTriesMax || problem.isPassing else {
+    let tries = (failedReads[index] ?? 0) + (problem.isPassing ? 0 : 1)
+    guard tries < Self.readTriesMax else {
       blocks[Int(index)].isDamaged = true
       damage[index] = "messages could not be read in \(tries) tries: \(problem.text)"
       return
     }
     failedReads[index] = tries
     noteFailed(index)
-    if toldReads.count == Self.toldReadsMax { toldReads.removeAll() }
-    guard toldReads.insert(problem.text).inserted else { return }
+    guard toldReads.count < Self.toldReadsMax, toldReads.insert(problem.text).inserted else {
+      return
+    }
     problems.add("messages could not be read back, and are tried again: \(problem.text)")
   }
 

@@ -54,8 +54,8 @@ extension Journal {
     }
     guard now >= due else { return }
     nextHolesAt = nil
-    let returns = refusedReturns + laneFiles.takeHoles(bytesMin: settings.holeBytesMin)
-    refusedReturns = []
+    if !refusedReturns.isEmpty { background.giveBack(refusedReturns.take(), isAgain: true) }
+    let returns = laneFiles.takeHoles(bytesMin: settings.holeBytesMin)
     if !returns.isEmpty { background.giveBack(returns) }
   }
 

@@ -183,7 +183,7 @@ public final class Journal {
   /// Holes are made into lane files from this monotonic millisecond on; nil while none are to be made.
   var nextHolesAt: Int64?
   /// What the file system did not take back, for the next time that holes are made.
-  var refusedReturns: [LaneFiles.Return] = []
+  var refusedReturns = RefusedReturns()
   /// No lane files are merged before this monotonic millisecond.
   var nextMergeAt: Int64 = 0
   /// The free space is looked at from this monotonic millisecond on.
@@ -469,7 +469,7 @@ public final class Journal {
 
   func release(slot index: UInt32) {
     if blocks[Int(index)].isDamaged { damage[index] = nil }
-    if !failedReads.isEmpty { failedReads[index] = nil }
+    if !failedReads.isEmpty { forgetFailures(of: index) }
     blocks[Int(index)] = Block()
     freeSlots.append(index)
   }

@@ -8,13 +8,7 @@ enum DelayedCommands {
     let fields = try RequestFields(json, known: ["exchange", "routing_key", "limit", "cursor"])
     let selection = try selection(fields)
     let limit = try fields.count("limit", max: BrokerLimits.delayedPageMax)
-    var cursor = DelayedCursor()
-    if let text = try fields.text("cursor") {
-      guard let read = DelayedCursor(text) else {
-        throw RequestProblem(text: #"the "cursor" is none that an answer had as its "next""#)
-      }
-      cursor = read
-    }
+    let cursor = try fields.cursor(reading: DelayedCursor.init(_:)) ?? DelayedCursor()
     request.vhost.listDelayed(
       selection, from: cursor, atMost: limit ?? BrokerLimits.delayedPageMax, for: request.peer
     ) { page in

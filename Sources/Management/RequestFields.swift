@@ -29,6 +29,17 @@ struct RequestFields {
     }
   }
 
+  /// Where a page begins, as the one before it said.
+  func cursor<Cursor>(
+    reading read: (String) -> Cursor?
+  ) throws(RequestProblem) -> Cursor? {
+    guard let text = try text("cursor") else { return nil }
+    guard let cursor = read(text) else {
+      throw RequestProblem(text: #"the "cursor" is none that an answer had as its "next""#)
+    }
+    return cursor
+  }
+
   func name(_ name: String) throws(RequestProblem) -> Name? {
     guard let text = try text(name) else { return nil }
     guard text.utf8.count <= Name.sizeMax else {

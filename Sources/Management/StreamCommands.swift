@@ -51,13 +51,7 @@ enum StreamCommands {
     let name = try needed("stream", fields)
     let group = try fields.name("group")
     let limit = try fields.count("limit", max: BrokerLimits.streamPageMax)
-    var cursor = StreamGroupCursor()
-    if let text = try fields.text("cursor") {
-      guard let read = StreamGroupCursor(text) else {
-        throw RequestProblem(text: #"the "cursor" is none that an answer had as its "next""#)
-      }
-      cursor = read
-    }
+    let cursor = try fields.cursor(reading: StreamGroupCursor.init(_:)) ?? StreamGroupCursor()
     request.vhost.listStreamGroups(
       of: name, only: group, from: cursor, atMost: limit ?? BrokerLimits.streamPageMax,
       for: request.peer

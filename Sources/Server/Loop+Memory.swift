@@ -16,7 +16,8 @@ extension Loop {
       broker.account.add(input - connection.countedInput, to: .input)
       connection.countedInput = input
     }
-    let blocked = connection.isBlocked ? input : 0
+    // What it was blocked with is not taken yet when it is to go on in the next turn.
+    let blocked = connection.isBlocked || connection.isYielding ? input : 0
     if blocked != connection.countedBlockedInput {
       blockedInputBytes += blocked - connection.countedBlockedInput
       connection.countedBlockedInput = blocked

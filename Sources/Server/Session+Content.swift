@@ -106,13 +106,16 @@ extension Session {
   private func publish(_ channel: SessionChannel) {
     guard case .headed(let publication, let properties, _) = channel.content else { return }
     channel.content = .none
+    var mistake: BrokerError?
     do throws(BrokerError) {
       try Self.publish(channel, publication, properties)
     } catch {
-      fail(PeerError(error), BasicPublish.id, on: channel)
+      mistake = error
     }
+    // Before it fails, which may end the connection and what is counted of it.
     channel.forgetBody()
     count(channel)
+    if let mistake { fail(PeerError(mistake), BasicPublish.id, on: channel) }
   }
 
   /// Counts what the channel holds of a message, after that has changed.

@@ -108,6 +108,10 @@ import Testing
     }
     #expect(client.events() == [])
     #expect(broker.journal.takeProblems().count == 1, "it is told once")
+    disk.fail(.open, ".lanes", count: 1)
+    broker.advance(milliseconds: Broker.unreadableMilliseconds + 1)
+    broker.work(1)
+    #expect(client.events() == [], "what passes is no try")
     disk.set(nil)
     broker.advance(milliseconds: Broker.unreadableMilliseconds + 1)
     for _ in 0..<3 { broker.work() }

@@ -259,6 +259,27 @@ import Testing
 
   // MARK: Limits
 
+  /// Partitions are given to readers between turns; some go before it is their turn.
+  @Test func readersGoMeanwhile() throws {
+    var limits = BrokerLimits()
+    limits.choreStepsPerTurn = 8
+    let broker = try TestBroker(settings: .moving, limits: limits, disk: FaultyDisk())
+    let owner = broker.connect().open()
+    try owner.declareStream()
+    let readers = try (0..<40).map { _ in try StreamReader(broker) }
+    var total: Int?
+    broker.turn { broker.vhost.addPartitions(6, toStream: "s") { total = try? $0.get() } }
+    for reader in readers.dropLast() { reader.close() }
+    broker.finishChores()
+    broker.durableTurn()
+    #expect(total == 7)
+    #expect(broker.stream()?.consumerCount == 1)
+    try owner.bind("s", to: "amq.fanout")
+    for number in 0..<70 { try owner.publish("m", to: "amq.fanout", key: Name("\(number)")) }
+    broker.durableTurn()
+    #expect(try readers[39].rest().count == 70)
+  }
+
   @Test func whatIsNotPossibleIsRefused() throws {
     try channel.declare("q")
     let tooMany = StreamProblem.tooManyPartitions(present: 2, max: 1024)

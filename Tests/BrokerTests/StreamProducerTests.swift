@@ -63,6 +63,23 @@ import Testing
     try broker.expect(["p1"], in: "t")
   }
 
+  /// A message that a stream refuses is in none of the others either, however many there are.
+  @Test(arguments: [1, WideStore.queuesMax + 1])
+  func aMistakeIsRefusedBeforeAnythingIsStored(queues: Int) throws {
+    try channel.bind("s", to: "amq.fanout")
+    for number in 0..<queues {
+      try channel.declare(Name("q\(number)"))
+      try channel.bind(Name("q\(number)"), to: "amq.fanout")
+    }
+    #expect(throws: BrokerError.self) {
+      try channel.publish(
+        "m", to: "amq.fanout", key: "", headers: ["x-stream-producer": .string("p")])
+    }
+    broker.finishChores()
+    #expect(broker.queue("q0")?.readyCount == 0)
+    #expect(broker.stream()?.readyCount == 0)
+  }
+
   @Test func partitionsShareWhatIsKnown() throws {
     try channel.declareStream("many", ["x-stream-partitions": .int32(4)])
     try broker.vhost.declare(exchange: "x", "fanout")

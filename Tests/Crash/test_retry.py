@@ -97,4 +97,5 @@ def test_a_circle_of_retries_survives_crashes(lives):  # noqa: F811
     assert worker.doubled == []
     assert worker.done == set(range(MESSAGES))
     assert left == 0
+    # At least those of the first crash; others are by chance.
     assert worker.redelivered >= OUT

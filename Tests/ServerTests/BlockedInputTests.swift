@@ -9,6 +9,21 @@ import Testing
 /// What publishers have sent that are blocked, and what clients begin on many channels: it is counted, and
 /// blocks nobody for ever.
 @Suite struct BlockedInputTests {
+  /// What has come of a body is counted until the message that has it is refused, and not longer.
+  @Test func aRefusedMessageLeavesTheAccountAsItWas() throws {
+    let loop = try TestLoop()
+    let client = loop.connect()
+    try client.open()
+    let before = loop.broker.account[.bodies]
+    let frames = Wire.publish(
+      BasicPublish(routingKey: "q"), body: [UInt8](repeating: 1, count: 40_000),
+      properties: [0, 1], pieces: [20_000])
+    for frame in frames.dropLast() { client.send(frame) }
+    #expect(loop.broker.account[.bodies] > before)
+    client.send(frames[frames.count - 1])
+    #expect(loop.broker.account[.bodies] == before)
+  }
+
   private static func limits(_ bytes: Int) -> BrokerLimits {
     var limits = BrokerLimits()
     limits.memoryBytes = bytes

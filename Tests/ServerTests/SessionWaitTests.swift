@@ -179,7 +179,7 @@ import Testing
   // MARK: A log that is behind
 
   @Test func onlyWhoHasPartInWhatTheLogIsBehindWithIsHeldBack() throws {
-    let loop = try TestLoop(uncommittedBytesMax: 10_000)
+    let loop = try TestLoop(uncommittedBytesMax: 15_000)
     let heavy = try opened(loop)
     let transient = try opened(loop)
     let light = try opened(loop)

@@ -51,6 +51,11 @@ import Testing
     #expect(told.count == ToldArguments.countMax)
   }
 
+  @Test func settingsOfStreamsMeanNothingElsewhere() throws {
+    try declare("q", ["x-max-age": .string("1D"), "x-stream-partitions": .int32(3)])
+    #expect(told.count == 2, "\(told)")
+  }
+
   @Test func whatStreamsHaveIsNoMistake() throws {
     let arguments: FieldTable = [
       "x-queue-type": .string("stream"), "x-max-age": .string("1D"),

@@ -2,8 +2,7 @@ import Base
 import Journal
 
 extension Broker {
-  /// As `storeWithSettings`, for what a client publishes: streams do not take what they have of its producer. A
-  /// message and its sequence are one in the log.
+  /// As `storeWithSettings`, for what a client publishes: streams do not take what they have of its producer.
   func storePublished(
     names: RawSpan, properties: RawSpan, body: RawSpan, _ draft: RecordDraft?, in route: Route,
     isPersistent: Bool
@@ -20,22 +19,8 @@ extension Broker {
     }
     let fresh = isRepeated ? route.only { !$0.hasStored(mark) } : route
     guard fresh.count > 0 else { return true }
-    var hasRoom = true
-    var mistake: BrokerError?
-    together(isLogged: fresh.keepingCount > 0) {
-      do throws(BrokerError) {
-        hasRoom = try storeWithSettings(
-          names: names, properties: properties, body: body, draft, in: fresh,
-          isPersistent: isPersistent)
-      } catch {
-        mistake = error
-        return
-      }
-      for destination in fresh.destinations {
-        destination._withUnsafeGuaranteedRef { $0.stored(mark) }
-      }
-    }
-    if let mistake { throw mistake }
-    return hasRoom
+    return try storeWithSettings(
+      names: names, properties: properties, body: body, draft, in: fresh,
+      isPersistent: isPersistent, mark: mark)
   }
 }

@@ -35,7 +35,7 @@ public final class Stream: Destination {
   }
 
   /// Those who read it.
-  var feeds: [StreamFeed] { readers.values.compactMap(\.feed) }
+  var readerQueues: [Queue] { Array(readers.values) }
 
   // MARK: Storing
 
@@ -52,20 +52,22 @@ public final class Stream: Destination {
   override func hasStored(_ mark: ProducerMark) -> Bool { producers.has(mark) }
 
   override func stored(_ mark: ProducerMark) {
-    note(mark.producer, mark.sequence)
+    note(
+      mark.producer, mark.sequence, isOverBudget: broker.account.isOverBudget(.remembered))
     ProducerSequenceRecord.raw(stream: id, sequence: mark.sequence, producer: mark.producer)
       .append(to: broker.journal)
   }
 
-  private func note(_ producer: Name, _ sequence: UInt64) {
+  private func note(_ producer: Name, _ sequence: UInt64, isOverBudget: Bool) {
     let before = producers.memoryBytes
-    producers.note(
-      producer, sequence, isOverBudget: broker.account.isOverBudget(.remembered))
+    producers.note(producer, sequence, isOverBudget: isOverBudget)
     broker.account.add(producers.memoryBytes - before, to: .remembered)
   }
 
-  /// What the log says of a producer.
-  func restore(_ record: ProducerSequenceRecord) { note(record.producer, record.sequence) }
+  /// What the log says of a producer: a restart forgets none that there was room for.
+  func restore(_ record: ProducerSequenceRecord) {
+    note(record.producer, record.sequence, isOverBudget: false)
+  }
 
   private func partition(for message: MessageView) -> Partition {
     guard partitions.count > 1 else { return partitions[0] }

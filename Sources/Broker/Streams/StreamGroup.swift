@@ -125,6 +125,7 @@ final class StreamGroup: Timed {
       for (partition, offset) in offsets {
         places[partition].committed = offset
         places[partition].acknowledged = SequenceSet()
+        countRanges(partition)
         log(partition)
       }
     }

@@ -46,7 +46,8 @@ extension Stream {
 /// to read meanwhile has them already.
 private final class StreamGrowth: Chore {
   private let stream: Stream
-  private var feeds: [StreamFeed]
+  /// Of readers, whose consumers may go meanwhile.
+  private var queues: [Queue]
   private var groups: [StreamGroup]
 
   private static let stepsPerPartition = 4
@@ -54,14 +55,14 @@ private final class StreamGrowth: Chore {
 
   init(_ stream: Stream) {
     self.stream = stream
-    feeds = stream.feeds
+    queues = stream.readerQueues
     groups = Array(stream.groups.values)
   }
 
   func advance(_ steps: inout Int) -> Bool {
     while steps > 0, !stream.isDeleted {
-      if let feed = feeds.popLast() {
-        steps -= 1 + Self.stepsPerPartition * feed.readMore()
+      if let queue = queues.popLast() {
+        steps -= 1 + Self.stepsPerPartition * (queue.feed?.readMore() ?? 0)
       } else if let group = groups.popLast() {
         steps -= 1 + Self.stepsPerPartition * group.readMore()
         steps -= stream.partitions.count / Self.placesPerStep

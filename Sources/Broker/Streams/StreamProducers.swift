@@ -16,11 +16,9 @@ struct StreamProducers {
   /// About what they take of memory.
   private(set) var memoryBytes = 0
 
-  /// So many go at once, so that many new ones cost each little.
-  private static let forgottenAtOnce = BrokerLimits.streamProducersMax / 8
+  /// One of so many goes at once, so that many new ones cost each little.
+  private static let forgottenShare = 8
   private static let bytesPerProducer = 128
-
-  var count: Int { known.count }
 
   /// Whether this message, or one behind it, was stored.
   func has(_ mark: ProducerMark) -> Bool {
@@ -41,7 +39,7 @@ struct StreamProducers {
 
   private mutating func forgetOldest() {
     let oldest = known.sorted { $0.value.stamp < $1.value.stamp }
-    for (producer, _) in oldest.prefix(Self.forgottenAtOnce) {
+    for (producer, _) in oldest.prefix(1 + known.count / Self.forgottenShare) {
       known[producer] = nil
       memoryBytes -= Self.bytes(of: producer)
     }
