@@ -224,20 +224,30 @@ public final class Broker {
 
   private func commit() {
     guard !journal.isCommitting, journal.failure == nil else { return }
-    logProgress(countsMax: limits.deliveryCountsPerCommit)
+    logProgress(lanesMax: Self.lanesPerCommit, countsMax: limits.deliveryCountsPerCommit)
     if mover == nil, journal.wantsCheckpoint(now: time) { beginCheckpoint() }
     journal.commit(now: now)
   }
 
+  /// Lanes whose progress the log gets with one commit. What left others comes with the next: nobody was
+  /// promised anything of it yet.
+  static let lanesPerCommit = 8192
+
   /// Tells the log what left lanes, and how often messages came back, of which some may be left.
-  private func logProgress(countsMax: Int) {
+  private func logProgress(lanesMax: Int, countsMax: Int) {
     var left = countsMax
     var unfinished: [Lane] = []
-    for lane in unlogged {
+    let count = min(unlogged.count, lanesMax)
+    for index in 0..<count {
+      let lane = unlogged[index]
       lane.logProgress()
       if !lane.logCounts(&left) { unfinished.append(lane) }
     }
-    unlogged.removeAll(keepingCapacity: true)
+    if count == unlogged.count {
+      unlogged.removeAll(keepingCapacity: true)
+    } else {
+      unlogged.removeFirst(count)
+    }
     unlogged += unfinished
   }
 
@@ -283,7 +293,7 @@ public final class Broker {
     }
     firehose.store(in: self)
     events.finish()
-    logProgress(countsMax: .max)
+    logProgress(lanesMax: .max, countsMax: .max)
     for vhost in vhosts.values {
       for destination in vhost.destinations.values { destination.tightenHorizon() }
     }

@@ -158,7 +158,7 @@ final class ChannelWork: Chore {
   private var steps: [Step] = []
   private var held: [Queue] = []
   /// Those that are to end when the channel is closed.
-  private var ending: [Consumer]?
+  private var ending: [Consumer] = []
   /// Queues that may go with the consumers that ended.
   private var left: [Queue] = []
 
@@ -253,8 +253,8 @@ final class ChannelWork: Chore {
 
   private func endConsumers(_ budget: inout Int) -> Bool {
     budget -= Self.stepsPerConsumer
-    if ending == nil { ending = channel.currentConsumers }
-    guard let consumer = ending?.popLast() else { return true }
+    if ending.isEmpty { ending = channel.takeSomeConsumers() }
+    guard let consumer = ending.popLast() else { return true }
     // Its queue may have been deleted meanwhile, and be gone.
     if consumer.place != .nowhere, consumer.queue.isAutoDelete { left.append(consumer.queue) }
     channel.end(consumer)

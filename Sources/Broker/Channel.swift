@@ -19,9 +19,9 @@ public final class Channel {
   /// The queue that an empty name stands for: the last that was declared here.
   var currentQueue: Name = ""
 
-  private(set) var consumers: [Name: Consumer] = [:]
+  private(set) var consumers = SpreadDictionary<Name, Consumer>()
   /// Cancelled consumers with deliveries that are not acknowledged.
-  private var cancelled: [ObjectIdentifier: Consumer] = [:]
+  private var cancelled = SpreadDictionary<ObjectKey, Consumer>()
   var unacknowledged = Unacknowledged()
   /// Those of `unacknowledged` that basic.get took: they need no credit.
   var gottenCount = 0
@@ -283,14 +283,15 @@ public final class Channel {
 
   /// Forgets a consumer, or keeps it until its deliveries are acknowledged.
   private func end(_ tag: Name) -> Consumer? {
-    guard let consumer = consumers.removeValue(forKey: tag) else { return nil }
+    guard let consumer = consumers[tag] else { return nil }
+    consumers[tag] = nil
     keepUntilSettled(consumer)
     return consumer
   }
 
   private func keepUntilSettled(_ consumer: Consumer) {
     consumer.isCancelled = true
-    if consumer.unacknowledged > 0 { cancelled[ObjectIdentifier(consumer)] = consumer }
+    if consumer.unacknowledged > 0 { cancelled[ObjectKey(consumer)] = consumer }
   }
 
   /// The queue of a consumer was deleted.
@@ -323,7 +324,7 @@ public final class Channel {
 
   /// A consumer's last delivery was acknowledged.
   func forget(_ consumer: Consumer) {
-    cancelled[ObjectIdentifier(consumer)] = nil
+    cancelled[ObjectKey(consumer)] = nil
   }
 
   /// `count` unacknowledged deliveries at most: of each consumer that starts from now on, or of all
@@ -376,11 +377,12 @@ public final class Channel {
     begin({ $0.close() }, for: peer)
   }
 
-  var currentConsumers: [Consumer] { Array(consumers.values) }
+  /// Some of the consumers of a channel that is being closed, which has them no longer; none if there are
+  /// none left.
+  func takeSomeConsumers() -> [Consumer] { consumers.removeSome() }
 
   /// A consumer of a channel that is being closed.
   func end(_ consumer: Consumer) {
-    consumers[consumer.tag] = nil
     keepUntilSettled(consumer)
     // Its queue may have been deleted, and be gone.
     if consumer.place != .nowhere { consumer.queue.remove(consumer) }

@@ -7,6 +7,35 @@ protocol Chore: AnyObject {
   func advance(_ steps: inout Int) -> Bool
 }
 
+/// Objects that nobody needs any more: there may be many, and the end of each costs something.
+private final class LettingGo<Object>: Chore {
+  private static var stepsPerObject: Int { 2 }
+
+  private var objects: [Object]
+
+  init(_ objects: [Object]) {
+    self.objects = objects
+  }
+
+  func advance(_ steps: inout Int) -> Bool {
+    let count = min(objects.count, max(1, steps / Self.stepsPerObject))
+    objects.removeLast(count)
+    steps -= count * Self.stepsPerObject
+    return objects.isEmpty
+  }
+}
+
+extension Broker {
+  /// So many objects end where they are let go of; more in slices.
+  private static let endedAtOnce = 256
+
+  /// Objects that the caller keeps no longer.
+  public func letGo<Object>(of objects: [Object]) {
+    guard objects.count > Self.endedAtOnce else { return }
+    chores.begin(LettingGo(objects), for: nil)
+  }
+}
+
 /// Chores that are underway. What fits into the turn's steps is done where it is begun; the rest waits
 /// here, each chore getting a slice in its turn.
 final class Chores {

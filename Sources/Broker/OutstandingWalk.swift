@@ -5,8 +5,14 @@ import Base
 /// that changes its place meanwhile may be missed, or shown twice; whoever must not miss one is told by
 /// `Broker.walked` of each that does.
 struct OutstandingWalk {
+  // Unsafe but sound: a walk is the broker's.
+  private unowned(unsafe) let broker: Broker
   private var lanes: [Lane]
-  private var channels: [Channel]
+  /// Those whose channels are still to come.
+  private var peers: [Peer]
+  /// Of one of them, or at last those that are being closed.
+  private var channels: [Channel] = []
+  private var hasClosing = false
   private var letters: DeadLetters?
   /// Where it goes on in the last of the lanes, or of the channels.
   private var bound = UInt64.max
@@ -17,10 +23,10 @@ struct OutstandingWalk {
   private static let entriesMax = 4096
 
   init(_ broker: Broker, returnedTo lanes: [Lane]) {
+    self.broker = broker
     self.lanes = lanes
     letters = broker.deadLetters
-    channels = broker.closingChannels
-    for peer in broker.peers { channels += peer.channels }
+    peers = broker.peers
   }
 
   /// Returns whether everything was shown.
@@ -37,13 +43,28 @@ struct OutstandingWalk {
       bound = last ?? .max
       if last == nil { lanes.removeLast() }
     }
-    while steps > 0, let channel = channels.last {
+    while steps > 0, takeChannels(&steps), let channel = channels.last {
       if walk(&channel.unacknowledged, &steps, body) { channels.removeLast() }
     }
     while steps > 0, let current = letters {
       if walk(&current.pending, &steps, body) { letters = nil }
     }
-    return lanes.isEmpty && channels.isEmpty && letters == nil
+    return lanes.isEmpty && channels.isEmpty && hasClosing && letters == nil
+  }
+
+  /// Takes the channels of the next connection, or those that are being closed: they come last, or one that
+  /// begins to close in front of the walk would be missed. Returns whether there are any.
+  private mutating func takeChannels(_ steps: inout Int) -> Bool {
+    while channels.isEmpty, !hasClosing {
+      if let peer = peers.popLast() {
+        channels = peer.channels
+      } else {
+        hasClosing = true
+        channels = broker.closingChannels
+      }
+      steps -= 1 + channels.count / Self.entriesPerStep
+    }
+    return !channels.isEmpty
   }
 
   /// Returns whether all of a list was shown.

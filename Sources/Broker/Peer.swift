@@ -165,6 +165,7 @@ public final class Peer {
     isClosed = true
     let waiting = isAnswered ? self : nil
     for channel in channels { channel.giveUp(for: waiting) }
+    broker.letGo(of: channels)
     channels = []
     broker.remove(self)
     broker.events.closed(self)

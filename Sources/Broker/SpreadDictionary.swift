@@ -9,7 +9,8 @@ protocol SpreadKey: Hashable {
 /// A dictionary of which no single call does much, whatever its size: one that is large consists of
 /// many small ones, each of which grows, shrinks and is given back by itself.
 struct SpreadDictionary<Key: SpreadKey, Value> {
-  private var parts: [[Key: Value]] = [[:]]
+  /// None if nothing is there, and one or many otherwise.
+  private var parts: [[Key: Value]] = []
   private(set) var count = 0
 
   /// Small dictionaries of a large one.
@@ -24,8 +25,9 @@ struct SpreadDictionary<Key: SpreadKey, Value> {
   var values: some Sequence<Value> { parts.lazy.flatMap(\.values) }
 
   subscript(key: Key) -> Value? {
-    get { parts[part(of: key)][key] }
+    get { parts.isEmpty ? nil : parts[part(of: key)][key] }
     _modify {
+      if parts.isEmpty { parts = [[:]] }
       let part = part(of: key)
       let before = parts[part].count
       defer {
@@ -39,9 +41,9 @@ struct SpreadDictionary<Key: SpreadKey, Value> {
 
   /// Of the small dictionaries; `part` shows one. There may be more when values are added, and one alone
   /// when all were removed; a key that stays is in the same one as long as there are several.
-  var partCount: Int { parts.count }
+  var partCount: Int { max(1, parts.count) }
 
-  func part(_ index: Int) -> [Key: Value] { parts[index] }
+  func part(_ index: Int) -> [Key: Value] { parts.isEmpty ? [:] : parts[index] }
 
   /// Takes some values out, a small part of all; none if there are none.
   mutating func removeSome() -> [Value] {
@@ -49,7 +51,7 @@ struct SpreadDictionary<Key: SpreadKey, Value> {
     let values = Array(parts[part].values)
     count -= values.count
     parts[part] = [:]
-    if count == 0 { parts = [[:]] }
+    if count == 0 { parts = [] }
     return values
   }
 
@@ -66,7 +68,7 @@ struct SpreadDictionary<Key: SpreadKey, Value> {
 
   private mutating func shrink(_ part: Int) {
     if count == 0 {
-      parts = [[:]]
+      parts = []
       return
     }
     let left = parts[part]
@@ -85,4 +87,14 @@ extension Name: SpreadKey {
 
 extension UInt64: SpreadKey {
   var spread: UInt64 { self }
+}
+
+/// An object that lives at least as long as it is a key.
+struct ObjectKey: SpreadKey {
+  private let id: ObjectIdentifier
+
+  init(_ object: AnyObject) { id = ObjectIdentifier(object) }
+
+  /// Addresses differ in their middle.
+  var spread: UInt64 { UInt64(UInt(bitPattern: id) >> 4) &* 0x9E37_79B9_7F4A_7C15 }
 }

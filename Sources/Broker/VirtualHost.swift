@@ -25,7 +25,7 @@ public final class VirtualHost {
   /// What clients publish here, and what they get, is copied to the exchange `amq.rabbitmq.trace`.
   public private(set) var isTraced = false
   /// Channels that wait for direct replies, by their address.
-  private var replyChannels: [Name: Channel] = [:]
+  private var replyChannels = SpreadDictionary<Name, Channel>()
   /// What consumers of direct replies are said to consume from.
   private(set) lazy var replyQueue = Queue(
     id: 0, lane: 0, name: Name(DirectReplies.queueName), vhost: self, isDurable: false,

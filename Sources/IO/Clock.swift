@@ -18,6 +18,12 @@ public enum Clock {
     Moment(monotonic: monotonicNanoseconds() / 1_000_000, wall: wallMilliseconds())
   }
 
+  /// Nanoseconds for which the calling thread had a processor, of its own and in the kernel. A call of the
+  /// kernel, unlike the others.
+  public static func threadProcessorNanoseconds() -> Int64 {
+    read(CLOCK_THREAD_CPUTIME_ID)
+  }
+
   private static func read(_ clock: clockid_t) -> Int64 {
     var now = timespec()
     clock_gettime(clock, &now)

@@ -165,10 +165,16 @@ package final class Loop {
     releaseHeld()
   }
 
-  /// The turn that has ended took so long since it began. A slow one is told.
-  package func turnTook(nanoseconds: Int64) {
+  /// The turn that has ended took so long since it began. Of that the thread had the processor for at most
+  /// `onProcessor`, which is asked for if it matters; the rest went to others on the machine. A slow turn
+  /// is told.
+  package func turnTook(nanoseconds: Int64, onProcessor: @autoclosure () -> Int64) {
     turnTimes.record(nanoseconds)
-    if nanoseconds > SlowTurns.limit { slowTurns.note(nanoseconds, work) }
+    if nanoseconds > min(turnTimes.longestOnProcessor, SlowTurns.limit) {
+      let onProcessor = min(onProcessor(), nanoseconds)
+      turnTimes.noteLongest(onProcessor: onProcessor)
+      if nanoseconds > SlowTurns.limit { slowTurns.note(nanoseconds, onProcessor, work) }
+    }
     if let line = slowTurns.takeLine(now: now) { log.warning(line) }
   }
 

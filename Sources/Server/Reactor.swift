@@ -36,6 +36,8 @@ final class Reactor {
   private var begun: Int64 = 0
   /// When the last turn ended, in monotonic nanoseconds.
   private var ended = Clock.monotonicNanoseconds()
+  /// What the thread had of the processor, from time to time.
+  private var processor = ProcessorMark()
   private var polls: PollBudget
   private let room: ClientRoom
 
@@ -127,7 +129,9 @@ final class Reactor {
     watchListeners()
     loop.end()
     ended = Clock.monotonicNanoseconds()
-    loop.turnTook(nanoseconds: ended - begun)
+    loop.turnTook(
+      nanoseconds: ended - begun,
+      onProcessor: Clock.threadProcessorNanoseconds() - processor.nanoseconds)
   }
 
   /// Looks for events until there are some or so many nanoseconds have passed since the last turn;
@@ -148,6 +152,7 @@ final class Reactor {
 
   private func begin() {
     begun = Clock.monotonicNanoseconds()
+    processor.renew(at: begun)
     loop.begin(at: Moment(monotonic: begun / 1_000_000, wall: Clock.wallMilliseconds()))
   }
 
@@ -242,6 +247,19 @@ final class Reactor {
         log.error("a listener cannot be watched: \(error)")
       }
     }
+  }
+}
+
+/// The processor time of the thread at the begin of a turn, or of one that began less than a millisecond
+/// before: to ask the kernel in every turn would cost small ones something.
+private struct ProcessorMark {
+  private(set) var nanoseconds: Int64 = 0
+  private var takenAt = Int64.min
+
+  mutating func renew(at now: Int64) {
+    guard now >= takenAt &+ 1_000_000 else { return }
+    takenAt = now
+    nanoseconds = Clock.threadProcessorNanoseconds()
   }
 }
 

@@ -366,6 +366,7 @@ final class Session {
       host?.willRelease()
       peer.close(isAnswered: isAnswered)
     }
+    broker.letGo(of: channels)
     peer = nil
     leaving = nil
     channels = []

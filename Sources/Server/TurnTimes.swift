@@ -10,11 +10,18 @@ package struct TurnTimes {
   package private(set) var count = 0
   /// Nanoseconds.
   package private(set) var longest: Int64 = 0
+  /// The most nanoseconds for which a turn had the processor: what it did itself, whatever else the machine
+  /// did meanwhile.
+  package private(set) var longestOnProcessor: Int64 = 0
 
   mutating func record(_ nanoseconds: Int64) {
     count += 1
     longest = max(longest, nanoseconds)
     counts[Self.bucket(nanoseconds)] += 1
+  }
+
+  mutating func noteLongest(onProcessor nanoseconds: Int64) {
+    longestOnProcessor = max(longestOnProcessor, nanoseconds)
   }
 
   /// Nanoseconds that the given share of all turns did not exceed; 0 before the first.
@@ -51,6 +58,7 @@ extension TurnTimes: CustomStringConvertible {
   package var description: String {
     "turns=\(count) turn-p50=\(Self.words(percentile(50))) turn-p99=\(Self.words(percentile(99)))"
       + " longest-turn=\(Self.words(longest))"
+      + " longest-turn-on-processor=\(Self.words(longestOnProcessor))"
   }
 
   /// Milliseconds with three decimals.
@@ -98,13 +106,15 @@ struct SlowTurns {
 
   private var count = 0
   private var longest: Int64 = 0
+  private var onProcessor: Int64 = 0
   private var work = TurnWork()
   private var nextLine: Int64 = 0
 
-  mutating func note(_ nanoseconds: Int64, _ work: TurnWork) {
+  mutating func note(_ nanoseconds: Int64, _ onProcessor: Int64, _ work: TurnWork) {
     count += 1
     guard nanoseconds > longest else { return }
     longest = nanoseconds
+    self.onProcessor = onProcessor
     self.work = work
   }
 
@@ -117,6 +127,8 @@ struct SlowTurns {
       nextLine = now + Self.logMilliseconds
     }
     let turns = count == 1 ? "a turn of the loop" : "\(count) turns of the loop, the longest"
-    return "\(turns) took \(TurnTimes.words(longest)): \(work)"
+    return
+      "\(turns) took \(TurnTimes.words(longest)), \(TurnTimes.words(onProcessor)) of them on the"
+      + " processor: \(work)"
   }
 }

@@ -180,22 +180,28 @@ import Testing
     let loop = try TestLoop(log: Log(level: .warning) { lines.add($0) })
     let client = try opened(loop)
     client.send(Wire.heartbeat)
-    loop.loop.turnTook(nanoseconds: 10_000_000)
+    loop.loop.turnTook(nanoseconds: 10_000_000, onProcessor: 10_000_000)
     #expect(lines.all == [])
-    loop.loop.turnTook(nanoseconds: 12_345_678)
+    loop.loop.turnTook(nanoseconds: 12_345_678, onProcessor: 7_000_000)
     #expect(lines.all.count == 1)
-    #expect(lines.all.last?.hasPrefix("a turn of the loop took 12.346ms: ") == true)
+    #expect(
+      lines.all.last?.hasPrefix(
+        "a turn of the loop took 12.346ms, 7.000ms of them on the processor: ") == true)
     #expect(lines.all.last?.contains(" bytes from clients in ") == true)
     for nanoseconds in [11_000_000, 15_000_000, 13_000_000] as [Int64] {
       loop.turn()
-      loop.loop.turnTook(nanoseconds: nanoseconds)
+      loop.loop.turnTook(nanoseconds: nanoseconds, onProcessor: 20_000_000)
     }
     #expect(lines.all.count == 1)
     loop.turn(after: SlowTurns.logMilliseconds)
-    loop.loop.turnTook(nanoseconds: 1000)
+    loop.loop.turnTook(nanoseconds: 1000, onProcessor: 1000)
     #expect(lines.all.count == 2)
-    #expect(lines.all.last?.hasPrefix("3 turns of the loop, the longest took 15.000ms: ") == true)
+    #expect(
+      lines.all.last?.hasPrefix(
+        "3 turns of the loop, the longest took 15.000ms, 15.000ms of them on the processor: ")
+        == true)
     #expect(loop.loop.turnTimes.longest == 15_000_000)
+    #expect(loop.loop.turnTimes.longestOnProcessor == 15_000_000)
     #expect(loop.loop.turnTimes.count == 6)
   }
 }

@@ -34,6 +34,10 @@ import Testing
     times.record(12_345_678)
     times.record(50_000)
     #expect(times.description.hasPrefix("turns=2 turn-p50=0.0"))
-    #expect(times.description.hasSuffix("turn-p99=12.346ms longest-turn=12.346ms"))
+    times.noteLongest(onProcessor: 3_000_400)
+    times.noteLongest(onProcessor: 2_000_000)
+    #expect(
+      times.description.hasSuffix(
+        "turn-p99=12.346ms longest-turn=12.346ms longest-turn-on-processor=3.000ms"))
   }
 }

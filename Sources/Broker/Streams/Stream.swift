@@ -7,8 +7,8 @@ public final class Stream: Destination {
   let settings: StreamSettings
   private(set) var partitions: [Partition] = []
   /// The queues by which consumers read, each with its feed.
-  private var readers: [ObjectIdentifier: Queue] = [:]
-  private(set) var groups: [Name: StreamGroup] = [:]
+  private var readers = SpreadDictionary<ObjectKey, Queue>()
+  private(set) var groups = SpreadDictionary<Name, StreamGroup>()
   /// The same in the order in which they came, by which checkpoints go over them.
   private var groupList: [StreamGroup] = []
   private var producers = StreamProducers()
@@ -110,7 +110,7 @@ public final class Stream: Destination {
     let queue = Queue(
       id: ids.queue, lane: ids.lane, role: .reader, name: name, vhost: vhost, isDurable: false,
       isAutoDelete: true, owner: nil, arguments: FieldTable(), feed: feed)
-    readers[ObjectIdentifier(queue)] = queue
+    readers[ObjectKey(queue)] = queue
     do throws(BrokerError) {
       try feed.begin(reading, in: queue)
     } catch {
@@ -183,7 +183,7 @@ public final class Stream: Destination {
   }
 
   /// A reader has ended.
-  func forget(_ queue: Queue) { readers[ObjectIdentifier(queue)] = nil }
+  func forget(_ queue: Queue) { readers[ObjectKey(queue)] = nil }
 
   override func source() throws(BrokerError) -> Queue {
     throw .unsupported("basic.get", queue: name, in: vhost.name)
@@ -249,7 +249,7 @@ public final class Stream: Destination {
   override func drop() {
     isDeleted = true
     for group in groups.values { group.end() }
-    groups = [:]
+    groups = SpreadDictionary()
     groupList = []
     broker.account.add(-producers.memoryBytes, to: .remembered)
     producers = StreamProducers()
@@ -257,7 +257,7 @@ public final class Stream: Destination {
     for partition in partitions { broker.remove(partition) }
     broker.removeSegments(of: partitions.map(\.id))
     let ending = Array(readers.values)
-    readers = [:]
+    readers = SpreadDictionary()
     broker.chores.begin(StreamEnd(ending, partitions), for: nil)
   }
 
